@@ -1,0 +1,25 @@
+-- What customers are to be told. A row is the intent; the queue only makes it quick.
+
+CREATE TYPE notification_kind AS ENUM (
+    'booking_confirmed', 'booking_failed', 'hold_lapsed', 'order_expired',
+    'payment_received', 'refunded', 'waitlist_offer');
+CREATE TYPE notification_status AS ENUM ('pending', 'sent', 'failed', 'uncertain');
+
+CREATE TABLE notifications (
+    order_id         text                NOT NULL CONSTRAINT notifications_order_fk REFERENCES payment_orders,
+    kind             notification_kind   NOT NULL,
+    status           notification_status NOT NULL DEFAULT 'pending',
+    attempts         integer             NOT NULL DEFAULT 0,
+    -- WeChat remembers a client_msg_id for ten minutes from the first attempt; after that a repeat
+    -- could be a second message, so a lost answer becomes `uncertain`.
+    first_attempt_at timestamptz,
+    sent_at          timestamptz,
+    msgid            bigint,
+    errcode          integer,
+    error            text,
+    created_at       timestamptz         NOT NULL DEFAULT now(),
+    updated_at       timestamptz         NOT NULL DEFAULT now(),
+    -- At most one message of a kind per order, for ever.
+    CONSTRAINT notifications_pk PRIMARY KEY (order_id, kind)
+);
+CREATE INDEX notifications_pending ON notifications (updated_at) WHERE status = 'pending';

@@ -1,0 +1,210 @@
+//! Names of things, parsed once at the edge so that the inside never checks them again.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Why a text is not the identifier it claims to be. The words are shown to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub &'static str);
+
+/// Our number of an order and, letter for letter, WeChat's `out_trade_no`:
+/// 6–32 characters of `[0-9a-z]`, unique per merchant for ever.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OrderId(String);
+
+impl OrderId {
+    /// The order that this user means by this key. Pure, so that a repeated request names the
+    /// same order whatever crashed in between and without asking any store.
+    ///
+    /// `prefix` keeps environments that share one merchant number apart. 120 bits of the digest
+    /// follow it, in Crockford's alphabet (no i, l, o, u: easy to read out on the phone).
+    pub fn derive(prefix: &str, user: &UserId, key: &IdempotencyKey) -> Self {
+        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        let digest = Sha256::new()
+            .chain_update((user.as_str().len() as u64).to_be_bytes())
+            .chain_update(user.as_str())
+            .chain_update(key.as_str())
+            .finalize();
+        let mut id = String::with_capacity(prefix.len() + 24);
+        id.push_str(prefix);
+        for group in digest[..15].chunks_exact(5) {
+            let bits = group.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+            for place in (0..8).rev() {
+                id.push(char::from(ALPHABET[(bits >> (place * 5) & 31) as usize]));
+            }
+        }
+        Self(id)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for OrderId {
+    type Error = Malformed;
+
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        let fits = (6..=32).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if fits {
+            Ok(Self(text))
+        } else {
+            Err(Malformed("an order id has 6 to 32 characters of 0-9 and a-z"))
+        }
+    }
+}
+
+impl From<OrderId> for String {
+    fn from(id: OrderId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A customer, as the token's `sub` names them: 1–128 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UserId(String);
+
+impl UserId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for UserId {
+    type Error = Malformed;
+
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        if visible_ascii(&text, 128) {
+            Ok(Self(text))
+        } else {
+            Err(Malformed("a user id has 1 to 128 visible ASCII characters"))
+        }
+    }
+}
+
+impl From<UserId> for String {
+    fn from(id: UserId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The client's name for one intent: 1–255 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<&str> for IdempotencyKey {
+    type Error = Malformed;
+
+    fn try_from(text: &str) -> Result<Self, Malformed> {
+        if visible_ascii(text, 255) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Malformed("an Idempotency-Key has 1 to 255 visible ASCII characters"))
+        }
+    }
+}
+
+fn visible_ascii(text: &str, longest: usize) -> bool {
+    (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// One session of a course.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ScheduleId(pub Uuid);
+
+impl ScheduleId {
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        Uuid::try_parse(text).map(Self).map_err(|_| Malformed("a schedule id is a UUID"))
+    }
+
+    /// Which of `ways` queues carries this session's orders. All orders of one session take the
+    /// same one, which is what keeps them in arrival order.
+    pub fn lane(self, ways: u8) -> u8 {
+        let digest = Sha256::digest(self.0.as_bytes());
+        digest[0] % ways.max(1)
+    }
+}
+
+impl fmt::Display for ScheduleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A seat of a session, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SeatNo(pub i32);
+
+impl fmt::Display for SeatNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn derive(user: &str, key: &str) -> OrderId {
+        OrderId::derive(
+            "hf",
+            &UserId::try_from(user.to_owned()).unwrap(),
+            &IdempotencyKey::try_from(key).unwrap(),
+        )
+    }
+
+    #[test]
+    fn s2_2_the_same_user_and_key_name_the_same_order() {
+        assert_eq!(derive("ann", "k1"), derive("ann", "k1"));
+        assert_eq!(derive("ann", "k1").as_str().len(), 26);
+    }
+
+    #[test]
+    fn s2_2_user_and_key_cannot_run_into_each_other() {
+        assert_ne!(derive("ann", "1k"), derive("ann1", "k"));
+        assert_ne!(derive("ann", "k1"), derive("bob", "k1"));
+    }
+
+    #[test]
+    fn a_derived_id_is_a_valid_out_trade_no() {
+        let id = derive("ann", "k1");
+        assert_eq!(OrderId::try_from(id.as_str().to_owned()), Ok(id));
+    }
+
+    #[test]
+    fn foreign_letters_are_refused() {
+        for text in ["", "short", "UPPERCASE1", "with space", "with|pipe", &"x".repeat(33)] {
+            assert!(OrderId::try_from(text.to_owned()).is_err(), "{text:?}");
+        }
+        assert!(IdempotencyKey::try_from("a b").is_err());
+        assert!(IdempotencyKey::try_from("").is_err());
+        assert!(IdempotencyKey::try_from("k".repeat(256).as_str()).is_err());
+    }
+}

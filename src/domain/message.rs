@@ -1,0 +1,238 @@
+//! What travels on the queues. A message knows its own queue, so a handler only says what follows.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::{
+    ids::{OrderId, ScheduleId, SeatNo, UserId},
+    money::Fen,
+    notification::Kind,
+    order::Channel,
+};
+
+/// How many `orders.N` queues there are. A session's orders always take the same one.
+pub const ORDER_LANES: u8 = 8;
+
+/// A work queue of `rabbitmq/definitions.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Queue {
+    /// `orders.0` … `orders.7`.
+    Orders(u8),
+    Prepay,
+    Payments,
+    Expiry,
+    Refunds,
+    Notifications,
+}
+
+impl Queue {
+    pub fn name(self) -> String {
+        match self {
+            Self::Orders(lane) => format!("orders.{lane}"),
+            Self::Prepay => "prepay".into(),
+            Self::Payments => "payments".into(),
+            Self::Expiry => "expiry".into(),
+            Self::Refunds => "refunds".into(),
+            Self::Notifications => "notifications".into(),
+        }
+    }
+
+    /// Where messages are parked that nobody can handle. All `orders.N` share one.
+    pub fn dead(self) -> &'static str {
+        match self {
+            Self::Orders(_) => "orders.dead",
+            Self::Prepay => "prepay.dead",
+            Self::Payments => "payments.dead",
+            Self::Expiry => "expiry.dead",
+            Self::Refunds => "refunds.dead",
+            Self::Notifications => "notifications.dead",
+        }
+    }
+
+    pub fn order_lanes() -> impl Iterator<Item = Self> {
+        (0..ORDER_LANES).map(Self::Orders)
+    }
+}
+
+/// A customer's wish, as the ingress took it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderSubmitted {
+    pub order_id: OrderId,
+    pub user_id: UserId,
+    /// WeChat's name of the customer under our appid, when the token carries it.
+    pub openid: Option<Openid>,
+    pub schedule_id: ScheduleId,
+    pub seat_no: Option<SeatNo>,
+    pub amount_fen: Fen,
+    pub channel: Channel,
+    /// SHA-256 (hex) of what was asked for: tells a repeated request from another one under the same key.
+    pub request_hash: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub submitted_at: OffsetDateTime,
+    pub request_id: String,
+}
+
+/// A WeChat openid. Personal data: its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Openid(pub String);
+
+impl std::fmt::Debug for Openid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Openid(…)")
+    }
+}
+
+/// Money that WeChat says it took: the signed facts, nothing concluded yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// As WeChat spelled it; it may name no order of ours.
+    pub out_trade_no: String,
+    pub transaction_id: String,
+    pub mchid: String,
+    pub appid: String,
+    pub trade_type: String,
+    pub bank_type: Option<String>,
+    pub total_fen: Fen,
+    pub payer_total_fen: Option<Fen>,
+    pub currency: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub success_time: OffsetDateTime,
+    pub payer_openid: Option<Openid>,
+}
+
+/// How we came to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Source {
+    /// WeChat called; `notification_id` is the callback's own id.
+    Callback { notification_id: String },
+    /// We asked.
+    Query,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentSeen {
+    pub payment: Payment,
+    pub source: Source,
+    /// `Request-ID` of WeChat's callback or answer.
+    pub request_id: String,
+}
+
+/// What an alarm reminds of. The deadline itself is a column; the alarm only wakes the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Alarm {
+    Hold,
+    Payment,
+}
+
+impl Alarm {
+    /// The delay exchange (and queue) it waits in.
+    pub fn delay(self) -> &'static str {
+        match self {
+            Self::Hold => "delay.hold",
+            Self::Payment => "delay.payment",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderHeld {
+    pub order_id: OrderId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderAlarm {
+    pub order_id: OrderId,
+    pub alarm: Alarm,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotificationDue {
+    pub order_id: OrderId,
+    pub kind: Kind,
+}
+
+/// Everything that can be in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    OrderSubmitted(OrderSubmitted),
+    OrderHeld(OrderHeld),
+    OrderAlarm(OrderAlarm),
+    PaymentSeen(PaymentSeen),
+    NotificationDue(NotificationDue),
+}
+
+/// Why a delivery could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    #[error("no message has the type {0:?}")]
+    UnknownType(String),
+    #[error("the body is not a {kind}: {source}")]
+    Body { kind: &'static str, source: serde_json::Error },
+}
+
+impl Message {
+    /// The AMQP `type` property.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::OrderSubmitted(_) => "order.submitted",
+            Self::OrderHeld(_) => "order.held",
+            Self::OrderAlarm(_) => "order.alarm",
+            Self::PaymentSeen(_) => "payment.seen",
+            Self::NotificationDue(_) => "notification.due",
+        }
+    }
+
+    /// The queue whose worker handles it (for an alarm: after its delay).
+    pub fn queue(&self) -> Queue {
+        match self {
+            Self::OrderSubmitted(m) => Queue::Orders(m.schedule_id.lane(ORDER_LANES)),
+            Self::OrderHeld(_) => Queue::Prepay,
+            Self::OrderAlarm(_) => Queue::Expiry,
+            Self::PaymentSeen(_) => Queue::Payments,
+            Self::NotificationDue(_) => Queue::Notifications,
+        }
+    }
+
+    /// The AMQP `message_id`: the business key, so that a message sent twice is seen to be the same.
+    pub fn key(&self) -> String {
+        match self {
+            Self::OrderSubmitted(m) => format!("{}/submitted", m.order_id),
+            Self::OrderHeld(m) => format!("{}/held", m.order_id),
+            Self::OrderAlarm(m) => match m.alarm {
+                Alarm::Hold => format!("{}/alarm/hold", m.order_id),
+                Alarm::Payment => format!("{}/alarm/payment", m.order_id),
+            },
+            Self::PaymentSeen(m) => format!("{}/paid/{}", m.payment.out_trade_no, m.payment.transaction_id),
+            Self::NotificationDue(m) => format!("{}/notify/{}", m.order_id, m.kind.as_str()),
+        }
+    }
+
+    pub fn body(&self) -> Vec<u8> {
+        match self {
+            Self::OrderSubmitted(m) => serde_json::to_vec(m),
+            Self::OrderHeld(m) => serde_json::to_vec(m),
+            Self::OrderAlarm(m) => serde_json::to_vec(m),
+            Self::PaymentSeen(m) => serde_json::to_vec(m),
+            Self::NotificationDue(m) => serde_json::to_vec(m),
+        }
+        .expect("plain structs with text keys always serialize")
+    }
+
+    /// Reads a delivery. Unknown members are ignored: the next release may add some.
+    pub fn read(kind: &str, body: &[u8]) -> Result<Self, Unreadable> {
+        fn of<'a, T: Deserialize<'a>>(kind: &'static str, body: &'a [u8]) -> Result<T, Unreadable> {
+            serde_json::from_slice(body).map_err(|source| Unreadable::Body { kind, source })
+        }
+        match kind {
+            "order.submitted" => of("order.submitted", body).map(Self::OrderSubmitted),
+            "order.held" => of("order.held", body).map(Self::OrderHeld),
+            "order.alarm" => of("order.alarm", body).map(Self::OrderAlarm),
+            "payment.seen" => of("payment.seen", body).map(Self::PaymentSeen),
+            "notification.due" => of("notification.due", body).map(Self::NotificationDue),
+            other => Err(Unreadable::UnknownType(other.chars().take(64).collect())),
+        }
+    }
+}

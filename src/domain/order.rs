@@ -1,0 +1,305 @@
+//! The life of an order: one pure, total function from where it is and what happened to what follows.
+//!
+//! A status changes only through [`step`]. Workers gather the facts of an [`Event`] (asking WeChat
+//! where only WeChat can know), the store carries out the [`Effect`]s in one transaction.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::notification::Kind;
+
+/// Where an order is. Spelled the same in the database, on the wire and in metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// In the line; no worker has taken it yet.
+    Submitted,
+    /// A seat is set aside; WeChat has not given a code yet.
+    Held,
+    /// The code can be paid.
+    AwaitingPayment,
+    /// Paid, and the seat is the customer's.
+    Confirmed,
+    /// No seat could be had. Nothing was ever asked for.
+    Rejected,
+    /// The hold ran out. Still payable while a seat is free.
+    Lapsed,
+    Cancelled,
+    /// The payment deadline passed and WeChat closed the order.
+    Expired,
+    /// Money is on its way back.
+    Refunding,
+    Refunded,
+}
+
+impl Status {
+    pub const ALL: [Self; 10] = [
+        Self::Submitted,
+        Self::Held,
+        Self::AwaitingPayment,
+        Self::Confirmed,
+        Self::Rejected,
+        Self::Lapsed,
+        Self::Cancelled,
+        Self::Expired,
+        Self::Refunding,
+        Self::Refunded,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Held => "held",
+            Self::AwaitingPayment => "awaiting_payment",
+            Self::Confirmed => "confirmed",
+            Self::Rejected => "rejected",
+            Self::Lapsed => "lapsed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Refunding => "refunding",
+            Self::Refunded => "refunded",
+        }
+    }
+
+    /// Whether WeChat may still take money for it with our blessing.
+    pub fn is_payable(self) -> bool {
+        matches!(self, Self::Held | Self::AwaitingPayment | Self::Lapsed)
+    }
+}
+
+/// How the customer pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// A QR code, scanned with WeChat.
+    Native,
+    /// Inside WeChat.
+    Jsapi,
+}
+
+impl Channel {
+    pub const ALL: [Self; 2] = [Self::Native, Self::Jsapi];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Jsapi => "jsapi",
+        }
+    }
+}
+
+/// The seat a paying customer can be given at the moment the payment is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeatAtPayment {
+    /// Their hold still stands.
+    Held,
+    /// The hold is gone, but a seat of the session is free (their own one first).
+    Free,
+    None,
+}
+
+/// What happened, with the facts that decide what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    SeatHeld,
+    NoSeat,
+    CodeIssued,
+    /// WeChat's signed word, amounts compared.
+    Paid(SeatAtPayment),
+    /// WeChat's signed word, but amount, currency, mchid or appid are not the order's.
+    PaymentMismatched,
+    /// The hold is over and WeChat says unpaid.
+    HoldOver,
+    /// The payment deadline is over and WeChat closed the order.
+    DeadlineClosed,
+    /// The customer cancelled and WeChat closed the order.
+    CancelClosed,
+    RefundRequested { whole: bool },
+    RefundSucceeded { whole: bool },
+}
+
+/// What the store does in the transaction of the step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    HoldSeat,
+    FreeSeat,
+    /// The temporary reservation becomes the customer's seat.
+    ConfirmSeat,
+    /// A fresh reservation for a customer whose hold was gone.
+    TakeFreeSeat,
+    IssueBooking,
+    RecordTransaction,
+    /// The whole sum goes back, without anybody asking.
+    RefundAutomatically,
+    OpenCase,
+    Notify(Kind),
+}
+
+/// What follows from an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Move { to: Status, effects: &'static [Effect] },
+    /// The status stays, something is recorded all the same.
+    Stay { effects: &'static [Effect] },
+    /// This was done before; doing it again changes nothing.
+    AlreadyDone,
+    /// The event came too late or too early to matter; nothing changes.
+    Irrelevant,
+}
+
+/// The table of `docs/order-life.md`, as code.
+pub fn step(status: Status, event: Event) -> Step {
+    use Effect as E;
+    use Status as S;
+    match (status, event) {
+        (S::Submitted, Event::SeatHeld) => to(S::Held, &[E::HoldSeat]),
+        (S::Submitted, Event::NoSeat) => to(S::Rejected, &[E::Notify(Kind::BookingFailed)]),
+        (
+            S::Held | S::AwaitingPayment | S::Confirmed | S::Rejected | S::Lapsed | S::Cancelled | S::Expired
+            | S::Refunding | S::Refunded,
+            Event::SeatHeld | Event::NoSeat,
+        ) => Step::AlreadyDone,
+
+        (S::Held, Event::CodeIssued) => to(S::AwaitingPayment, &[]),
+        (S::AwaitingPayment, Event::CodeIssued) => Step::AlreadyDone,
+        (
+            S::Submitted | S::Confirmed | S::Rejected | S::Lapsed | S::Cancelled | S::Expired | S::Refunding
+            | S::Refunded,
+            Event::CodeIssued,
+        ) => Step::Irrelevant,
+
+        (S::Held | S::AwaitingPayment, Event::Paid(SeatAtPayment::Held)) => to(
+            S::Confirmed,
+            &[E::RecordTransaction, E::ConfirmSeat, E::IssueBooking, E::Notify(Kind::BookingConfirmed)],
+        ),
+        (S::Held | S::AwaitingPayment | S::Lapsed | S::Expired, Event::Paid(SeatAtPayment::Held | SeatAtPayment::Free)) => to(
+            S::Confirmed,
+            &[E::RecordTransaction, E::TakeFreeSeat, E::IssueBooking, E::Notify(Kind::BookingConfirmed)],
+        ),
+        (S::Held | S::AwaitingPayment | S::Lapsed | S::Expired, Event::Paid(SeatAtPayment::None))
+        | (S::Cancelled, Event::Paid(_)) => to(
+            S::Refunding,
+            &[E::RecordTransaction, E::RefundAutomatically, E::Notify(Kind::PaymentReceived)],
+        ),
+        (S::Confirmed | S::Refunding | S::Refunded, Event::Paid(_)) => Step::AlreadyDone,
+        // No code was ever given for these, so WeChat cannot have taken money: a person must look.
+        (S::Submitted | S::Rejected, Event::Paid(_)) => Step::Stay { effects: &[E::RecordTransaction, E::OpenCase] },
+        (_, Event::PaymentMismatched) => Step::Stay { effects: &[E::RecordTransaction, E::OpenCase] },
+
+        (S::Held | S::AwaitingPayment, Event::HoldOver) => to(S::Lapsed, &[E::FreeSeat, E::Notify(Kind::HoldLapsed)]),
+        (S::Lapsed, Event::HoldOver) => Step::AlreadyDone,
+        (
+            S::Submitted | S::Confirmed | S::Rejected | S::Cancelled | S::Expired | S::Refunding | S::Refunded,
+            Event::HoldOver,
+        ) => Step::Irrelevant,
+
+        (S::Held | S::AwaitingPayment, Event::DeadlineClosed) => {
+            to(S::Expired, &[E::FreeSeat, E::Notify(Kind::OrderExpired)])
+        }
+        (S::Lapsed, Event::DeadlineClosed) => to(S::Expired, &[E::Notify(Kind::OrderExpired)]),
+        (S::Expired, Event::DeadlineClosed) => Step::AlreadyDone,
+        (
+            S::Submitted | S::Confirmed | S::Rejected | S::Cancelled | S::Refunding | S::Refunded,
+            Event::DeadlineClosed,
+        ) => Step::Irrelevant,
+
+        (S::Held | S::AwaitingPayment, Event::CancelClosed) => to(S::Cancelled, &[E::FreeSeat]),
+        (S::Lapsed, Event::CancelClosed) => to(S::Cancelled, &[]),
+        (S::Cancelled, Event::CancelClosed) => Step::AlreadyDone,
+        (
+            S::Submitted | S::Confirmed | S::Rejected | S::Expired | S::Refunding | S::Refunded,
+            Event::CancelClosed,
+        ) => Step::Irrelevant,
+
+        (S::Confirmed, Event::RefundRequested { whole: true }) => to(S::Refunding, &[E::FreeSeat]),
+        (S::Confirmed, Event::RefundRequested { whole: false }) => Step::Stay { effects: &[] },
+        (S::Refunding | S::Refunded, Event::RefundRequested { .. }) => Step::AlreadyDone,
+        (
+            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Cancelled | S::Expired,
+            Event::RefundRequested { .. },
+        ) => Step::Irrelevant,
+
+        (S::Refunding, Event::RefundSucceeded { whole: true }) => to(S::Refunded, &[E::Notify(Kind::Refunded)]),
+        (S::Confirmed | S::Refunding, Event::RefundSucceeded { .. }) => {
+            Step::Stay { effects: &[E::Notify(Kind::Refunded)] }
+        }
+        (S::Refunded, Event::RefundSucceeded { .. }) => Step::AlreadyDone,
+        (
+            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Cancelled | S::Expired,
+            Event::RefundSucceeded { .. },
+        ) => Step::Irrelevant,
+    }
+}
+
+fn to(to: Status, effects: &'static [Effect]) -> Step {
+    Step::Move { to, effects }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn events() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            Just(Event::SeatHeld),
+            Just(Event::NoSeat),
+            Just(Event::CodeIssued),
+            Just(Event::Paid(SeatAtPayment::Held)),
+            Just(Event::Paid(SeatAtPayment::Free)),
+            Just(Event::Paid(SeatAtPayment::None)),
+            Just(Event::PaymentMismatched),
+            Just(Event::HoldOver),
+            Just(Event::DeadlineClosed),
+            Just(Event::CancelClosed),
+            any::<bool>().prop_map(|whole| Event::RefundRequested { whole }),
+            any::<bool>().prop_map(|whole| Event::RefundSucceeded { whole }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn s3_3_a_recorded_payment_is_a_seat_a_refund_or_a_case(status in prop::sample::select(&Status::ALL[..]), event in events()) {
+            if let Step::Move { effects, .. } | Step::Stay { effects } = step(status, event)
+                && effects.contains(&Effect::RecordTransaction)
+            {
+                let settled = effects.iter().filter(|e| matches!(e, Effect::IssueBooking | Effect::RefundAutomatically | Effect::OpenCase)).count();
+                prop_assert_eq!(settled, 1);
+            }
+        }
+
+        #[test]
+        fn no_sequence_takes_two_seats_or_leaves_a_final_state(events in prop::collection::vec(events(), 1..40)) {
+            let mut status = Status::Submitted;
+            let mut seats = 0i32;
+            for event in events {
+                // A hold that is gone cannot be the seat at payment; the store finds that out.
+                if event == Event::Paid(SeatAtPayment::Held) && seats == 0 { continue; }
+                if event == Event::Paid(SeatAtPayment::Free) && seats == 1 { continue; }
+                if let Step::Move { to, effects } = step(status, event) {
+                    prop_assert!(!matches!(status, Status::Rejected | Status::Refunded));
+                    for effect in effects {
+                        match effect {
+                            Effect::HoldSeat | Effect::TakeFreeSeat => seats += 1,
+                            Effect::FreeSeat => seats -= 1,
+                            _ => {}
+                        }
+                    }
+                    status = to;
+                }
+                prop_assert!((0..=1).contains(&seats), "{status:?} has {seats} seats");
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_seen_twice_changes_nothing_the_second_time() {
+        for status in Status::ALL {
+            for event in [Event::SeatHeld, Event::CodeIssued, Event::Paid(SeatAtPayment::Held), Event::HoldOver, Event::DeadlineClosed, Event::CancelClosed] {
+                if let Step::Move { to, .. } = step(status, event) {
+                    assert_eq!(step(to, event), Step::AlreadyDone, "{status:?} {event:?}");
+                }
+            }
+        }
+    }
+}
