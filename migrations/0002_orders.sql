@@ -50,7 +50,7 @@ CREATE TABLE payment_orders (
 );
 
 -- A customer's own orders, newest first.
-CREATE INDEX payment_orders_by_user ON payment_orders (user_id, created_at DESC, order_id);
+CREATE INDEX payment_orders_by_user ON payment_orders (user_id, submitted_at DESC, order_id DESC);
 -- All orders of a session, and the proof that seats went by arrival.
 CREATE INDEX payment_orders_by_schedule ON payment_orders (schedule_id, arrival);
 -- Sweeps: each index holds only what still has something to be done.

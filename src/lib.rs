@@ -3,5 +3,9 @@
 //! The map, in reading order:
 //!
 //! - [`domain`]: the rules, free of IO.
+//! - [`store`]: PostgreSQL, the truth.
+//! - [`broker`]: RabbitMQ, which carries and waits.
 
+pub mod broker;
 pub mod domain;
+pub mod store;

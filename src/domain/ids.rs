@@ -33,7 +33,9 @@ impl OrderId {
         let mut id = String::with_capacity(prefix.len() + 24);
         id.push_str(prefix);
         for group in digest[..15].chunks_exact(5) {
-            let bits = group.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+            let bits = group
+                .iter()
+                .fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
             for place in (0..8).rev() {
                 id.push(char::from(ALPHABET[(bits >> (place * 5) & 31) as usize]));
             }
@@ -51,11 +53,15 @@ impl TryFrom<String> for OrderId {
 
     fn try_from(text: String) -> Result<Self, Malformed> {
         let fits = (6..=32).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if fits {
             Ok(Self(text))
         } else {
-            Err(Malformed("an order id has 6 to 32 characters of 0-9 and a-z"))
+            Err(Malformed(
+                "an order id has 6 to 32 characters of 0-9 and a-z",
+            ))
         }
     }
 }
@@ -124,7 +130,9 @@ impl TryFrom<&str> for IdempotencyKey {
         if visible_ascii(text, 255) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Malformed("an Idempotency-Key has 1 to 255 visible ASCII characters"))
+            Err(Malformed(
+                "an Idempotency-Key has 1 to 255 visible ASCII characters",
+            ))
         }
     }
 }
@@ -140,7 +148,9 @@ pub struct ScheduleId(pub Uuid);
 
 impl ScheduleId {
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        Uuid::try_parse(text).map(Self).map_err(|_| Malformed("a schedule id is a UUID"))
+        Uuid::try_parse(text)
+            .map(Self)
+            .map_err(|_| Malformed("a schedule id is a UUID"))
     }
 
     /// Which of `ways` queues carries this session's orders. All orders of one session take the
@@ -200,7 +210,14 @@ mod tests {
 
     #[test]
     fn foreign_letters_are_refused() {
-        for text in ["", "short", "UPPERCASE1", "with space", "with|pipe", &"x".repeat(33)] {
+        for text in [
+            "",
+            "short",
+            "UPPERCASE1",
+            "with space",
+            "with|pipe",
+            &"x".repeat(33),
+        ] {
             assert!(OrderId::try_from(text.to_owned()).is_err(), "{text:?}");
         }
         assert!(IdempotencyKey::try_from("a b").is_err());

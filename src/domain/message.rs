@@ -170,7 +170,10 @@ pub enum Unreadable {
     #[error("no message has the type {0:?}")]
     UnknownType(String),
     #[error("the body is not a {kind}: {source}")]
-    Body { kind: &'static str, source: serde_json::Error },
+    Body {
+        kind: &'static str,
+        source: serde_json::Error,
+    },
 }
 
 impl Message {
@@ -205,7 +208,10 @@ impl Message {
                 Alarm::Hold => format!("{}/alarm/hold", m.order_id),
                 Alarm::Payment => format!("{}/alarm/payment", m.order_id),
             },
-            Self::PaymentSeen(m) => format!("{}/paid/{}", m.payment.out_trade_no, m.payment.transaction_id),
+            Self::PaymentSeen(m) => format!(
+                "{}/paid/{}",
+                m.payment.out_trade_no, m.payment.transaction_id
+            ),
             Self::NotificationDue(m) => format!("{}/notify/{}", m.order_id, m.kind.as_str()),
         }
     }

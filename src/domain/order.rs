@@ -9,7 +9,9 @@ use utoipa::ToSchema;
 use super::notification::Kind;
 
 /// Where an order is. Spelled the same in the database, on the wire and in metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// In the line; no worker has taken it yet.
@@ -114,8 +116,12 @@ pub enum Event {
     DeadlineClosed,
     /// The customer cancelled and WeChat closed the order.
     CancelClosed,
-    RefundRequested { whole: bool },
-    RefundSucceeded { whole: bool },
+    RefundRequested {
+        whole: bool,
+    },
+    RefundSucceeded {
+        whole: bool,
+    },
 }
 
 /// What the store does in the transaction of the step.
@@ -138,7 +144,10 @@ pub enum Effect {
 /// What follows from an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    Move { to: Status, effects: &'static [Effect] },
+    Move {
+        to: Status,
+        effects: &'static [Effect],
+    },
     /// The status stays, something is recorded all the same.
     Stay { effects: &'static [Effect] },
     /// This was done before; doing it again changes nothing.
@@ -155,41 +164,86 @@ pub fn step(status: Status, event: Event) -> Step {
         (S::Submitted, Event::SeatHeld) => to(S::Held, &[E::HoldSeat]),
         (S::Submitted, Event::NoSeat) => to(S::Rejected, &[E::Notify(Kind::BookingFailed)]),
         (
-            S::Held | S::AwaitingPayment | S::Confirmed | S::Rejected | S::Lapsed | S::Cancelled | S::Expired
-            | S::Refunding | S::Refunded,
+            S::Held
+            | S::AwaitingPayment
+            | S::Confirmed
+            | S::Rejected
+            | S::Lapsed
+            | S::Cancelled
+            | S::Expired
+            | S::Refunding
+            | S::Refunded,
             Event::SeatHeld | Event::NoSeat,
         ) => Step::AlreadyDone,
 
         (S::Held, Event::CodeIssued) => to(S::AwaitingPayment, &[]),
         (S::AwaitingPayment, Event::CodeIssued) => Step::AlreadyDone,
         (
-            S::Submitted | S::Confirmed | S::Rejected | S::Lapsed | S::Cancelled | S::Expired | S::Refunding
+            S::Submitted
+            | S::Confirmed
+            | S::Rejected
+            | S::Lapsed
+            | S::Cancelled
+            | S::Expired
+            | S::Refunding
             | S::Refunded,
             Event::CodeIssued,
         ) => Step::Irrelevant,
 
         (S::Held | S::AwaitingPayment, Event::Paid(SeatAtPayment::Held)) => to(
             S::Confirmed,
-            &[E::RecordTransaction, E::ConfirmSeat, E::IssueBooking, E::Notify(Kind::BookingConfirmed)],
+            &[
+                E::RecordTransaction,
+                E::ConfirmSeat,
+                E::IssueBooking,
+                E::Notify(Kind::BookingConfirmed),
+            ],
         ),
-        (S::Held | S::AwaitingPayment | S::Lapsed | S::Expired, Event::Paid(SeatAtPayment::Held | SeatAtPayment::Free)) => to(
+        (
+            S::Held | S::AwaitingPayment | S::Lapsed | S::Expired,
+            Event::Paid(SeatAtPayment::Held | SeatAtPayment::Free),
+        ) => to(
             S::Confirmed,
-            &[E::RecordTransaction, E::TakeFreeSeat, E::IssueBooking, E::Notify(Kind::BookingConfirmed)],
+            &[
+                E::RecordTransaction,
+                E::TakeFreeSeat,
+                E::IssueBooking,
+                E::Notify(Kind::BookingConfirmed),
+            ],
         ),
-        (S::Held | S::AwaitingPayment | S::Lapsed | S::Expired, Event::Paid(SeatAtPayment::None))
+        (
+            S::Held | S::AwaitingPayment | S::Lapsed | S::Expired,
+            Event::Paid(SeatAtPayment::None),
+        )
         | (S::Cancelled, Event::Paid(_)) => to(
             S::Refunding,
-            &[E::RecordTransaction, E::RefundAutomatically, E::Notify(Kind::PaymentReceived)],
+            &[
+                E::RecordTransaction,
+                E::RefundAutomatically,
+                E::Notify(Kind::PaymentReceived),
+            ],
         ),
         (S::Confirmed | S::Refunding | S::Refunded, Event::Paid(_)) => Step::AlreadyDone,
         // No code was ever given for these, so WeChat cannot have taken money: a person must look.
-        (S::Submitted | S::Rejected, Event::Paid(_)) => Step::Stay { effects: &[E::RecordTransaction, E::OpenCase] },
-        (_, Event::PaymentMismatched) => Step::Stay { effects: &[E::RecordTransaction, E::OpenCase] },
+        (S::Submitted | S::Rejected, Event::Paid(_)) => Step::Stay {
+            effects: &[E::RecordTransaction, E::OpenCase],
+        },
+        (_, Event::PaymentMismatched) => Step::Stay {
+            effects: &[E::RecordTransaction, E::OpenCase],
+        },
 
-        (S::Held | S::AwaitingPayment, Event::HoldOver) => to(S::Lapsed, &[E::FreeSeat, E::Notify(Kind::HoldLapsed)]),
+        (S::Held | S::AwaitingPayment, Event::HoldOver) => {
+            to(S::Lapsed, &[E::FreeSeat, E::Notify(Kind::HoldLapsed)])
+        }
         (S::Lapsed, Event::HoldOver) => Step::AlreadyDone,
         (
-            S::Submitted | S::Confirmed | S::Rejected | S::Cancelled | S::Expired | S::Refunding | S::Refunded,
+            S::Submitted
+            | S::Confirmed
+            | S::Rejected
+            | S::Cancelled
+            | S::Expired
+            | S::Refunding
+            | S::Refunded,
             Event::HoldOver,
         ) => Step::Irrelevant,
 
@@ -215,17 +269,31 @@ pub fn step(status: Status, event: Event) -> Step {
         (S::Confirmed, Event::RefundRequested { whole: false }) => Step::Stay { effects: &[] },
         (S::Refunding | S::Refunded, Event::RefundRequested { .. }) => Step::AlreadyDone,
         (
-            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Cancelled | S::Expired,
+            S::Submitted
+            | S::Held
+            | S::AwaitingPayment
+            | S::Rejected
+            | S::Lapsed
+            | S::Cancelled
+            | S::Expired,
             Event::RefundRequested { .. },
         ) => Step::Irrelevant,
 
-        (S::Refunding, Event::RefundSucceeded { whole: true }) => to(S::Refunded, &[E::Notify(Kind::Refunded)]),
-        (S::Confirmed | S::Refunding, Event::RefundSucceeded { .. }) => {
-            Step::Stay { effects: &[E::Notify(Kind::Refunded)] }
+        (S::Refunding, Event::RefundSucceeded { whole: true }) => {
+            to(S::Refunded, &[E::Notify(Kind::Refunded)])
         }
+        (S::Confirmed | S::Refunding, Event::RefundSucceeded { .. }) => Step::Stay {
+            effects: &[E::Notify(Kind::Refunded)],
+        },
         (S::Refunded, Event::RefundSucceeded { .. }) => Step::AlreadyDone,
         (
-            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Cancelled | S::Expired,
+            S::Submitted
+            | S::Held
+            | S::AwaitingPayment
+            | S::Rejected
+            | S::Lapsed
+            | S::Cancelled
+            | S::Expired,
             Event::RefundSucceeded { .. },
         ) => Step::Irrelevant,
     }
@@ -295,7 +363,14 @@ mod tests {
     #[test]
     fn an_event_seen_twice_changes_nothing_the_second_time() {
         for status in Status::ALL {
-            for event in [Event::SeatHeld, Event::CodeIssued, Event::Paid(SeatAtPayment::Held), Event::HoldOver, Event::DeadlineClosed, Event::CancelClosed] {
+            for event in [
+                Event::SeatHeld,
+                Event::CodeIssued,
+                Event::Paid(SeatAtPayment::Held),
+                Event::HoldOver,
+                Event::DeadlineClosed,
+                Event::CancelClosed,
+            ] {
                 if let Step::Move { to, .. } = step(status, event) {
                     assert_eq!(step(to, event), Step::AlreadyDone, "{status:?} {event:?}");
                 }

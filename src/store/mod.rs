@@ -1,0 +1,118 @@
+//! PostgreSQL: the truth, and the only place with SQL. One file per aggregate.
+//!
+//! Functions that read take any executor; functions that change take the open transaction of the step
+//! they belong to, so that one commit carries the whole step. No transaction is open during an outside call.
+
+pub mod order;
+pub mod schedule;
+mod types;
+
+use std::time::Duration;
+
+use sqlx::{
+    Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+};
+
+/// How we reach PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: PgPool,
+}
+
+/// A database error with the one distinction that callers act on.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The server is away, busy shutting down or out of connections: wait and try again.
+    #[error("PostgreSQL is away: {0}")]
+    Away(#[source] sqlx::Error),
+    /// Another transaction was in the way (deadlock, serialization); the same step will pass next time.
+    #[error("PostgreSQL asks to try again: {0}")]
+    Conflict(#[source] sqlx::Error),
+    /// A statement or a row is not what this release expects: ours to mend.
+    #[error("PostgreSQL refused a statement: {0}")]
+    Bug(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Io(_)
+            | E::Tls(_)
+            | E::PoolTimedOut
+            | E::PoolClosed
+            | E::WorkerCrashed
+            | E::Protocol(_) => Self::Away(error),
+            E::Database(refusal) => match refusal.code().as_deref() {
+                // Class 08 connection, 53 resources, 57 operator intervention (shutdown, crash), 25006 standby.
+                Some(code) if ["08", "53", "57"].contains(&&code[..2]) || code == "25006" => {
+                    Self::Away(error)
+                }
+                // 40001 serialization failure, 40P01 deadlock, 55P03 lock not available, 23505 a row that a
+                // concurrent step wrote first.
+                Some("40001" | "40P01" | "55P03" | "23505") => Self::Conflict(error),
+                _ => Self::Bug(error),
+            },
+            _ => Self::Bug(error),
+        }
+    }
+}
+
+impl Database {
+    /// Opens the pool without connecting: a process starts and tells by its readiness that PostgreSQL is away.
+    pub fn open(url: &str, max_connections: u32) -> Result<Self, sqlx::Error> {
+        let options: PgConnectOptions = url.parse()?;
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_lazy_with(options.application_name("holdfast"));
+        Ok(Self { pool })
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Opens a transaction. `name` says in metrics which step it carries.
+    pub async fn begin(&self, name: &'static str) -> Result<Step<'static>, StoreError> {
+        let started = std::time::Instant::now();
+        let transaction = self.pool.begin().await?;
+        Ok(Step {
+            name,
+            started,
+            transaction,
+        })
+    }
+
+    /// One round trip, for readiness.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Brings the schema to head and makes the audit log's next partitions.
+    pub async fn migrate(&self) -> Result<(), anyhow::Error> {
+        sqlx::migrate!("./migrations").run(&self.pool).await?;
+        sqlx::query("SELECT audit_log_make_partitions(3)")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+/// A named transaction. Dropped without [`Step::commit`] it changes nothing.
+pub struct Step<'a> {
+    name: &'static str,
+    started: std::time::Instant,
+    pub(crate) transaction: Transaction<'a, Postgres>,
+}
+
+impl Step<'_> {
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit().await?;
+        metrics::histogram!("store_transaction_seconds", "name" => self.name)
+            .record(self.started.elapsed().as_secs_f64());
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! `courses`, `course_schedules` and their free seats.
+
+use std::collections::HashMap;
+
+use sqlx::{FromRow, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Step, StoreError};
+use crate::domain::{
+    document::{Alternatives, Availability, OtherSchedule, ScheduleDocument},
+    ids::{ScheduleId, SeatNo},
+    money::Fen,
+};
+
+#[derive(FromRow)]
+struct ScheduleRow {
+    schedule_id: ScheduleId,
+    course_id: String,
+    course: String,
+    starts_at: OffsetDateTime,
+    price_fen: Fen,
+    capacity: i32,
+    available: i64,
+    status: String,
+}
+
+impl From<ScheduleRow> for ScheduleDocument {
+    fn from(row: ScheduleRow) -> Self {
+        Self {
+            schedule_id: row.schedule_id,
+            course_id: row.course_id,
+            course: row.course,
+            starts_at: row.starts_at,
+            price_fen: row.price_fen,
+            capacity: row.capacity,
+            available: row.available,
+            status: row.status,
+        }
+    }
+}
+
+/// A session to be added.
+#[derive(Debug, Clone)]
+pub struct NewSchedule {
+    pub schedule_id: ScheduleId,
+    pub course_id: String,
+    pub course: String,
+    pub starts_at: OffsetDateTime,
+    pub price_fen: Fen,
+    pub capacity: i32,
+}
+
+/// Adds a session with all its seats free; makes the course when it is new (an existing title stays).
+pub async fn add(step: &mut Step<'_>, new: &NewSchedule) -> Result<(), StoreError> {
+    let tx = &mut *step.transaction;
+    sqlx::query(
+        "INSERT INTO courses (course_id, title) VALUES ($1, $2) ON CONFLICT (course_id) DO NOTHING",
+    )
+    .bind(&new.course_id)
+    .bind(&new.course)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "INSERT INTO course_schedules (schedule_id, course_id, starts_at, price_fen, capacity)
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(new.schedule_id)
+    .bind(&new.course_id)
+    .bind(new.starts_at)
+    .bind(new.price_fen)
+    .bind(new.capacity)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("INSERT INTO free_seats (schedule_id, seat_no) SELECT $1, generate_series(1, $2)")
+        .bind(new.schedule_id)
+        .bind(new.capacity)
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
+}
+
+/// What a list of sessions is narrowed to. All times inclusive below, exclusive above.
+#[derive(Debug, Clone, Default)]
+pub struct ScheduleFilter {
+    pub course_id: Option<String>,
+    pub from: Option<OffsetDateTime>,
+    pub to: Option<OffsetDateTime>,
+    /// Where the page begins: after this session.
+    pub after: Option<(OffsetDateTime, ScheduleId)>,
+}
+
+/// At most `limit` sessions, soonest first.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    filter: &ScheduleFilter,
+    limit: i64,
+) -> Result<Vec<ScheduleDocument>, StoreError> {
+    let rows: Vec<ScheduleRow> = sqlx::query_as(
+        "SELECT s.schedule_id, s.course_id, c.title AS course, s.starts_at, s.price_fen, s.capacity,
+                s.status::text AS status,
+                (SELECT count(*) FROM free_seats f WHERE f.schedule_id = s.schedule_id) AS available
+           FROM course_schedules s JOIN courses c USING (course_id)
+          WHERE ($1::text IS NULL OR s.course_id = $1)
+            AND ($2::timestamptz IS NULL OR s.starts_at >= $2)
+            AND ($3::timestamptz IS NULL OR s.starts_at < $3)
+            AND ($4::timestamptz IS NULL OR (s.starts_at, s.schedule_id) > ($4, $5))
+          ORDER BY s.starts_at, s.schedule_id
+          LIMIT $6",
+    )
+    .bind(&filter.course_id)
+    .bind(filter.from)
+    .bind(filter.to)
+    .bind(filter.after.map(|(starts_at, _)| starts_at))
+    .bind(filter.after.map(|(_, id)| id))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(ScheduleDocument::from).collect())
+}
+
+/// Seats of one session now; `None` when there is no such session.
+pub async fn availability(
+    db: impl PgExecutor<'_>,
+    schedule: ScheduleId,
+) -> Result<Option<Availability>, StoreError> {
+    type Row = (i32, i64, i64, Vec<SeatNo>, OffsetDateTime);
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT s.capacity,
+                (SELECT count(*) FROM seat_reservations r
+                  WHERE r.schedule_id = s.schedule_id AND r.status = 'temporary'),
+                (SELECT count(*) FROM seat_reservations r
+                  WHERE r.schedule_id = s.schedule_id AND r.status = 'confirmed'),
+                ARRAY(SELECT f.seat_no FROM free_seats f WHERE f.schedule_id = s.schedule_id ORDER BY f.seat_no),
+                now()
+           FROM course_schedules s WHERE s.schedule_id = $1",
+    )
+    .bind(schedule)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(
+        |(capacity, held, confirmed, seats_free, as_of)| Availability {
+            capacity,
+            available: i64::try_from(seats_free.len()).expect("a room has fewer than 2^63 seats"),
+            held,
+            confirmed,
+            seats_free,
+            as_of,
+        },
+    ))
+}
+
+/// What could be booked instead, per session asked for.
+pub async fn alternatives(
+    step: &mut Step<'_>,
+    schedules: &[ScheduleId],
+) -> Result<HashMap<ScheduleId, Alternatives>, StoreError> {
+    let tx = &mut *step.transaction;
+    let mut found: HashMap<ScheduleId, Alternatives> = schedules
+        .iter()
+        .map(|id| (*id, Alternatives::default()))
+        .collect();
+    let seats: Vec<(ScheduleId, SeatNo)> = sqlx::query_as(
+        "SELECT f.schedule_id, f.seat_no
+           FROM unnest($1::uuid[]) AS wanted(schedule_id)
+          CROSS JOIN LATERAL (
+                SELECT schedule_id, seat_no FROM free_seats
+                 WHERE schedule_id = wanted.schedule_id ORDER BY seat_no LIMIT 20) f
+          ORDER BY f.schedule_id, f.seat_no",
+    )
+    .bind(schedules)
+    .fetch_all(&mut *tx)
+    .await?;
+    for (schedule, seat) in seats {
+        found.entry(schedule).or_default().seats.push(seat);
+    }
+    let others: Vec<(ScheduleId, Uuid, String, OffsetDateTime, Fen, i64)> = sqlx::query_as(
+        "SELECT wanted.schedule_id, o.schedule_id, o.title, o.starts_at, o.price_fen, o.available
+           FROM unnest($1::uuid[]) AS wanted(schedule_id)
+           JOIN course_schedules s ON s.schedule_id = wanted.schedule_id
+          CROSS JOIN LATERAL (
+                SELECT other.schedule_id, c.title, other.starts_at, other.price_fen,
+                       (SELECT count(*) FROM free_seats f WHERE f.schedule_id = other.schedule_id) AS available
+                  FROM course_schedules other JOIN courses c USING (course_id)
+                 WHERE other.course_id = s.course_id AND other.schedule_id <> s.schedule_id
+                   AND other.status = 'open' AND other.starts_at > now()
+                   AND EXISTS (SELECT FROM free_seats f WHERE f.schedule_id = other.schedule_id)
+                 ORDER BY other.starts_at, other.schedule_id LIMIT 5) o
+          ORDER BY o.starts_at, o.schedule_id",
+    )
+    .bind(schedules)
+    .fetch_all(&mut *tx)
+    .await?;
+    for (wanted, other, course, starts_at, price_fen, available) in others {
+        found
+            .entry(wanted)
+            .or_default()
+            .schedules
+            .push(OtherSchedule {
+                schedule_id: ScheduleId(other),
+                course,
+                starts_at,
+                price_fen,
+                available,
+            });
+    }
+    Ok(found)
+}
