@@ -146,6 +146,8 @@ pub struct OrderHeld {
 pub struct OrderAlarm {
     pub order_id: OrderId,
     pub alarm: Alarm,
+    /// How long it waits before it wakes the worker, in milliseconds; equal for all alarms of a kind.
+    pub after_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +177,29 @@ pub enum Unreadable {
         source: serde_json::Error,
     },
 }
+
+/// Each kind of message can be taken out of the whole; the whole comes back when it is another one.
+macro_rules! kind_of_message {
+    ($($kind:ident),+) => {$(
+        impl TryFrom<Message> for $kind {
+            type Error = Message;
+
+            fn try_from(message: Message) -> Result<Self, Message> {
+                match message {
+                    Message::$kind(inner) => Ok(inner),
+                    other => Err(other),
+                }
+            }
+        }
+    )+};
+}
+kind_of_message!(
+    OrderSubmitted,
+    OrderHeld,
+    OrderAlarm,
+    PaymentSeen,
+    NotificationDue
+);
 
 impl Message {
     /// The AMQP `type` property.
