@@ -38,11 +38,7 @@ impl Breaker {
 
     /// How long to wait before the next probe: longer with each failed one.
     pub(super) fn pause(&self) -> Duration {
-        let probes = self
-            .failures
-            .load(Ordering::Relaxed)
-            .saturating_sub(THRESHOLD)
-            .min(8);
+        let probes = self.failures.load(Ordering::Relaxed).saturating_sub(THRESHOLD).min(8);
         (SHORTEST * 2u32.pow(probes)).min(LONGEST)
     }
 }

@@ -4,9 +4,7 @@
 //! follows, each publish confirmed, and only then acknowledges. A crash anywhere redelivers; the
 //! handler finds its own work done and derives the same follow-ups from what is stored.
 
-use std::{
-    collections::VecDeque, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration,
-};
+use std::{collections::VecDeque, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
@@ -77,26 +75,12 @@ pub trait Handler: Send + Sync + 'static {
     const SHAPE: Shape;
 
     /// Judges each message of the batch; the answer has one verdict per message, in the same order.
-    fn handle(
-        &self,
-        batch: &[Received<Self::Message>],
-    ) -> impl Future<Output = Result<Vec<Verdict>, Fault>> + Send;
+    fn handle(&self, batch: &[Received<Self::Message>]) -> impl Future<Output = Result<Vec<Verdict>, Fault>> + Send;
 }
 
 /// Runs `handler` on `queue` until `stop`: then takes no more, finishes what is in hand and returns.
-pub async fn run<H: Handler>(
-    broker: Broker,
-    queue: Queue,
-    handler: Arc<H>,
-    stop: CancellationToken,
-) {
-    let work = Arc::new(Work {
-        broker,
-        queue,
-        handler,
-        breaker: Breaker::default(),
-        stop,
-    });
+pub async fn run<H: Handler>(broker: Broker, queue: Queue, handler: Arc<H>, stop: CancellationToken) {
+    let work = Arc::new(Work { broker, queue, handler, breaker: Breaker::default(), stop });
     while !work.stop.is_cancelled() {
         let channel = tokio::select! {
             channel = work.broker.consuming.channel_when_possible() => channel,
@@ -114,9 +98,7 @@ pub async fn run<H: Handler>(
 async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(), lapin::Error> {
     let Shape { batch, concurrent } = H::SHAPE;
     let prefetch = u16::try_from(batch * concurrent * 2).unwrap_or(u16::MAX);
-    channel
-        .basic_qos(prefetch, BasicQosOptions::default())
-        .await?;
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let mut consumer = channel
         .basic_consume(
             work.queue.name().into(),
@@ -160,9 +142,7 @@ async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(
         }
     };
     if work.stop.is_cancelled() {
-        let _ = channel
-            .basic_cancel(consumer.tag(), BasicCancelOptions::default())
-            .await;
+        let _ = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
     }
     while in_hand.join_next().await.is_some() {}
     let _ = channel.close(200, "done".into()).await;
@@ -225,26 +205,15 @@ impl<H: Handler> Work<H> {
 
     fn read(&self, delivery: &Delivery) -> Result<Received<H::Message>, String> {
         let marks = Marks::of(&delivery.properties);
-        let message = Message::read(&marks.kind, &delivery.data)
-            .map_err(|unreadable| unreadable.to_string())?;
-        let message = H::Message::try_from(message).map_err(|other| {
-            format!(
-                "a {} does not belong in {}",
-                other.kind(),
-                self.queue.name()
-            )
-        })?;
+        let message = Message::read(&marks.kind, &delivery.data).map_err(|unreadable| unreadable.to_string())?;
+        let message = H::Message::try_from(message)
+            .map_err(|other| format!("a {} does not belong in {}", other.kind(), self.queue.name()))?;
         if let Some(published_at) = marks.published_at {
             let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
-            metrics::histogram!("messages_critical_seconds", "queue" => self.queue.name()).record(
-                f64::from(u32::try_from(now.saturating_sub(published_at)).unwrap_or(u32::MAX)),
-            );
+            metrics::histogram!("messages_critical_seconds", "queue" => self.queue.name())
+                .record(f64::from(u32::try_from(now.saturating_sub(published_at)).unwrap_or(u32::MAX)));
         }
-        Ok(Received {
-            message,
-            attempt: marks.attempt,
-            trace: marks.trace,
-        })
+        Ok(Received { message, attempt: marks.attempt, trace: marks.trace })
     }
 
     /// One verdict per message. Waits while a server is away; splits a batch that fails until the
@@ -257,25 +226,16 @@ impl<H: Handler> Work<H> {
             if part.is_empty() {
                 continue;
             }
-            let handled = AssertUnwindSafe(self.handler.handle(part))
-                .catch_unwind()
-                .await;
+            let handled = AssertUnwindSafe(self.handler.handle(part)).catch_unwind().await;
             let fault = match handled {
                 Ok(Ok(judged)) if judged.len() == part.len() => {
-                    if judged
-                        .iter()
-                        .any(|verdict| matches!(verdict, Verdict::Done(_)))
-                    {
+                    if judged.iter().any(|verdict| matches!(verdict, Verdict::Done(_))) {
                         self.breaker.succeeded();
                     }
                     verdicts.extend(judged);
                     continue;
                 }
-                Ok(Ok(judged)) => Fault::Bug(format!(
-                    "{} verdicts for {} messages",
-                    judged.len(),
-                    part.len()
-                )),
+                Ok(Ok(judged)) => Fault::Bug(format!("{} verdicts for {} messages", judged.len(), part.len())),
                 Ok(Err(fault)) => fault,
                 Err(panic) => Fault::Bug(panic_words(panic.as_ref())),
             };
@@ -283,12 +243,7 @@ impl<H: Handler> Work<H> {
                 Fault::Away(server) => {
                     self.breaker.trip();
                     let pause = self.breaker.pause();
-                    tracing::warn!(
-                        worker = H::NAME,
-                        server,
-                        ?pause,
-                        "waiting with the batch in hand"
-                    );
+                    tracing::warn!(worker = H::NAME, server, ?pause, "waiting with the batch in hand");
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = self.stop.cancelled() => return Err(Stopping),
@@ -300,10 +255,7 @@ impl<H: Handler> Work<H> {
                 }
                 Fault::Bug(error) if part.len() == 1 => {
                     tracing::error!(worker = H::NAME, error, "parked: this is ours to mend");
-                    verdicts.push(Verdict::Park {
-                        class: "bug",
-                        error,
-                    });
+                    verdicts.push(Verdict::Park { class: "bug", error });
                 }
                 Fault::Bug(error) => {
                     tracing::warn!(
@@ -333,11 +285,8 @@ impl<H: Handler> Work<H> {
         match verdict {
             Verdict::Done(follow_ups) => {
                 self.count("done");
-                outgoing.extend(
-                    follow_ups
-                        .iter()
-                        .map(|message| Outgoing::first(message, received.trace.as_ref(), now)),
-                );
+                outgoing
+                    .extend(follow_ups.iter().map(|message| Outgoing::first(message, received.trace.as_ref(), now)));
             }
             Verdict::Retry { class, error } => match class.next(received.attempt) {
                 Some(tier) => {
@@ -373,34 +322,16 @@ impl<H: Handler> Work<H> {
 
     fn parked(&self, delivery: &Delivery, class: &str, error: &str) -> Outgoing {
         self.count("parked");
-        tracing::error!(
-            worker = H::NAME,
-            queue = self.queue.name(),
-            class,
-            error,
-            "parked"
-        );
-        let parking = Parking {
-            worker: H::NAME,
-            class,
-            error,
-        };
-        envelope::dead_copy(
-            &delivery.properties,
-            &delivery.data,
-            self.queue,
-            &parking,
-            OffsetDateTime::now_utc(),
-        )
+        tracing::error!(worker = H::NAME, queue = self.queue.name(), class, error, "parked");
+        let parking = Parking { worker: H::NAME, class, error };
+        envelope::dead_copy(&delivery.properties, &delivery.data, self.queue, &parking, OffsetDateTime::now_utc())
     }
 
     /// Publishes all, side by side, as often as it takes: nothing is acknowledged before.
     async fn publish(&self, outgoing: Vec<Outgoing>) -> Result<(), Stopping> {
         let mut pending = outgoing;
         loop {
-            let sends = pending
-                .iter()
-                .map(|message| self.broker.publisher.send(message.clone()));
+            let sends = pending.iter().map(|message| self.broker.publisher.send(message.clone()));
             let answers = futures_util::future::join_all(sends).await;
             let failed: Vec<bool> = answers.iter().map(Result::is_err).collect();
             let Some(error) = answers.into_iter().find_map(Result::err) else {
@@ -419,32 +350,21 @@ impl<H: Handler> Work<H> {
     async fn acknowledge(&self, deliveries: &[Delivery]) {
         // One batch at a time means that everything before the last one is settled too.
         let multiple = H::SHAPE.concurrent == 1;
-        let settled = if multiple {
-            deliveries.split_at(deliveries.len().saturating_sub(1)).1
-        } else {
-            deliveries
-        };
+        let settled = if multiple { deliveries.split_at(deliveries.len().saturating_sub(1)).1 } else { deliveries };
         for delivery in settled {
             // `false` or an error: the channel is gone and the message will come again, to find its work done.
-            if !matches!(
-                delivery.acker.ack(BasicAckOptions { multiple }).await,
-                Ok(true)
-            ) {
+            if !matches!(delivery.acker.ack(BasicAckOptions { multiple }).await, Ok(true)) {
                 self.count("acknowledged_too_late");
             }
         }
     }
 
     fn count(&self, outcome: &'static str) {
-        metrics::counter!("messages_total", "queue" => self.queue.name(), "outcome" => outcome)
-            .increment(1);
+        metrics::counter!("messages_total", "queue" => self.queue.name(), "outcome" => outcome).increment(1);
     }
 }
 
 fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
-    let words = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", words.unwrap_or("without words"))
 }

@@ -28,9 +28,8 @@ impl TraceParent {
     /// Reads a `traceparent` header (version 00); `None` when it is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('-').collect();
-        let hex = |part: &str, length| {
-            part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
+        let hex =
+            |part: &str, length| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         match parts[..] {
             ["00", trace, span, flags] if hex(trace, 32) && hex(span, 16) && hex(flags, 2) => {
                 Some(Self(text.to_owned()))
@@ -55,11 +54,7 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// A message to its own queue; an alarm to its delay queue, to wait there `after`.
-    pub(super) fn first(
-        message: &Message,
-        trace: Option<&TraceParent>,
-        now: OffsetDateTime,
-    ) -> Self {
+    pub(super) fn first(message: &Message, trace: Option<&TraceParent>, now: OffsetDateTime) -> Self {
         let mut headers = FieldTable::default();
         headers.insert("x-attempt".into(), AMQPValue::LongInt(1));
         headers.insert("x-schema".into(), AMQPValue::LongInt(SCHEMA));
@@ -78,12 +73,7 @@ impl Outgoing {
             exchange = alarm.alarm.delay().into();
             properties = properties.with_expiration(alarm.after_ms.to_string().into());
         }
-        Self {
-            exchange,
-            routing_key: message.queue().name().into(),
-            properties,
-            body: message.body(),
-        }
+        Self { exchange, routing_key: message.queue().name().into(), properties, body: message.body() }
     }
 
     /// The name by which a returned publish is told from its neighbours.
@@ -108,20 +98,9 @@ impl Marks {
         let headers = properties.headers().as_ref();
         let header = |name: &str| headers.and_then(|table| table.inner().get(name));
         Self {
-            attempt: header("x-attempt")
-                .and_then(whole_number)
-                .and_then(|n| u32::try_from(n).ok())
-                .unwrap_or(1)
-                .max(1),
-            trace: header("traceparent")
-                .and_then(text)
-                .as_deref()
-                .and_then(TraceParent::parse),
-            kind: properties
-                .kind()
-                .as_ref()
-                .map(|kind| kind.as_str().to_owned())
-                .unwrap_or_default(),
+            attempt: header("x-attempt").and_then(whole_number).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1),
+            trace: header("traceparent").and_then(text).as_deref().and_then(TraceParent::parse),
+            kind: properties.kind().as_ref().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
             published_at: *properties.timestamp(),
         }
     }
@@ -152,21 +131,11 @@ pub(super) fn retry_copy(
     );
     headers.insert("x-error-class".into(), long(class.as_str()));
     mark_first_failure(&mut headers, now);
-    let wait = jittered(
-        tier,
-        properties
-            .message_id()
-            .as_ref()
-            .map_or("", |id| id.as_str()),
-        marks.attempt,
-    );
+    let wait = jittered(tier, properties.message_id().as_ref().map_or("", |id| id.as_str()), marks.attempt);
     Outgoing {
         exchange: tier.name().into(),
         routing_key: queue.name().into(),
-        properties: properties
-            .clone()
-            .with_expiration(wait.to_string().into())
-            .with_headers(headers),
+        properties: properties.clone().with_expiration(wait.to_string().into()).with_headers(headers),
         body: body.to_vec(),
     }
 }
@@ -189,32 +158,18 @@ pub(super) fn dead_copy(
     headers.insert("x-worker".into(), long(parking.worker));
     headers.insert("x-queue".into(), long(&queue.name()));
     mark_first_failure(&mut headers, now);
-    let mut properties = properties
-        .clone()
-        .with_headers(headers)
-        .with_delivery_mode(2);
+    let mut properties = properties.clone().with_headers(headers).with_delivery_mode(2);
     if properties.message_id().is_none() {
         // A returned publish is recognised by its id; a foreign message may have none.
         properties = properties.with_message_id(uuid::Uuid::now_v7().to_string().into());
     }
-    Outgoing {
-        exchange: ShortString::default(),
-        routing_key: queue.dead().into(),
-        properties,
-        body: body.to_vec(),
-    }
+    Outgoing { exchange: ShortString::default(), routing_key: queue.dead().into(), properties, body: body.to_vec() }
 }
 
 /// Our own headers of a delivery. The broker's (`x-death`, `x-delivery-count`) stay behind: RabbitMQ
 /// would take a re-published `x-death` for its own history.
 fn carried(properties: &BasicProperties) -> FieldTable {
-    const OURS: [&str; 5] = [
-        "x-attempt",
-        "x-schema",
-        "traceparent",
-        "x-first-failed-at",
-        "x-error-class",
-    ];
+    const OURS: [&str; 5] = ["x-attempt", "x-schema", "traceparent", "x-first-failed-at", "x-error-class"];
     let mut headers = FieldTable::default();
     if let Some(table) = properties.headers() {
         for (name, value) in table.inner() {
@@ -237,9 +192,8 @@ fn mark_first_failure(headers: &mut FieldTable, now: OffsetDateTime) {
 /// the queue's own TTL, so the head of the queue holds nobody up for longer than the jitter.
 fn jittered(tier: Tier, message_id: &str, attempt: u32) -> u64 {
     let whole = u64::try_from(tier.duration().as_millis()).unwrap_or(u64::MAX);
-    let seed = message_id.bytes().fold(u64::from(attempt), |seed, byte| {
-        seed.wrapping_mul(31).wrapping_add(u64::from(byte))
-    });
+    let seed =
+        message_id.bytes().fold(u64::from(attempt), |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     whole - whole / 5 * (seed % 101) / 100
 }
 
@@ -289,17 +243,8 @@ mod tests {
         let mut headers = FieldTable::default();
         headers.insert("x-death".into(), AMQPValue::LongInt(3));
         headers.insert("x-attempt".into(), AMQPValue::LongInt(2));
-        let properties = BasicProperties::default()
-            .with_message_id("k".into())
-            .with_headers(headers);
-        let copy = retry_copy(
-            &properties,
-            b"{}",
-            Queue::Prepay,
-            Tier::S5,
-            Class::Unknown,
-            OffsetDateTime::UNIX_EPOCH,
-        );
+        let properties = BasicProperties::default().with_message_id("k".into()).with_headers(headers);
+        let copy = retry_copy(&properties, b"{}", Queue::Prepay, Tier::S5, Class::Unknown, OffsetDateTime::UNIX_EPOCH);
         let headers = copy.properties.headers().clone().expect("set above");
         assert!(!headers.inner().contains_key("x-death"));
         assert_eq!(Marks::of(&copy.properties).attempt, 3);

@@ -30,12 +30,7 @@ pub struct Link {
 
 impl Link {
     pub fn new(url: SecretString, name: String) -> Self {
-        Self {
-            url,
-            name,
-            connecting: tokio::sync::Mutex::new(()),
-            current: Mutex::new(None),
-        }
+        Self { url, name, connecting: tokio::sync::Mutex::new(()), current: Mutex::new(None) }
     }
 
     /// A fresh channel, on the standing connection or on a new one.
@@ -43,12 +38,8 @@ impl Link {
     /// # Errors
     /// The broker is away or refuses us. Nothing was changed.
     pub async fn channel(&self) -> Result<Channel, lapin::Error> {
-        let opened = timeout(CONNECT_WITHIN, async {
-            self.connection().await?.create_channel().await
-        });
-        opened
-            .await
-            .unwrap_or_else(|_| Err(ErrorKind::MissingHeartbeatError.into()))
+        let opened = timeout(CONNECT_WITHIN, async { self.connection().await?.create_channel().await });
+        opened.await.unwrap_or_else(|_| Err(ErrorKind::MissingHeartbeatError.into()))
     }
 
     /// A fresh channel, however long the broker is away.
@@ -67,17 +58,12 @@ impl Link {
 
     /// Whether the connection stands and the broker has not blocked it.
     pub fn is_up(&self) -> bool {
-        self.standing()
-            .is_some_and(|connection| !connection.status().blocked())
+        self.standing().is_some_and(|connection| !connection.status().blocked())
     }
 
     /// Closes the connection politely; what is not acknowledged goes back to its queue.
     pub async fn close(&self) {
-        let connection = self
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let connection = self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(connection) = connection {
             let _ = timeout(CONNECT_WITHIN, connection.close(200, "bye".into())).await;
         }
@@ -85,10 +71,7 @@ impl Link {
 
     fn standing(&self) -> Option<Arc<Connection>> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current
-            .as_ref()
-            .filter(|connection| connection.status().connected())
-            .cloned()
+        current.as_ref().filter(|connection| connection.status().connected()).cloned()
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, lapin::Error> {
@@ -102,8 +85,7 @@ impl Link {
             .parse()
             .map_err(|problem: String| lapin::Error::from(ErrorKind::AuthProviderError(problem)))?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        let properties =
-            ConnectionProperties::default().with_connection_name(self.name.clone().into());
+        let properties = ConnectionProperties::default().with_connection_name(self.name.clone().into());
         let connection = Arc::new(Connection::connect_uri(uri, properties).await?);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)

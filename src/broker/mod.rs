@@ -50,10 +50,7 @@ impl Broker {
     pub fn start(url: &SecretString, process: &str, confirm_within: Duration) -> Self {
         Self {
             consuming: Arc::new(Link::new(url.clone(), format!("{process} consume"))),
-            publisher: Publisher::start(
-                Link::new(url.clone(), format!("{process} publish")),
-                confirm_within,
-            ),
+            publisher: Publisher::start(Link::new(url.clone(), format!("{process} publish")), confirm_within),
         }
     }
 

@@ -57,50 +57,29 @@ impl Publisher {
                 jobs
             })
             .collect();
-        Self {
-            lanes,
-            link,
-            confirm_within,
-        }
+        Self { lanes, link, confirm_within }
     }
 
     /// Publishes to the message's own queue; done when the broker has it safely.
     ///
     /// # Errors
     /// See [`PublishError`]: in each case the caller may publish the same message again.
-    pub async fn publish(
-        &self,
-        message: &Message,
-        trace: &TraceParent,
-    ) -> Result<(), PublishError> {
-        self.send(Outgoing::first(
-            message,
-            Some(trace),
-            OffsetDateTime::now_utc(),
-        ))
-        .await
+    pub async fn publish(&self, message: &Message, trace: &TraceParent) -> Result<(), PublishError> {
+        self.send(Outgoing::first(message, Some(trace), OffsetDateTime::now_utc())).await
     }
 
     /// Publishes one prepared message.
     pub(super) async fn send(&self, outgoing: Outgoing) -> Result<(), PublishError> {
-        let lane = outgoing
-            .routing_key
-            .as_str()
-            .bytes()
-            .fold(0usize, |sum, b| sum.wrapping_add(usize::from(b)));
+        let lane = outgoing.routing_key.as_str().bytes().fold(0usize, |sum, b| sum.wrapping_add(usize::from(b)));
         let (done, settled) = oneshot::channel();
         let job = Job { outgoing, done };
         let asked = async {
             if self.lanes[lane % LANES].send(job).await.is_err() {
                 return Err(PublishError::Refused("the process is stopping"));
             }
-            settled
-                .await
-                .unwrap_or(Err(PublishError::Refused("the process is stopping")))
+            settled.await.unwrap_or(Err(PublishError::Refused("the process is stopping")))
         };
-        timeout(self.confirm_within, asked)
-            .await
-            .unwrap_or(Err(PublishError::Unconfirmed(self.confirm_within)))
+        timeout(self.confirm_within, asked).await.unwrap_or(Err(PublishError::Unconfirmed(self.confirm_within)))
     }
 
     /// Whether the connection is up and not blocked by an alarm.
@@ -114,11 +93,7 @@ impl Publisher {
     }
 }
 
-async fn publish_in_windows(
-    link: Arc<Link>,
-    mut waiting: mpsc::Receiver<Job>,
-    confirm_within: Duration,
-) {
+async fn publish_in_windows(link: Arc<Link>, mut waiting: mpsc::Receiver<Job>, confirm_within: Duration) {
     let mut channel = confirming_channel(&link).await;
     let mut window = Vec::with_capacity(WINDOW);
     while waiting.recv_many(&mut window, WINDOW).await > 0 {
@@ -132,10 +107,9 @@ async fn publish_in_windows(
                 Ok(Err(error)) => {
                     tracing::warn!(%error, window_size, "publishing was interrupted; the unconfirmed are published again");
                 }
-                Err(_) => tracing::warn!(
-                    window_size,
-                    "the broker does not confirm; the unconfirmed are published again"
-                ),
+                Err(_) => {
+                    tracing::warn!(window_size, "the broker does not confirm; the unconfirmed are published again")
+                }
             }
             channel = confirming_channel(&link).await;
             unsettled.retain(|job| !job.done.is_closed());
@@ -147,10 +121,7 @@ async fn publish_in_windows(
 async fn confirming_channel(link: &Link) -> Channel {
     loop {
         let channel = link.channel_when_possible().await;
-        match channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await
-        {
+        match channel.confirm_select(ConfirmSelectOptions::default()).await {
             Ok(()) => return channel,
             Err(error) => tracing::warn!(%error, "the broker closed a fresh channel"),
         }
@@ -165,10 +136,7 @@ async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<(), la
             .basic_publish(
                 outgoing.exchange.clone(),
                 outgoing.routing_key.clone(),
-                BasicPublishOptions {
-                    mandatory: true,
-                    ..BasicPublishOptions::default()
-                },
+                BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
                 &outgoing.body,
                 outgoing.properties.clone(),
             )
@@ -180,18 +148,11 @@ async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<(), la
     for confirm in confirms {
         let confirmation = confirm.await?;
         nacked.push(!matches!(confirmation, Confirmation::Ack(_)));
-        returned.extend(
-            confirmation
-                .take_message()
-                .and_then(|message| message.delivery.properties.message_id().clone()),
-        );
+        returned
+            .extend(confirmation.take_message().and_then(|message| message.delivery.properties.message_id().clone()));
     }
     for (job, nacked) in jobs.drain(..).zip(nacked) {
-        let answer = if job
-            .outgoing
-            .message_id()
-            .is_some_and(|id| returned.contains(id))
-        {
+        let answer = if job.outgoing.message_id().is_some_and(|id| returned.contains(id)) {
             Err(PublishError::Refused("its queue is missing"))
         } else if nacked {
             Err(PublishError::Refused("its queue is full"))

@@ -68,11 +68,7 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing { what, name } => write!(f, "{what} {name} is missing"),
-            Self::Different {
-                what,
-                name,
-                broker_says,
-            } => write!(f, "{what} {name} is different: {broker_says}"),
+            Self::Different { what, name, broker_says } => write!(f, "{what} {name} is different: {broker_says}"),
         }
     }
 }
@@ -125,20 +121,10 @@ impl Topology {
     pub async fn apply(&self, link: &Link) -> Result<Vec<Difference>, lapin::Error> {
         let mut differences = Vec::new();
         for exchange in &self.exchanges {
-            differences.extend(
-                exchange
-                    .declare(link, false)
-                    .await?
-                    .difference("exchange", &exchange.name),
-            );
+            differences.extend(exchange.declare(link, false).await?.difference("exchange", &exchange.name));
         }
         for queue in &self.queues {
-            differences.extend(
-                queue
-                    .declare(link, false)
-                    .await?
-                    .difference("queue", &queue.name),
-            );
+            differences.extend(queue.declare(link, false).await?.difference("queue", &queue.name));
         }
         if differences.is_empty() {
             self.bind(link).await?;
@@ -173,19 +159,8 @@ impl Exchange {
             "topic" => ExchangeKind::Topic,
             other => ExchangeKind::Custom(other.to_owned()),
         };
-        let options = ExchangeDeclareOptions {
-            passive,
-            durable: self.durable,
-            ..Default::default()
-        };
-        let declared = channel
-            .exchange_declare(
-                self.name.as_str().into(),
-                kind,
-                options,
-                table(&self.arguments),
-            )
-            .await;
+        let options = ExchangeDeclareOptions { passive, durable: self.durable, ..Default::default() };
+        let declared = channel.exchange_declare(self.name.as_str().into(), kind, options, table(&self.arguments)).await;
         found(&channel, declared).await
     }
 }
@@ -193,14 +168,8 @@ impl Exchange {
 impl QueueDefinition {
     async fn declare(&self, link: &Link, passive: bool) -> Result<Found, lapin::Error> {
         let channel = link.channel().await?;
-        let options = QueueDeclareOptions {
-            passive,
-            durable: self.durable,
-            ..Default::default()
-        };
-        let declared = channel
-            .queue_declare(self.name.as_str().into(), options, table(&self.arguments))
-            .await;
+        let options = QueueDeclareOptions { passive, durable: self.durable, ..Default::default() };
+        let declared = channel.queue_declare(self.name.as_str().into(), options, table(&self.arguments)).await;
         found(&channel, declared.map(drop)).await
     }
 }
@@ -209,24 +178,14 @@ impl Found {
     fn difference(self, what: &'static str, name: &str) -> Option<Difference> {
         match self {
             Self::Same => None,
-            Self::Missing => Some(Difference::Missing {
-                what,
-                name: name.to_owned(),
-            }),
-            Self::Different(broker_says) => Some(Difference::Different {
-                what,
-                name: name.to_owned(),
-                broker_says,
-            }),
+            Self::Missing => Some(Difference::Missing { what, name: name.to_owned() }),
+            Self::Different(broker_says) => Some(Difference::Different { what, name: name.to_owned(), broker_says }),
         }
     }
 }
 
 /// Each question has its own channel, because the broker closes it on a "no".
-async fn found(
-    channel: &Channel,
-    declared: Result<(), lapin::Error>,
-) -> Result<Found, lapin::Error> {
+async fn found(channel: &Channel, declared: Result<(), lapin::Error>) -> Result<Found, lapin::Error> {
     match declared {
         Ok(()) => {
             close(channel).await;
@@ -275,11 +234,7 @@ mod tests {
     #[test]
     fn definitions_and_code_name_the_same_queues() {
         let topology = Topology::required();
-        let queues: BTreeSet<String> = topology
-            .queues
-            .iter()
-            .map(|queue| queue.name.clone())
-            .collect();
+        let queues: BTreeSet<String> = topology.queues.iter().map(|queue| queue.name.clone()).collect();
         let work = Queue::order_lanes().chain([
             Queue::Prepay,
             Queue::Payments,
@@ -287,10 +242,7 @@ mod tests {
             Queue::Refunds,
             Queue::Notifications,
         ]);
-        let mut named: BTreeSet<String> = Tier::ALL
-            .iter()
-            .map(|tier| tier.name().to_owned())
-            .collect();
+        let mut named: BTreeSet<String> = Tier::ALL.iter().map(|tier| tier.name().to_owned()).collect();
         named.extend([Alarm::Hold, Alarm::Payment].map(|alarm| alarm.delay().to_owned()));
         for queue in work {
             named.insert(queue.name());
@@ -303,18 +255,9 @@ mod tests {
     fn a_delay_queue_waits_as_long_as_its_tier_says() {
         let topology = Topology::required();
         for tier in Tier::ALL {
-            let queue = topology
-                .queues
-                .iter()
-                .find(|queue| queue.name == tier.name())
-                .unwrap();
+            let queue = topology.queues.iter().find(|queue| queue.name == tier.name()).unwrap();
             let ttl = queue.arguments["x-message-ttl"].as_u64().unwrap();
-            assert_eq!(
-                u128::from(ttl),
-                tier.duration().as_millis(),
-                "{}",
-                queue.name
-            );
+            assert_eq!(u128::from(ttl), tier.duration().as_millis(), "{}", queue.name);
         }
     }
 
@@ -324,19 +267,9 @@ mod tests {
             let argument = |name: &str| queue.arguments.get(name).and_then(Value::as_str);
             assert!(queue.durable, "{}", queue.name);
             assert_eq!(argument("x-queue-type"), Some("quorum"), "{}", queue.name);
-            assert_eq!(
-                argument("x-overflow"),
-                Some("reject-publish"),
-                "{}",
-                queue.name
-            );
+            assert_eq!(argument("x-overflow"), Some("reject-publish"), "{}", queue.name);
             if argument("x-dead-letter-exchange").is_some() {
-                assert_eq!(
-                    argument("x-dead-letter-strategy"),
-                    Some("at-least-once"),
-                    "{}",
-                    queue.name
-                );
+                assert_eq!(argument("x-dead-letter-strategy"), Some("at-least-once"), "{}", queue.name);
             }
         }
     }

@@ -172,10 +172,7 @@ pub enum Unreadable {
     #[error("no message has the type {0:?}")]
     UnknownType(String),
     #[error("the body is not a {kind}: {source}")]
-    Body {
-        kind: &'static str,
-        source: serde_json::Error,
-    },
+    Body { kind: &'static str, source: serde_json::Error },
 }
 
 /// Each kind of message can be taken out of the whole; the whole comes back when it is another one.
@@ -193,13 +190,7 @@ macro_rules! kind_of_message {
         }
     )+};
 }
-kind_of_message!(
-    OrderSubmitted,
-    OrderHeld,
-    OrderAlarm,
-    PaymentSeen,
-    NotificationDue
-);
+kind_of_message!(OrderSubmitted, OrderHeld, OrderAlarm, PaymentSeen, NotificationDue);
 
 impl Message {
     /// The AMQP `type` property.
@@ -233,10 +224,7 @@ impl Message {
                 Alarm::Hold => format!("{}/alarm/hold", m.order_id),
                 Alarm::Payment => format!("{}/alarm/payment", m.order_id),
             },
-            Self::PaymentSeen(m) => format!(
-                "{}/paid/{}",
-                m.payment.out_trade_no, m.payment.transaction_id
-            ),
+            Self::PaymentSeen(m) => format!("{}/paid/{}", m.payment.out_trade_no, m.payment.transaction_id),
             Self::NotificationDue(m) => format!("{}/notify/{}", m.order_id, m.kind.as_str()),
         }
     }
