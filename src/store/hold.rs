@@ -1,7 +1,7 @@
 //! Taking submitted orders into the books: seats are set aside, or the order is rejected, for a whole
 //! batch in one transaction and in sets.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::json;
 use sqlx::{FromRow, types::Json};
@@ -45,6 +45,18 @@ pub async fn lock_sessions(
     .fetch_all(&mut *step.transaction)
     .await?;
     Ok(sessions.into_iter().map(|session| (session.schedule_id, session)).collect())
+}
+
+/// Which of these orders are in the books already.
+pub async fn known<'a>(
+    step: &mut Step<'_>,
+    orders: impl Iterator<Item = &'a OrderId>,
+) -> Result<HashSet<OrderId>, StoreError> {
+    let known: Vec<OrderId> = sqlx::query_scalar("SELECT order_id FROM payment_orders WHERE order_id = ANY($1)")
+        .bind(orders.collect::<Vec<_>>())
+        .fetch_all(&mut *step.transaction)
+        .await?;
+    Ok(known.into_iter().collect())
 }
 
 /// What of a session's free seats a batch can want: its `most` lowest, and these.
