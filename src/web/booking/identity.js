@@ -1,0 +1,42 @@
+// Who the customer is. The page has no login of its own: the frontend that embeds it hands a
+// token over after "#token=", where no server log sees it; it leaves the address bar at once and
+// lives as long as the tab. The token is opened here for display only; the API is who judges it.
+
+const STORE = "holdfast.token";
+let held = null;
+
+/** Takes a token that was handed over in the address, once, before anything reads the address. */
+export function arrive() {
+  const handed = /^#token=([^&]+)/.exec(location.hash);
+  if (handed) {
+    keep(decodeURIComponent(handed[1]));
+    history.replaceState(null, "", location.pathname + location.search);
+  } else {
+    try { held = sessionStorage.getItem(STORE); } catch { held = null; }
+  }
+}
+
+export const token = () => held;
+
+/** The user id in the token, or an empty string. */
+export function user() {
+  try {
+    const part = held.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
+    const bytes = Uint8Array.from(atob(part), (c) => c.charCodeAt(0));
+    return String(JSON.parse(new TextDecoder().decode(bytes)).sub ?? "");
+  } catch {
+    return "";
+  }
+}
+
+export function keep(next) {
+  held = next;
+  try { sessionStorage.setItem(STORE, next); } catch { /* private mode: until the next load */ }
+}
+
+/** Signs out; `refused` when the API no longer takes the token, so that the page can say why. */
+export function forget(refused = false) {
+  held = null;
+  try { sessionStorage.removeItem(STORE); } catch { /* nothing was kept */ }
+  dispatchEvent(new CustomEvent("holdfast:signed-out", { detail: { refused } }));
+}

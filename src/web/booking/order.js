@@ -1,0 +1,119 @@
+// One order, from its place in the line to the ticket, as it changes. Its id is in the address,
+// so a reload in the middle of paying comes back to the same QR code.
+
+import { alternatives } from "./alternatives.js";
+import { Problem } from "./api.js";
+import { find, remember } from "./catalogue.js";
+import { el } from "./dom.js";
+import { follow } from "./events.js";
+import { moment, money, zoneNote } from "./format.js";
+import { t } from "./language.js";
+import { notice, troubleLine } from "./notice.js";
+import { payPanel } from "./pay.js";
+import { describe, statusBlock } from "./status.js";
+import { ticket } from "./ticket.js";
+
+/** With Redis away a fresh order is unknown until a worker has taken it. */
+const GRACE = 60_000;
+const PLACED = "holdfast.placed";
+let handed = null;
+
+/** Takes over an order just placed, so that its view need not begin empty. */
+export function handOver(order, session) {
+  handed = order;
+  remember(session);
+  try { sessionStorage.setItem(PLACED, JSON.stringify({ id: order.order_id, at: Date.now() })); } catch { /* no grace after a reload */ }
+}
+
+export function orderView({ root, signal: outer, id, go, retitle, reload }) {
+  const stop = new AbortController();
+  outer.addEventListener("abort", () => stop.abort());
+  const { signal } = stop;
+
+  const status = statusBlock();
+  const trouble = troubleLine();
+  const room = el("div", { class: "room" });
+  const facts = el("dl", { class: "facts", "aria-label": t("facts_label") });
+  root.append(el("a", { class: "back", href: "#/orders" }, t("nav_orders")), status.node, trouble.node, room, facts);
+
+  let session = null;
+  let current = null;
+  let pay = null;
+  let asked = false;
+
+  if (handed?.order_id === id) show(handed);
+  else status.show({ status: "loading", step: 0, tone: "wait", title: t("loading"), text: "" });
+  handed = null;
+  follow(id, { signal, onOrder: show, onTrouble });
+
+  function show(order) {
+    current = order;
+    if (!asked) {
+      asked = true;
+      find(order.schedule_id, { from: order.created_at, signal })
+        .then((found) => { session = found; if (found && !signal.aborted) show(current); })
+        .catch(() => { /* the order is shown without its course's name */ });
+    }
+    const told = describe(order);
+    retitle(told.title);
+    status.show({ ...told, status: order.status });
+    const payable = ["awaiting_payment", "lapsed"].includes(order.status);
+    if (pay && !(payable && pay.codeUrl === order.code_url)) {
+      pay.stop();
+      pay = null;
+    }
+    if (!payable) {
+      room.replaceChildren(...content(order, told));
+    } else if (!pay) {
+      pay = payPanel(order, signal);
+      room.replaceChildren(pay.node);
+    }
+    pay?.update(order);
+    facts.replaceChildren(...(order.status === "confirmed" ? [] : rows(order, session)));
+  }
+
+  function content(order, told) {
+    if (order.status === "confirmed") return [ticket(order, session)];
+    if (told.tone === "wait") return [el("div", { class: "waiting", "aria-hidden": "true" })];
+    const here = session ?? { schedule_id: order.schedule_id, price_fen: order.amount_fen };
+    return [
+      order.alternatives ? alternatives(order.alternatives, here, go) : "",
+      el("div", { class: "actions" }, el("a", { class: "button quiet", href: `#/schedules/${encodeURIComponent(order.schedule_id)}` }, t("book_again"))),
+    ];
+  }
+
+  function onTrouble(error) {
+    if (error instanceof Problem && error.status === 404) {
+      if (isFresh(id)) return;
+      stop.abort();
+      status.node.remove();
+      room.replaceChildren(notice(error, { title: t("order_missing"), link: { href: "#/orders", text: t("nav_orders") } }));
+    } else if (current) {
+      trouble.show(error);
+    } else if (error) {
+      room.replaceChildren(notice(error, { onRetry: reload }));
+    }
+  }
+}
+
+function rows(order, session) {
+  const zone = zoneNote() && ` (${zoneNote()})`;
+  return [
+    [t("fact_course"), session?.course],
+    [t("fact_time"), session && moment(session.starts_at) + zone],
+    [t("fact_seat"), order.seat_no ? t("seat_n", { n: order.seat_no }) : t("fact_any")],
+    [t("fact_amount"), money(order.amount_fen)],
+    [t("fact_refunded"), order.refunded_fen > 0 && money(order.refunded_fen)],
+    [t("fact_order"), order.order_id, "code"],
+  ].filter(([, value]) => value).map(([name, value, kind]) =>
+    el("div", {}, el("dt", {}, name), el("dd", { class: kind }, value)));
+}
+
+function isFresh(id) {
+  try {
+    const placed = JSON.parse(sessionStorage.getItem(PLACED));
+    return placed?.id === id && Date.now() - placed.at < GRACE;
+  } catch {
+    return false;
+  }
+}
