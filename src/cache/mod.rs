@@ -1,0 +1,207 @@
+//! Redis: makes things quick, and may vanish. The only place with redis.
+//!
+//! Every call has its own time limit, and Redis being away is a value ([`CacheAway`]) that the caller answers with
+//! a slower way, never an error it passes on. Nothing here is the truth; emptying Redis costs speed alone.
+//!
+//! | file | what is kept | without Redis |
+//! |---|---|---|
+//! | [`order`] | newest snapshot of each moving order, first body under each key | PostgreSQL |
+//! | [`hub`] | (pub/sub) who waits for which order | re-reading on an interval |
+//! | [`availability`] | free seats per session | PostgreSQL |
+//! | [`catalogue`] | price of each session | the worker judges |
+//! | [`token`] | the Official Account's token | each process has its own |
+//! | [`rate`] | how much each customer asked for | each process counts for itself |
+
+pub mod availability;
+pub mod catalogue;
+pub mod hub;
+pub mod order;
+pub mod rate;
+pub mod token;
+
+use std::{
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use redis::{
+    Client, Cmd, FromRedisValue, RedisError, RedisResult, ScriptInvocation,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+/// How we reach Redis.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheSettings {
+    pub url: SecretString,
+    /// In front of every key, so that several stacks can share one Redis.
+    pub key_prefix: String,
+    /// The longest any call may take. What takes longer is slower than PostgreSQL and counts as away.
+    pub call_limit_ms: u64,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            url: "redis://127.0.0.1:6379/0".into(),
+            key_prefix: "holdfast:".into(),
+            call_limit_ms: 150,
+        }
+    }
+}
+
+/// Redis did not answer in time, or not with what was asked for. Go on without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Redis is away")]
+pub struct CacheAway;
+
+/// A connection to Redis that repairs itself. Cheap to clone.
+#[derive(Clone)]
+pub struct Cache {
+    client: Client,
+    connection: ConnectionManager,
+    prefix: Arc<str>,
+    limit: Duration,
+    pause: Arc<Pause>,
+}
+
+impl Cache {
+    /// Opens without connecting; must be called inside the runtime. Fails only on an unreadable URL.
+    pub fn open(settings: &CacheSettings) -> Result<Self, RedisError> {
+        let limit = Duration::from_millis(settings.call_limit_ms);
+        let client = Client::open(settings.url.expose_secret())?;
+        // Reconnecting goes on in the background while calls give up by `limit`; so its own patience is short
+        // and the next call after it ran out begins anew.
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(1)))
+            .set_response_timeout(Some(limit))
+            .set_min_delay(Duration::from_millis(50))
+            .set_max_delay(Duration::from_millis(500))
+            .set_number_of_retries(2);
+        Ok(Self {
+            connection: ConnectionManager::new_lazy_with_config(client.clone(), config)?,
+            client,
+            prefix: settings.key_prefix.as_str().into(),
+            limit,
+            pause: Arc::default(),
+        })
+    }
+
+    /// One round trip, for readiness.
+    pub async fn ping(&self) -> Result<(), CacheAway> {
+        self.run("ping", &redis::cmd("PING")).await
+    }
+
+    fn key(&self, family: &str, name: impl Display) -> String {
+        format!("{}{family}:{name}", self.prefix)
+    }
+
+    async fn run<T: FromRedisValue>(
+        &self,
+        name: &'static str,
+        command: &Cmd,
+    ) -> Result<T, CacheAway> {
+        let mut connection = self.connection.clone();
+        self.call(name, command.query_async(&mut connection)).await
+    }
+
+    async fn run_script<T: FromRedisValue>(
+        &self,
+        name: &'static str,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, CacheAway> {
+        let mut connection = self.connection.clone();
+        self.call(name, script.invoke_async(&mut connection)).await
+    }
+
+    /// Does `deed` within the limit. While Redis is known to be away, most calls are not even tried.
+    async fn call<T>(
+        &self,
+        name: &'static str,
+        deed: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, CacheAway> {
+        if self.pause.is_on() {
+            count(name, "skipped");
+            return Err(CacheAway);
+        }
+        match tokio::time::timeout(self.limit, deed).await {
+            Ok(Ok(value)) => {
+                if self.pause.lift() {
+                    tracing::info!("Redis is back");
+                }
+                count(name, "ok");
+                Ok(value)
+            }
+            Ok(Err(error)) if error.is_io_error() || error.is_connection_dropped() => {
+                self.went_away(name, &error);
+                Err(CacheAway)
+            }
+            Ok(Err(error)) => {
+                // Loading, out of memory, read-only, or an answer of another shape: it speaks, but not to help.
+                tracing::warn!(call = name, %error, "Redis refused a call");
+                count(name, "refused");
+                Err(CacheAway)
+            }
+            Err(_) => {
+                self.went_away(name, &format_args!("no answer within {:?}", self.limit));
+                Err(CacheAway)
+            }
+        }
+    }
+
+    fn went_away(&self, name: &'static str, why: &dyn Display) {
+        if self.pause.begin() {
+            tracing::warn!(call = name, %why, "Redis is away; going on without");
+        }
+        count(name, "away");
+    }
+}
+
+fn count(call: &'static str, outcome: &'static str) {
+    metrics::counter!("cache_calls_total", "call" => call, "outcome" => outcome).increment(1);
+}
+
+/// After a call that got no answer, the next ones are spared the wait for a moment.
+struct Pause {
+    begun: Instant,
+    /// Milliseconds after `begun`; 0 while Redis answers.
+    until: AtomicU64,
+}
+
+impl Pause {
+    const LENGTH_MS: u64 = 250;
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_on(&self) -> bool {
+        self.now() < self.until.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is news.
+    fn begin(&self) -> bool {
+        let until = self.now().saturating_add(Self::LENGTH_MS);
+        self.until.swap(until, Ordering::Relaxed) == 0
+    }
+
+    /// Whether this is news.
+    fn lift(&self) -> bool {
+        self.until.load(Ordering::Relaxed) != 0 && self.until.swap(0, Ordering::Relaxed) != 0
+    }
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            until: AtomicU64::new(0),
+        }
+    }
+}
