@@ -4,19 +4,13 @@
 use crate::wechat::account::PayAccount;
 use crate::wechat::answers::{Call, Claim, Class, Inconclusive};
 use crate::wechat::certificates::{self, CertificateFault, LearnGate};
-use crate::wechat::settings::is_local;
+use crate::wechat::connection::{Answer, http_client, measure, receive};
 use crate::wechat::verify::SignatureFault;
 use crate::wechat::{Ambient, aead::OpenFault};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, Url, redirect};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{Method, Url};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// WeChat refuses calls without a user agent.
-const USER_AGENT: &str = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
-
-/// The largest answer we know, a query with many coupons, is a few KiB.
-const ANSWER_MAX: usize = 1 << 20;
+use std::time::Instant;
 
 /// Calls WeChat Pay for one merchant. Cheap to share by reference; connections are kept and reused.
 #[derive(Debug)]
@@ -42,13 +36,6 @@ pub(super) struct Signed {
     pub body: Vec<u8>,
 }
 
-/// An answer nobody has checked yet.
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
 /// What WeChat has in the way of platform certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Certificates {
@@ -56,23 +43,6 @@ pub enum Certificates {
     Held(Vec<String>),
     /// This merchant has none and works with the WeChat Pay public key alone.
     None,
-}
-
-/// An HTTP client for one of WeChat's hosts. Only a local simulator is called past a configured proxy.
-pub(super) fn http_client(base_url: &Url, timeout: Duration) -> reqwest::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder()
-        .user_agent(USER_AGENT)
-        .timeout(timeout)
-        .connect_timeout(timeout.min(Duration::from_secs(2)))
-        // Below the minute after which load balancers drop an idle connection silently.
-        .pool_idle_timeout(Duration::from_secs(30))
-        // A redirect would carry our signature to another path, where it is wrong.
-        .redirect(redirect::Policy::none());
-    if is_local(base_url) {
-        builder.no_proxy().build()
-    } else {
-        builder.build()
-    }
 }
 
 impl PayClient {
@@ -277,30 +247,6 @@ fn encode(segment: &str) -> String {
         .collect()
 }
 
-/// Waits for the whole answer. An error names the cause without the URL, which may hold a token.
-async fn receive(builder: reqwest::RequestBuilder) -> Result<Answer, String> {
-    let describe = |error: reqwest::Error| chain(&error.without_url());
-    let mut response = builder.send().await.map_err(describe)?;
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(describe)? {
-        if body.len().saturating_add(chunk.len()) > ANSWER_MAX {
-            return Err("answer too large".to_owned());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Answer {
-        status: response.status().as_u16(),
-        headers: response.headers().clone(),
-        body,
-    })
-}
-
-/// An error with its causes: "error sending request: connection refused".
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |cause| cause.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 /// One exchange for log and metrics.
 struct Record {
     call: Call,
@@ -328,9 +274,7 @@ impl Record {
             Ok(_) => "ok",
             Err(inconclusive) => inconclusive.class.label(),
         };
-        metrics::histogram!("wechat_request_seconds", "call" => call, "outcome" => label)
-            .record(took.as_secs_f64());
-        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = measure(call, label, took);
         match outcome {
             Ok(_) => tracing::info!(
                 call,

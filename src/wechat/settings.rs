@@ -78,6 +78,31 @@ pub struct Templates {
     pub waitlist_offer: Option<String>,
 }
 
+impl Templates {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self {
+            booking_confirmed,
+            booking_failed,
+            hold_lapsed,
+            order_expired,
+            payment_received,
+            refunded,
+            waitlist_offer,
+        } = self;
+        [
+            booking_confirmed,
+            booking_failed,
+            hold_lapsed,
+            order_expired,
+            payment_received,
+            refunded,
+            waitlist_offer,
+        ]
+        .iter()
+        .all(|id| id.is_none())
+    }
+}
+
 /// One thing that is wrong with one setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
