@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use crate::{
     broker::consume::{Fault, Handler, Received, Shape, Verdict},
     cache::token::{FreshToken, SharedToken},
@@ -53,9 +55,16 @@ enum Attempt {
     /// Nothing is recorded: the doubt stands from the claim.
     InDoubt(String),
     /// Recorded as not sent; tried again.
-    Later { class: retry::Class, ended: Ended, error: String },
+    Later {
+        class: retry::Class,
+        ended: Ended,
+        error: String,
+    },
     /// Recorded as not sent; a person must mend something first.
-    Stopped { ended: Ended, error: String },
+    Stopped {
+        ended: Ended,
+        error: String,
+    },
 }
 
 impl Notifications {
@@ -88,7 +97,7 @@ impl Notifications {
         let Some(openid) = &addressed.openid else {
             return failed(None, "the customer has no openid");
         };
-        let Some(template_id) = self.account.template(due.kind) else {
+        let Some(template_id) = self.account.account().templates.of(due.kind) else {
             return failed(None, "no template is configured for this kind");
         };
         let client_msg_id = client_msg_id(&due.order_id, due.kind);
@@ -108,17 +117,21 @@ impl Notifications {
             data: words(due.kind, &facts),
             client_msg_id: &client_msg_id,
         };
-        // A token may have died unnoticed: once, with a fresh one, is not a second message.
+        // A token may have died unnoticed: once more with a fresh one. Twenty a day may be forced, so the first
+        // asks for the one that stands.
         for last in [false, true] {
             let fetch = async || {
-                let token = self.account.stable_token().await?;
-                Ok::<_, TokenFault>(FreshToken { token: token.token.expose(), expires_in: token.expires_in })
+                let token = self.account.stable_token(last).await?;
+                Ok::<_, TokenFault>(FreshToken {
+                    token: token.token.expose_secret().to_owned(),
+                    expires_in: token.expires_in,
+                })
             };
             let token = match self.token.get(fetch).await {
                 Ok(token) => token,
                 Err(fault) => return refused(fault.errcode, fault.reaction, fault.detail),
             };
-            match self.account.send_template(&token, &message).await {
+            match self.account.send_template(&SecretString::from(token.clone()), &message).await {
                 Sending::Sent { msgid } => return Attempt::Ended(Ended::Sent { msgid: msgid.unwrap_or_default() }),
                 Sending::Unknown { detail } => return Attempt::InDoubt(detail),
                 Sending::Refused { reaction: Reaction::RefreshToken, .. } if !last => self.token.discard(&token).await,
@@ -130,7 +143,10 @@ impl Notifications {
 }
 
 fn failed(errcode: Option<i64>, error: &str) -> Attempt {
-    Attempt::Ended(Ended::Failed { errcode: errcode.and_then(|code| i32::try_from(code).ok()), error: error.to_owned() })
+    Attempt::Ended(Ended::Failed {
+        errcode: errcode.and_then(|code| i32::try_from(code).ok()),
+        error: error.to_owned(),
+    })
 }
 
 fn refused(errcode: Option<i64>, reaction: Reaction, detail: String) -> Attempt {

@@ -32,11 +32,7 @@ pub struct Transaction {
     pub bank_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attach: Option<String>,
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "time::serde::rfc3339::option"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
     pub success_time: Option<OffsetDateTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer: Option<Payer>,
@@ -142,10 +138,11 @@ pub enum Standing {
 impl Transaction {
     pub fn standing(&self) -> Standing {
         match &self.trade_state {
-            TradeState::Success | TradeState::Refund => self.payment().map_or(
-                Standing::Unclear("paid, without its number or amount"),
-                |payment| Standing::Paid(Box::new(payment)),
-            ),
+            TradeState::Success | TradeState::Refund => {
+                self.payment().map_or(Standing::Unclear("paid, without its number or amount"), |payment| {
+                    Standing::Paid(Box::new(payment))
+                })
+            }
             TradeState::NotPay | TradeState::UserPaying | TradeState::PayError => Standing::Unpaid,
             TradeState::Closed | TradeState::Revoked => Standing::Closed,
             TradeState::Other(_) => Standing::Unclear("unknown trade_state"),
