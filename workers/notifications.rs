@@ -120,7 +120,7 @@ impl Notifications {
         // A token may have died unnoticed: once more with a fresh one. Twenty a day may be forced, so the first
         // asks for the one that stands.
         for last in [false, true] {
-            let fetch = async || {
+            let fetch = || async move {
                 let token = self.account.stable_token(last).await?;
                 Ok::<_, TokenFault>(FreshToken {
                     token: token.token.expose_secret().to_owned(),

@@ -56,7 +56,11 @@ impl SharedToken {
 
     /// A token to call with. `refresh` asks WeChat for one; it is called only when no process has one and no other
     /// process is asking.
-    pub async fn get<E>(&self, refresh: impl AsyncFn() -> Result<FreshToken, E>) -> Result<String, E> {
+    pub async fn get<E, F, Fetch>(&self, refresh: F) -> Result<String, E>
+    where
+        F: Fn() -> Fetch,
+        Fetch: Future<Output = Result<FreshToken, E>>,
+    {
         if let Ok(Some(token)) = self.read().await {
             return Ok(token);
         }
@@ -65,16 +69,16 @@ impl SharedToken {
             match self.read().await {
                 Ok(Some(token)) => return Ok(token),
                 Ok(None) => {}
-                Err(CacheAway) => return self.get_alone(&refresh).await,
+                Err(CacheAway) => return self.get_alone(refresh()).await,
             }
             let fence = uuid::Uuid::now_v7().simple().to_string();
             match self.lock(&fence).await {
-                Ok(true) => return self.refresh_for_all(&refresh, &fence).await,
+                Ok(true) => return self.refresh_for_all(refresh(), &fence).await,
                 Ok(false) => tokio::time::sleep(LOOK_AGAIN).await,
-                Err(CacheAway) => return self.get_alone(&refresh).await,
+                Err(CacheAway) => return self.get_alone(refresh()).await,
             }
         }
-        self.get_alone(&refresh).await
+        self.get_alone(refresh()).await
     }
 
     /// Forgets a token that WeChat refused, unless somebody has replaced it already.
@@ -88,10 +92,10 @@ impl SharedToken {
 
     async fn refresh_for_all<E>(
         &self,
-        refresh: &impl AsyncFn() -> Result<FreshToken, E>,
+        refresh: impl Future<Output = Result<FreshToken, E>>,
         fence: &str,
     ) -> Result<String, E> {
-        let fresh = refresh().await;
+        let fresh = refresh.await;
         let (token, seconds) = match &fresh {
             Ok(fresh) => (fresh.token.as_str(), lifetime(fresh).as_secs()),
             Err(_) => ("", 0),
@@ -103,11 +107,11 @@ impl SharedToken {
         fresh.map(|fresh| self.keep(fresh))
     }
 
-    async fn get_alone<E>(&self, refresh: &impl AsyncFn() -> Result<FreshToken, E>) -> Result<String, E> {
+    async fn get_alone<E>(&self, refresh: impl Future<Output = Result<FreshToken, E>>) -> Result<String, E> {
         if let Some(token) = self.own() {
             return Ok(token);
         }
-        Ok(self.keep(refresh().await?))
+        Ok(self.keep(refresh.await?))
     }
 
     fn own(&self) -> Option<String> {
