@@ -122,13 +122,15 @@ impl PayClient {
         let answer = self.send(request, record).await?;
         let now = (self.ambient.now)();
         let keys = &self.account.keys;
-        let list = certificates::open_list(&answer.headers, &answer.body, now, &keys.api_v3)
-            .map_err(|fault| Inconclusive {
-                class: match fault {
-                    CertificateFault::Sealed(OpenFault::Authentication) => Class::Misconfigured,
-                    _ => Class::Unknown,
-                },
-                ..record.unknown(answer.status, fault.to_string())
+        let list =
+            certificates::open_list(&answer.headers, &answer.body, now, keys).map_err(|fault| {
+                Inconclusive {
+                    class: match fault {
+                        CertificateFault::Sealed(OpenFault::Authentication) => Class::Misconfigured,
+                        _ => Class::Unknown,
+                    },
+                    ..record.unknown(answer.status, fault.to_string())
+                }
             })?;
         keys.platform.replace_certificates(list);
         Ok(Certificates::Held(keys.platform.serials()))
