@@ -86,10 +86,7 @@ impl PayClient {
             return Ok(Certificates::None);
         }
         self.learn_gate(LearnGate::reset);
-        let mut record = Record::begin(Call::Certificates);
-        let outcome = self.fetch_certificates(&mut record).await;
-        record.end(&outcome);
-        match outcome {
+        match self.fetch_certificates().await {
             Err(Inconclusive {
                 class: Class::Claimed(Claim::Absent),
                 ..
@@ -106,13 +103,20 @@ impl PayClient {
         {
             return false;
         }
-        let mut record = Record::begin(Call::Certificates);
-        let outcome = self.fetch_certificates(&mut record).await;
-        record.end(&outcome);
-        matches!(outcome, Ok(Certificates::Held(serials)) if serials.iter().any(|held| held == serial))
+        match self.fetch_certificates().await {
+            Ok(Certificates::Held(serials)) => serials.iter().any(|held| held == serial),
+            Ok(Certificates::None) | Err(_) => false,
+        }
     }
 
-    async fn fetch_certificates(&self, record: &mut Record) -> Result<Certificates, Inconclusive> {
+    async fn fetch_certificates(&self) -> Result<Certificates, Inconclusive> {
+        let mut record = Record::begin(Call::Certificates);
+        let outcome = self.list_certificates(&mut record).await;
+        record.end(&outcome);
+        outcome
+    }
+
+    async fn list_certificates(&self, record: &mut Record) -> Result<Certificates, Inconclusive> {
         let request = Request {
             call: Call::Certificates,
             method: Method::GET,
@@ -122,16 +126,17 @@ impl PayClient {
         let answer = self.send(request, record).await?;
         let now = (self.ambient.now)();
         let keys = &self.account.keys;
-        let list =
-            certificates::open_list(&answer.headers, &answer.body, now, keys).map_err(|fault| {
-                Inconclusive {
-                    class: match fault {
-                        CertificateFault::Sealed(OpenFault::Authentication) => Class::Misconfigured,
-                        _ => Class::Unknown,
-                    },
-                    ..record.unknown(answer.status, fault.to_string())
-                }
-            })?;
+        let list = certificates::open_list(&answer.headers, &answer.body, now, keys);
+        let list = list.map_err(|fault| {
+            let unknown = record.unknown(answer.status, fault.to_string());
+            match fault {
+                CertificateFault::Sealed(OpenFault::Authentication) => Inconclusive {
+                    class: Class::Misconfigured,
+                    ..unknown
+                },
+                _ => unknown,
+            }
+        })?;
         keys.platform.replace_certificates(list);
         Ok(Certificates::Held(keys.platform.serials()))
     }
@@ -197,10 +202,9 @@ impl PayClient {
         if !body.is_empty() {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body);
         }
-        let answer = receive(builder).await;
-        let answer = answer.map_err(|detail| {
-            Inconclusive::unknown(call, None, record.request_id.clone(), detail)
-        })?;
+        let answer = receive(builder)
+            .await
+            .map_err(|detail| Inconclusive::unknown(call, None, None, detail))?;
         record.request_id = answer
             .headers
             .get("request-id")

@@ -30,7 +30,7 @@ pub struct Transaction {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        with = "time::serde::rfc3339::option"
+        with = "success_time"
     )]
     pub success_time: Option<OffsetDateTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,6 +121,25 @@ impl From<TradeState> for String {
     }
 }
 
+/// RFC 3339 or nothing. An empty text is nothing: WeChat fills some members it has no value for with `""`.
+pub(super) mod success_time {
+    use serde::{Deserialize as _, Deserializer, de::Error as _};
+    use time::OffsetDateTime;
+    use time::format_description::well_known::Rfc3339;
+
+    pub(in crate::wechat) use time::serde::rfc3339::option::serialize;
+
+    pub(in crate::wechat) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<OffsetDateTime>, D::Error> {
+        Option::<String>::deserialize(deserializer)?
+            .filter(|text| !text.is_empty())
+            .map(|text| OffsetDateTime::parse(&text, &Rfc3339))
+            .transpose()
+            .map_err(D::Error::custom)
+    }
+}
+
 /// What a transaction means for its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
@@ -166,7 +185,7 @@ impl Transaction {
             appid: self.appid.clone(),
             mchid: self.mchid.clone(),
             out_trade_no: self.out_trade_no.clone()?,
-            transaction_id: self.transaction_id.clone()?,
+            transaction_id: self.transaction_id.clone().filter(|id| !id.is_empty())?,
             total_fen: amount.total?,
             currency: amount.currency.clone()?,
             success_time: self.success_time,
