@@ -64,6 +64,8 @@ const fn text(max: usize) -> Kind {
     }
 }
 
+/// Bytes of `detail` (WeChat Pay: native order, detail); no other object of ours may come near it.
+const LARGEST_OBJECT: usize = 6144;
 const ORDER_NO: Kind = Kind::Text {
     min: 6,
     max: 32,
@@ -226,7 +228,12 @@ fn one(kind: &Kind, value: &Value, at: &str) -> Result<(), Refusal> {
         },
         (Kind::Flag, Value::Bool(_)) => Ok(()),
         (Kind::OneOf(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(()),
-        (Kind::Object(table), Value::Object(members)) => object(table, members, at),
+        (Kind::Object(table), Value::Object(members)) => {
+            if value.to_string().len() > LARGEST_OBJECT {
+                return wrong("过长");
+            }
+            object(table, members, at)
+        }
         (Kind::List(table), Value::Array(items)) => {
             for (index, item) in items.iter().enumerate() {
                 let at = format!("{at}/{index}");

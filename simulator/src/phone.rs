@@ -40,9 +40,8 @@ struct Scanned {
 }
 
 async fn show(State(app): State<Arc<App>>, Query(scanned): Query<Scanned>) -> Response {
-    let offer = app
-        .world()
-        .offer(&Bill::CodeUrl(scanned.code_url.clone()), app.now());
+    let offer =
+        app.change(|world| world.offer(&Bill::CodeUrl(scanned.code_url.clone()), app.now()));
     match offer {
         Ok(offer) => page(StatusCode::OK, "确认支付", &cashier(&offer, &scanned)),
         Err(unpayable) => result(
@@ -56,8 +55,7 @@ async fn show(State(app): State<Arc<App>>, Query(scanned): Query<Scanned>) -> Re
 
 async fn pay(State(app): State<Arc<App>>, Form(scanned): Form<Scanned>) -> Response {
     let bill = Bill::CodeUrl(scanned.code_url);
-    let paid = {
-        let mut world = app.world();
+    let paid = app.change(|world| {
         let offer = world.offer(&bill, app.now());
         offer.and_then(|offer| {
             Ok((
@@ -65,7 +63,7 @@ async fn pay(State(app): State<Arc<App>>, Form(scanned): Form<Scanned>) -> Respo
                 world.pay(&bill, scanned.openid.as_deref(), app.now())?,
             ))
         })
-    };
+    });
     app.agenda_changed.notify_one();
     match paid {
         Ok((offer, _)) => {

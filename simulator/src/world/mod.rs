@@ -4,6 +4,7 @@
 pub(crate) mod account;
 mod agenda;
 pub(crate) mod callback;
+mod journal;
 pub(crate) mod ledger;
 pub(crate) mod order;
 pub(crate) mod payment;
@@ -16,8 +17,8 @@ use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use self::{
-    account::Account, agenda::Agenda, callback::Callback, order::Order, refund::Refund,
-    script::Play,
+    account::Account, agenda::Agenda, callback::Callback, journal::Journal, order::Order,
+    refund::Refund, script::Play,
 };
 use crate::{random::Seeded, refusal::Refusal, settings::Settings};
 
@@ -49,7 +50,8 @@ pub(crate) struct World {
     random: Seeded,
     /// Counts everything that gets a number here.
     sequence: u64,
-    pub(crate) account: Account,
+    account: Account,
+    journal: Journal,
     pub(crate) play: Play,
 }
 
@@ -66,6 +68,7 @@ impl World {
             random: Seeded::new(settings.seed),
             sequence: 0,
             account: Account::default(),
+            journal: Journal::default(),
             play: Play::new(settings.seed),
             settings,
         }
