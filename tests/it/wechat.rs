@@ -8,10 +8,9 @@ use holdfast::wechat::exchange::{Certificates, PayClient};
 use holdfast::wechat::notification::{
     NotificationFault, PaymentNotification, read_payment_notification, read_refund_notification,
 };
-use holdfast::wechat::official_account::{
-    OfficialAccountClient, Reaction, Sending, TemplateMessage,
-};
+use holdfast::wechat::official_account::{OfficialAccountClient, Sending, TemplateMessage};
 use holdfast::wechat::pay::{NewOrder, NewRefund, OrderClosed};
+use holdfast::wechat::reaction::Reaction;
 use holdfast::wechat::refund::RefundStatus;
 use holdfast::wechat::settings::{OfficialAccountSettings, PaySettings, Templates};
 use holdfast::wechat::template::{amount_value, time_value};
