@@ -50,8 +50,7 @@ pub fn open_list(
     now: OffsetDateTime,
     keys: &NotificationKeys,
 ) -> Result<Vec<(String, PlatformKey)>, CertificateFault> {
-    let list: List = serde_json::from_slice(raw_body)
-        .map_err(|error| CertificateFault::List(json_fault(&error)))?;
+    let list: List = serde_json::from_slice(raw_body).map_err(|error| CertificateFault::List(json_fault(&error)))?;
     let certificates = list
         .data
         .iter()
@@ -60,9 +59,7 @@ pub fn open_list(
             Ok(PlatformKey::from_certificate_pem(&pem)?)
         })
         .collect::<Result<Vec<_>, CertificateFault>>()?;
-    keys.platform
-        .with_certificates(certificates.iter().cloned())
-        .verify(headers, raw_body, now)?;
+    keys.platform.with_certificates(certificates.iter().cloned()).verify(headers, raw_body, now)?;
     Ok(certificates)
 }
 
@@ -76,9 +73,7 @@ pub(super) struct LearnGate {
 
 impl LearnGate {
     pub(super) fn allows(&mut self, serial: &str, now: OffsetDateTime) -> bool {
-        let too_soon = self
-            .last
-            .is_some_and(|last| (now - last).abs() < LEARN_AT_MOST_EVERY);
+        let too_soon = self.last.is_some_and(|last| (now - last).abs() < LEARN_AT_MOST_EVERY);
         if too_soon || self.asked.contains(serial) {
             return false;
         }

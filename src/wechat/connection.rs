@@ -28,11 +28,7 @@ pub(super) fn http_client(base_url: &Url, timeout: Duration) -> reqwest::Result<
         .pool_idle_timeout(Duration::from_secs(30))
         // A redirect would carry our signature to another path, where it is wrong.
         .redirect(redirect::Policy::none());
-    if is_local(base_url) {
-        builder.no_proxy().build()
-    } else {
-        builder.build()
-    }
+    if is_local(base_url) { builder.no_proxy().build() } else { builder.build() }
 }
 
 /// Waits for the whole answer. An error names the cause without the URL, which may hold a token.
@@ -46,11 +42,7 @@ pub(super) async fn receive(builder: RequestBuilder) -> Result<Answer, String> {
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer {
-        status: response.status().as_u16(),
-        headers: response.headers().clone(),
-        body,
-    })
+    Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
 }
 
 /// An error with its causes: "error sending request: connection refused".
@@ -61,7 +53,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Counts one exchange with either of WeChat's hosts, and gives its milliseconds for the log.
 pub(super) fn measure(call: &'static str, outcome: &'static str, took: Duration) -> u64 {
-    metrics::histogram!("wechat_request_seconds", "call" => call, "outcome" => outcome)
-        .record(took.as_secs_f64());
+    metrics::histogram!("wechat_request_seconds", "call" => call, "outcome" => outcome).record(took.as_secs_f64());
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }

@@ -48,12 +48,7 @@ pub enum Certificates {
 impl PayClient {
     /// Fails only when the TLS library cannot start.
     pub fn new(account: Arc<PayAccount>, ambient: Ambient) -> reqwest::Result<Self> {
-        Ok(Self {
-            http: http_client(&account.base_url, account.timeout)?,
-            account,
-            ambient,
-            learn: Mutex::default(),
-        })
+        Ok(Self { http: http_client(&account.base_url, account.timeout)?, account, ambient, learn: Mutex::default() })
     }
 
     /// The merchant this client speaks for.
@@ -70,9 +65,8 @@ impl PayClient {
         let call = request.call;
         let mut record = Record::begin(call);
         let outcome = match self.exchange(request, &mut record).await {
-            Ok(signed) => conclude(&signed).map_err(|detail| {
-                Inconclusive::unknown(call, Some(signed.status), record.request_id.clone(), detail)
-            }),
+            Ok(signed) => conclude(&signed)
+                .map_err(|detail| Inconclusive::unknown(call, Some(signed.status), record.request_id.clone(), detail)),
             Err(inconclusive) => Err(inconclusive),
         };
         record.end(&outcome);
@@ -87,10 +81,7 @@ impl PayClient {
         }
         self.learn_gate(LearnGate::reset);
         match self.fetch_certificates().await {
-            Err(Inconclusive {
-                class: Class::Claimed(Claim::Absent),
-                ..
-            }) => Ok(Certificates::None),
+            Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => Ok(Certificates::None),
             other => other,
         }
     }
@@ -99,8 +90,7 @@ impl PayClient {
     /// minute in all. True when it is held now and the message deserves a second look.
     pub async fn learn_serial(&self, serial: &str) -> bool {
         let now = (self.ambient.now)();
-        if !self.account.platform_certificates || !self.learn_gate(|gate| gate.allows(serial, now))
-        {
+        if !self.account.platform_certificates || !self.learn_gate(|gate| gate.allows(serial, now)) {
             return false;
         }
         match self.fetch_certificates().await {
@@ -130,10 +120,9 @@ impl PayClient {
         let list = list.map_err(|fault| {
             let unknown = record.unknown(answer.status, fault.to_string());
             match fault {
-                CertificateFault::Sealed(OpenFault::Authentication) => Inconclusive {
-                    class: Class::Misconfigured,
-                    ..unknown
-                },
+                CertificateFault::Sealed(OpenFault::Authentication) => {
+                    Inconclusive { class: Class::Misconfigured, ..unknown }
+                }
                 _ => unknown,
             }
         })?;
@@ -145,11 +134,7 @@ impl PayClient {
         with(&mut self.learn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn exchange(
-        &self,
-        request: Request,
-        record: &mut Record,
-    ) -> Result<Signed, Inconclusive> {
+    async fn exchange(&self, request: Request, record: &mut Record) -> Result<Signed, Inconclusive> {
         let answer = self.send(request, record).await?;
         let verify = || {
             let now = (self.ambient.now)();
@@ -157,28 +142,18 @@ impl PayClient {
             keys.verify(&answer.headers, &answer.body, now)
         };
         let checked = match verify() {
-            Err(SignatureFault::UnknownSerial(serial)) if self.learn_serial(&serial).await => {
-                verify()
-            }
+            Err(SignatureFault::UnknownSerial(serial)) if self.learn_serial(&serial).await => verify(),
             checked => checked,
         };
         match checked {
-            Ok(()) => Ok(Signed {
-                status: answer.status,
-                body: answer.body,
-            }),
+            Ok(()) => Ok(Signed { status: answer.status, body: answer.body }),
             Err(fault) => Err(record.unknown(answer.status, fault.to_string())),
         }
     }
 
     /// Signs and sends; an answer outside the 2xx class, or a 202, is already an error here.
     async fn send(&self, request: Request, record: &mut Record) -> Result<Answer, Inconclusive> {
-        let Request {
-            call,
-            method,
-            url,
-            body,
-        } = request;
+        let Request { call, method, url, body } = request;
         // What is signed is what the URL type will send, whatever it normalised.
         let target = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
@@ -191,51 +166,27 @@ impl PayClient {
             &(self.ambient.nonce)(),
             &body,
         );
-        let mut builder = self
-            .http
-            .request(method, url)
-            .header(ACCEPT, "application/json")
-            .header(AUTHORIZATION, authorization);
+        let mut builder =
+            self.http.request(method, url).header(ACCEPT, "application/json").header(AUTHORIZATION, authorization);
         if let Some(id) = &self.account.public_key_id {
             builder = builder.header("Wechatpay-Serial", id);
         }
         if !body.is_empty() {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body);
         }
-        let answer = receive(builder)
-            .await
-            .map_err(|detail| Inconclusive::unknown(call, None, None, detail))?;
-        record.request_id = answer
-            .headers
-            .get("request-id")
-            .and_then(|id| id.to_str().ok())
-            .map(str::to_owned);
+        let answer = receive(builder).await.map_err(|detail| Inconclusive::unknown(call, None, None, detail))?;
+        record.request_id = answer.headers.get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         match answer.status {
             200..=299 if answer.status != 202 => Ok(answer),
-            status => Err(Inconclusive::from_answer(
-                call,
-                status,
-                record.request_id.clone(),
-                &answer.body,
-            )),
+            status => Err(Inconclusive::from_answer(call, status, record.request_id.clone(), &answer.body)),
         }
     }
 
     /// The base URL with these path segments, each percent-encoded, and our mchid as the query where asked.
     pub(super) fn url(&self, segments: &[&str], mchid: Option<&str>) -> Url {
         let mut url = self.account.base_url.clone();
-        url.set_path(
-            &segments
-                .iter()
-                .map(|s| encode(s))
-                .collect::<Vec<_>>()
-                .join("/"),
-        );
-        url.set_query(
-            mchid
-                .map(|mchid| format!("mchid={}", encode(mchid)))
-                .as_deref(),
-        );
+        url.set_path(&segments.iter().map(|s| encode(s)).collect::<Vec<_>>().join("/"));
+        url.set_query(mchid.map(|mchid| format!("mchid={}", encode(mchid))).as_deref());
         url
     }
 }
@@ -245,9 +196,7 @@ fn encode(segment: &str) -> String {
     segment
         .bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
             _ => format!("%{byte:02X}"),
         })
         .collect()
@@ -262,11 +211,7 @@ struct Record {
 
 impl Record {
     fn begin(call: Call) -> Self {
-        Self {
-            call,
-            started: Instant::now(),
-            request_id: None,
-        }
+        Self { call, started: Instant::now(), request_id: None }
     }
 
     fn unknown(&self, status: u16, detail: String) -> Inconclusive {
@@ -282,19 +227,8 @@ impl Record {
         };
         let duration_ms = measure(call, label, took);
         match outcome {
-            Ok(_) => tracing::info!(
-                call,
-                outcome = label,
-                request_id,
-                duration_ms,
-                "WeChat answered"
-            ),
-            Err(Inconclusive {
-                status,
-                code,
-                detail,
-                ..
-            }) => tracing::warn!(
+            Ok(_) => tracing::info!(call, outcome = label, request_id, duration_ms, "WeChat answered"),
+            Err(Inconclusive { status, code, detail, .. }) => tracing::warn!(
                 call,
                 outcome = label,
                 status,

@@ -50,10 +50,7 @@ pub struct Ambient {
 impl Ambient {
     /// The machine's clock, and nonces of 74 random bits behind a millisecond.
     pub fn system() -> Self {
-        Self {
-            now: OffsetDateTime::now_utc,
-            nonce: || uuid::Uuid::now_v7().simple().to_string(),
-        }
+        Self { now: OffsetDateTime::now_utc, nonce: || uuid::Uuid::now_v7().simple().to_string() }
     }
 }
 

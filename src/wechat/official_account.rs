@@ -42,15 +42,13 @@ impl OfficialAccountSettings {
         }
         let timeout = check.timeout(self.timeout_ms);
         match (base_url, appid, secret) {
-            (Some(base_url), Some(appid), Some(secret)) if check.problems.is_empty() => {
-                Ok(OfficialAccount {
-                    base_url,
-                    appid: appid.to_owned(),
-                    secret,
-                    templates: self.templates.clone(),
-                    timeout,
-                })
-            }
+            (Some(base_url), Some(appid), Some(secret)) if check.problems.is_empty() => Ok(OfficialAccount {
+                base_url,
+                appid: appid.to_owned(),
+                secret,
+                templates: self.templates.clone(),
+                timeout,
+            }),
             _ => Err(check.problems),
         }
     }
@@ -106,11 +104,7 @@ pub enum Sending {
     /// Accepted. `msgid` comes back in the delivery event; it needs 64 bits.
     Sent { msgid: Option<i64> },
     /// Not sent.
-    Refused {
-        errcode: i64,
-        reaction: Reaction,
-        detail: String,
-    },
+    Refused { errcode: i64, reaction: Reaction, detail: String },
     /// Perhaps sent. The same `client_msg_id` makes a repetition harmless for ten minutes, not longer.
     Unknown { detail: String },
 }
@@ -136,10 +130,7 @@ struct Answer {
 impl OfficialAccountClient {
     /// Fails only when the TLS library cannot start.
     pub fn new(account: OfficialAccount) -> reqwest::Result<Self> {
-        Ok(Self {
-            http: http_client(&account.base_url, account.timeout)?,
-            account,
-        })
+        Ok(Self { http: http_client(&account.base_url, account.timeout)?, account })
     }
 
     /// The account this client sends for.
@@ -168,19 +159,10 @@ impl OfficialAccountClient {
         let started = Instant::now();
         let answer = self.post(url, &body).await;
         let outcome = match answer {
-            Ok(Answer {
-                access_token: Some(token),
-                expires_in: Some(seconds),
-                ..
-            }) => Ok(AccessToken {
-                token,
-                expires_in: Duration::from_secs(seconds),
-            }),
-            Ok(Answer {
-                errcode: Some(errcode),
-                errmsg,
-                ..
-            }) => Err(TokenFault {
+            Ok(Answer { access_token: Some(token), expires_in: Some(seconds), .. }) => {
+                Ok(AccessToken { token, expires_in: Duration::from_secs(seconds) })
+            }
+            Ok(Answer { errcode: Some(errcode), errmsg, .. }) => Err(TokenFault {
                 errcode: Some(errcode),
                 reaction: Reaction::to_token_request(errcode),
                 detail: errmsg,
@@ -197,42 +179,21 @@ impl OfficialAccountClient {
     }
 
     /// POST /cgi-bin/message/template/send.
-    pub async fn send_template(
-        &self,
-        token: &SecretString,
-        message: &TemplateMessage<'_>,
-    ) -> Sending {
+    pub async fn send_template(&self, token: &SecretString, message: &TemplateMessage<'_>) -> Sending {
         let mut url = self.url("/cgi-bin/message/template/send");
-        url.query_pairs_mut()
-            .append_pair("access_token", token.expose_secret());
+        url.query_pairs_mut().append_pair("access_token", token.expose_secret());
         let started = Instant::now();
         let sending = match self.post(url, message).await {
-            Ok(Answer {
-                errcode: Some(0),
-                msgid,
-                ..
-            }) => Sending::Sent { msgid },
-            Ok(Answer {
-                errcode: Some(errcode),
-                errmsg: detail,
-                ..
-            }) => Sending::Refused {
-                errcode,
-                reaction: Reaction::to_sending(errcode),
-                detail,
-            },
-            Ok(_) => Sending::Unknown {
-                detail: "answer without errcode".to_owned(),
-            },
+            Ok(Answer { errcode: Some(0), msgid, .. }) => Sending::Sent { msgid },
+            Ok(Answer { errcode: Some(errcode), errmsg: detail, .. }) => {
+                Sending::Refused { errcode, reaction: Reaction::to_sending(errcode), detail }
+            }
+            Ok(_) => Sending::Unknown { detail: "answer without errcode".to_owned() },
             Err(detail) => Sending::Unknown { detail },
         };
         let (label, errcode, detail) = match &sending {
             Sending::Sent { .. } => ("ok", None, ""),
-            Sending::Refused {
-                errcode,
-                reaction,
-                detail,
-            } => (reaction.label(), Some(*errcode), detail.as_str()),
+            Sending::Refused { errcode, reaction, detail } => (reaction.label(), Some(*errcode), detail.as_str()),
             Sending::Unknown { detail } => ("unknown", None, detail.as_str()),
         };
         record("send_template", label, errcode, detail, started.elapsed());
@@ -257,18 +218,11 @@ impl OfficialAccountClient {
 
 impl TokenFault {
     fn unknown(detail: String) -> Self {
-        Self {
-            errcode: None,
-            reaction: Reaction::RetryLater,
-            detail,
-        }
+        Self { errcode: None, reaction: Reaction::RetryLater, detail }
     }
 }
 
-fn fitted<S: serde::Serializer>(
-    data: &BTreeMap<&str, String>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn fitted<S: serde::Serializer>(data: &BTreeMap<&str, String>, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Value {
         value: String,
@@ -279,23 +233,10 @@ fn fitted<S: serde::Serializer>(
     }))
 }
 
-fn record(
-    call: &'static str,
-    outcome: &'static str,
-    errcode: Option<i64>,
-    detail: &str,
-    took: Duration,
-) {
+fn record(call: &'static str, outcome: &'static str, errcode: Option<i64>, detail: &str, took: Duration) {
     let duration_ms = measure(call, outcome, took);
     match outcome {
         "ok" => tracing::info!(call, outcome, duration_ms, "WeChat answered"),
-        _ => tracing::warn!(
-            call,
-            outcome,
-            errcode,
-            duration_ms,
-            detail,
-            "WeChat did not do it"
-        ),
+        _ => tracing::warn!(call, outcome, errcode, duration_ms, detail, "WeChat did not do it"),
     }
 }

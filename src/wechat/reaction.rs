@@ -46,10 +46,7 @@ const REACTIONS: &[(i64, Reaction)] = &[
 
 impl Reaction {
     pub(super) fn to_sending(errcode: i64) -> Self {
-        REACTIONS
-            .iter()
-            .find(|(code, _)| *code == errcode)
-            .map_or(Self::RetryBounded, |(_, reaction)| *reaction)
+        REACTIONS.iter().find(|(code, _)| *code == errcode).map_or(Self::RetryBounded, |(_, reaction)| *reaction)
     }
 
     /// As for sending, but 40001 means a wrong secret here: there is no token yet that could be dead.

@@ -18,11 +18,7 @@ pub struct Refund {
     pub out_trade_no: String,
     #[serde(alias = "refund_status")]
     pub status: RefundStatus,
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "success_time"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "success_time")]
     pub success_time: Option<OffsetDateTime>,
     pub amount: RefundAmount,
 }

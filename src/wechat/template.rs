@@ -13,9 +13,7 @@ const CHINA_TIME: &[FormatItem<'_>] =
 
 /// A moment for a `time` or `date` key: `2025年11月25日 09:30`, China time.
 pub fn time_value(at: OffsetDateTime) -> String {
-    at.to_offset(offset!(+8))
-        .format(CHINA_TIME)
-        .expect("the format has only parts that every date has")
+    at.to_offset(offset!(+8)).format(CHINA_TIME).expect("the format has only parts that every date has")
 }
 
 /// Money for an `amount` key: `200.00元`.
@@ -25,10 +23,7 @@ pub fn amount_value(fen: u64) -> String {
 
 /// The value as WeChat will take it under this key. Text that would be left empty reads 无 ("none").
 pub fn fit(key: &str, value: &str) -> String {
-    let value: String = value
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let value = value.trim();
     match key.trim_end_matches(|c: char| c.is_ascii_digit()) {
         "thing" => or_none(cut(value, 20)),
@@ -63,11 +58,7 @@ fn keep(value: &str, max: usize, allowed: impl Fn(char) -> bool) -> String {
 }
 
 fn or_none(value: String) -> String {
-    if value.is_empty() {
-        "无".to_owned()
-    } else {
-        value
-    }
+    if value.is_empty() { "无".to_owned() } else { value }
 }
 
 /// Digits with at most one point between them.
@@ -89,13 +80,6 @@ fn amount(value: &str) -> String {
     let unit = if value.ends_with('元') { "元" } else { "" };
     // Ten digits and their point.
     let digits = decimal(value, 11);
-    let digits = if digits.contains('.') {
-        digits.as_str()
-    } else {
-        digits.get(..10).unwrap_or(&digits)
-    };
-    format!(
-        "{}{digits}{unit}",
-        sign.map_or_else(String::new, String::from)
-    )
+    let digits = if digits.contains('.') { digits.as_str() } else { digits.get(..10).unwrap_or(&digits) };
+    format!("{}{digits}{unit}", sign.map_or_else(String::new, String::from))
 }

@@ -27,11 +27,7 @@ pub struct Transaction {
     pub bank_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attach: Option<String>,
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "success_time"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "success_time")]
     pub success_time: Option<OffsetDateTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer: Option<Payer>,
@@ -169,10 +165,9 @@ pub struct Payment {
 impl Transaction {
     pub fn standing(&self) -> Standing {
         match &self.trade_state {
-            TradeState::Success | TradeState::Refund => self.payment().map_or(
-                Standing::Unclear("paid, without its number or amount"),
-                Standing::Paid,
-            ),
+            TradeState::Success | TradeState::Refund => {
+                self.payment().map_or(Standing::Unclear("paid, without its number or amount"), Standing::Paid)
+            }
             TradeState::NotPay | TradeState::UserPaying | TradeState::PayError => Standing::Unpaid,
             TradeState::Closed | TradeState::Revoked => Standing::Closed,
             TradeState::Other(_) => Standing::Unclear("unknown trade_state"),

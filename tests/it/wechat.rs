@@ -45,11 +45,7 @@ impl World {
         let callbacks = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = callbacks.local_addr().expect("an address");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let settings = Settings {
-            callback_speed: 1_000.0,
-            key_mode,
-            ..Settings::default()
-        };
+        let settings = Settings { callback_speed: 1_000.0, key_mode, ..Settings::default() };
         let keys = Keys::load(&KEYS).expect("keys");
         let simulator = wechat_sim::start(settings, keys, listener).expect("a simulator");
 
@@ -75,17 +71,10 @@ impl World {
             timeout_ms: Some(5_000),
             ..PaySettings::default()
         };
-        let account = settings
-            .load()
-            .unwrap_or_else(|problems| panic!("{problems:?}"));
+        let account = settings.load().unwrap_or_else(|problems| panic!("{problems:?}"));
         let client = PayClient::new(Arc::new(account), Ambient::system()).expect("a client");
         let (payments, refunds) = receive(callbacks, &client);
-        Self {
-            simulator,
-            client,
-            payments,
-            refunds,
-        }
+        Self { simulator, client, payments, refunds }
     }
 
     async fn script(&self, script: Value) {
@@ -108,10 +97,7 @@ impl World {
     }
 
     async fn create(&self, out_trade_no: &str) -> Result<String, Inconclusive> {
-        let code = self
-            .client
-            .create_native_order(&order(out_trade_no))
-            .await?;
+        let code = self.client.create_native_order(&order(out_trade_no)).await?;
         Ok(code.0)
     }
 }
@@ -120,10 +106,7 @@ impl World {
 fn receive(
     listener: TcpListener,
     client: &PayClient,
-) -> (
-    mpsc::UnboundedReceiver<Result<PaymentNotification, NotificationFault>>,
-    mpsc::UnboundedReceiver<RefundStatus>,
-) {
+) -> (mpsc::UnboundedReceiver<Result<PaymentNotification, NotificationFault>>, mpsc::UnboundedReceiver<RefundStatus>) {
     let (payments, paid) = mpsc::unbounded_channel();
     let (refunds, refunded) = mpsc::unbounded_channel();
     let account = Arc::clone(client.account());
@@ -144,9 +127,7 @@ fn receive(
     let of_refunds = async move |headers: HeaderMap, body: Bytes| {
         let now = OffsetDateTime::now_utc();
         let read = read_refund_notification(&headers, &body, now, &account.keys);
-        refunds
-            .send(read.expect("a refund").content.status)
-            .expect("the test listens");
+        refunds.send(read.expect("a refund").content.status).expect("the test listens");
         StatusCode::NO_CONTENT
     };
     let router = axum::Router::new()
@@ -158,14 +139,8 @@ fn receive(
 
 /// The same at every call, as a stored order is.
 fn order(out_trade_no: &str) -> NewOrder<'_> {
-    static DEADLINE: LazyLock<OffsetDateTime> =
-        LazyLock::new(|| OffsetDateTime::now_utc() + Duration::minutes(30));
-    NewOrder {
-        out_trade_no,
-        description: "晨间瑜伽 · 座位 7 😀",
-        total_fen: 20_000,
-        time_expire: *DEADLINE,
-    }
+    static DEADLINE: LazyLock<OffsetDateTime> = LazyLock::new(|| OffsetDateTime::now_utc() + Duration::minutes(30));
+    NewOrder { out_trade_no, description: "晨间瑜伽 · 座位 7 😀", total_fen: 20_000, time_expire: *DEADLINE }
 }
 
 #[tokio::test]
@@ -173,46 +148,22 @@ async fn s7_5_an_order_is_paid_told_queried_and_refunded() {
     let mut world = World::start(KeyMode::PublicKey).await;
     let code = world.create("hf-paid-0001").await.expect("a code");
     assert!(code.starts_with("weixin://wxpay/bizpayurl"), "{code}");
-    let unpaid = world
-        .client
-        .query_order("hf-paid-0001")
-        .await
-        .expect("known");
+    let unpaid = world.client.query_order("hf-paid-0001").await.expect("known");
     assert_eq!(unpaid.standing(), Standing::Unpaid);
 
     world.pay("hf-paid-0001").await;
-    let told = world
-        .payments
-        .recv()
-        .await
-        .expect("a callback")
-        .expect("a good one");
+    let told = world.payments.recv().await.expect("a callback").expect("a good one");
     assert_eq!(told.event_type, "TRANSACTION.SUCCESS");
     let Standing::Paid(payment) = told.content.standing() else {
         panic!("paid: {told:?}");
     };
-    assert_eq!(
-        (payment.total_fen, payment.currency.as_str()),
-        (20_000, "CNY")
-    );
-    let queried = world
-        .client
-        .query_order("hf-paid-0001")
-        .await
-        .expect("known");
+    assert_eq!((payment.total_fen, payment.currency.as_str()), (20_000, "CNY"));
+    let queried = world.client.query_order("hf-paid-0001").await.expect("known");
     assert_eq!(queried.standing(), Standing::Paid(payment.clone()));
-    let by_id = world
-        .client
-        .query_transaction(&payment.transaction_id)
-        .await
-        .expect("known");
+    let by_id = world.client.query_transaction(&payment.transaction_id).await.expect("known");
     assert_eq!(by_id, queried);
 
-    let close = world
-        .client
-        .close_order("hf-paid-0001")
-        .await
-        .expect_err("paid");
+    let close = world.client.close_order("hf-paid-0001").await.expect_err("paid");
     assert_eq!(close.class, Class::Claimed(Claim::Paid), "{close}");
     let again = world.create("hf-paid-0001").await.expect_err("paid");
     assert!(matches!(again.class, Class::Claimed(_)), "{again}");
@@ -227,64 +178,30 @@ async fn s7_5_an_order_is_paid_told_queried_and_refunded() {
     let accepted = world.client.create_refund(&refund).await.expect("accepted");
     assert_eq!(accepted.amount.refund, 5_000);
     assert_eq!(world.refunds.recv().await, Some(RefundStatus::Success));
-    let done = world
-        .client
-        .query_refund("hf-paid-0001-r1")
-        .await
-        .expect("known");
+    let done = world.client.query_refund("hf-paid-0001-r1").await.expect("known");
     assert_eq!(done.status, RefundStatus::Success);
-    let partly = world
-        .client
-        .query_order("hf-paid-0001")
-        .await
-        .expect("known");
+    let partly = world.client.query_order("hf-paid-0001").await.expect("known");
     assert_eq!(partly.trade_state, TradeState::Refund);
     assert!(matches!(partly.standing(), Standing::Paid(_)));
-    let too_much = NewRefund {
-        out_refund_no: "hf-paid-0001-r2",
-        refund_fen: 15_001,
-        ..refund
-    };
-    let refused = world
-        .client
-        .create_refund(&too_much)
-        .await
-        .expect_err("too much");
+    let too_much = NewRefund { out_refund_no: "hf-paid-0001-r2", refund_fen: 15_001, ..refund };
+    let refused = world.client.create_refund(&too_much).await.expect_err("too much");
     assert_eq!(refused.class, Class::Claimed(Claim::Conflict), "{refused}");
-    let absent = world
-        .client
-        .query_refund("hf-paid-0001-r9")
-        .await
-        .expect_err("absent");
+    let absent = world.client.query_refund("hf-paid-0001-r9").await.expect_err("absent");
     assert_eq!(absent.class, Class::Claimed(Claim::Absent), "{absent}");
 }
 
 #[tokio::test]
 async fn a_closed_number_stays_closed_and_an_unknown_one_closes_too() {
     let world = World::start(KeyMode::PublicKey).await;
-    let absent = world
-        .client
-        .query_order("hf-close-001")
-        .await
-        .expect_err("absent");
+    let absent = world.client.query_order("hf-close-001").await.expect_err("absent");
     assert_eq!(absent.class, Class::Claimed(Claim::Absent), "{absent}");
-    assert_eq!(
-        world.client.close_order("hf-close-000").await,
-        Ok(OrderClosed)
-    );
+    assert_eq!(world.client.close_order("hf-close-000").await, Ok(OrderClosed));
 
     world.create("hf-close-001").await.expect("a code");
     for _ in 0..2 {
-        assert_eq!(
-            world.client.close_order("hf-close-001").await,
-            Ok(OrderClosed)
-        );
+        assert_eq!(world.client.close_order("hf-close-001").await, Ok(OrderClosed));
     }
-    let closed = world
-        .client
-        .query_order("hf-close-001")
-        .await
-        .expect("known");
+    let closed = world.client.query_order("hf-close-001").await.expect("known");
     assert_eq!(closed.standing(), Standing::Closed);
     let again = world.create("hf-close-001").await.expect_err("closed");
     assert_eq!(again.class, Class::Claimed(Claim::Closed), "{again}");
@@ -295,15 +212,8 @@ async fn the_same_number_with_the_same_content_is_the_same_order() {
     let world = World::start(KeyMode::PublicKey).await;
     world.create("hf-same-0001").await.expect("a code");
     world.create("hf-same-0001").await.expect("a fresh code");
-    let dearer = NewOrder {
-        total_fen: 30_000,
-        ..order("hf-same-0001")
-    };
-    let refused = world
-        .client
-        .create_native_order(&dearer)
-        .await
-        .expect_err("another price");
+    let dearer = NewOrder { total_fen: 30_000, ..order("hf-same-0001") };
+    let refused = world.client.create_native_order(&dearer).await.expect_err("another price");
     assert_eq!(refused.class, Class::Claimed(Claim::Conflict), "{refused}");
 }
 
@@ -313,28 +223,15 @@ async fn numbers_that_need_encoding_are_understood() {
     world.create("hf|*odd_-1").await.expect("a code");
     let known = world.client.query_order("hf|*odd_-1").await.expect("known");
     assert_eq!(known.standing(), Standing::Unpaid);
-    assert_eq!(
-        world.client.close_order("hf|*odd_-1").await,
-        Ok(OrderClosed)
-    );
+    assert_eq!(world.client.close_order("hf|*odd_-1").await, Ok(OrderClosed));
 }
 
 #[tokio::test]
 async fn a_payment_sheet_order_names_its_payer() {
     let world = World::start(KeyMode::PublicKey).await;
     let order = order("hf-jsapi-001");
-    let id = world
-        .client
-        .create_jsapi_order(&order, "openid-u")
-        .await
-        .expect("an id");
-    assert!(
-        world
-            .client
-            .jsapi_invocation(&id)
-            .package
-            .starts_with("prepay_id=")
-    );
+    let id = world.client.create_jsapi_order(&order, "openid-u").await.expect("an id");
+    assert!(world.client.jsapi_invocation(&id).package.starts_with("prepay_id="));
 }
 
 #[tokio::test]
@@ -343,32 +240,17 @@ async fn s5_2_every_fault_of_an_order_is_classed_and_mended_by_repeating() {
     let rows = [
         (json!({"answer_lost": "dropped"}), Class::Unknown),
         (json!({"answer_lost": "error"}), Class::Unknown),
-        (
-            json!({"status": 500, "code": "SYSTEM_ERROR"}),
-            Class::Unknown,
-        ),
+        (json!({"status": 500, "code": "SYSTEM_ERROR"}), Class::Unknown),
         (json!({"status": 502, "html": true}), Class::Unknown),
         (json!({"status": 404, "html": true}), Class::Unknown),
         (json!({"signtest": true}), Class::Unknown),
         (json!({"wrong_signature": true}), Class::Unknown),
         (json!({"wrong_key": true}), Class::Unknown),
         (json!({"replayed": true}), Class::Unknown),
-        (
-            json!({"status": 429, "code": "FREQUENCY_LIMITED"}),
-            Class::Busy,
-        ),
-        (
-            json!({"status": 401, "code": "SIGN_ERROR"}),
-            Class::Misconfigured,
-        ),
-        (
-            json!({"status": 403, "code": "NO_AUTH"}),
-            Class::Misconfigured,
-        ),
-        (
-            json!({"status": 400, "code": "PARAM_ERROR"}),
-            Class::Refused,
-        ),
+        (json!({"status": 429, "code": "FREQUENCY_LIMITED"}), Class::Busy),
+        (json!({"status": 401, "code": "SIGN_ERROR"}), Class::Misconfigured),
+        (json!({"status": 403, "code": "NO_AUTH"}), Class::Misconfigured),
+        (json!({"status": 400, "code": "PARAM_ERROR"}), Class::Refused),
     ];
     for (index, (mut rule, expected)) in rows.into_iter().enumerate() {
         let number = format!("hf-fault-{index:04}");
@@ -377,37 +259,21 @@ async fn s5_2_every_fault_of_an_order_is_classed_and_mended_by_repeating() {
         world.script(json!({"rules": [rule]})).await;
         let doubt = world.create(&number).await.expect_err("a fault");
         assert_eq!(doubt.class, expected, "{rule}: {doubt}");
-        world
-            .create(&number)
-            .await
-            .unwrap_or_else(|doubt| panic!("{rule}: {doubt}"));
+        world.create(&number).await.unwrap_or_else(|doubt| panic!("{rule}: {doubt}"));
     }
 }
 
 #[tokio::test]
 async fn a_probe_is_refused_and_its_notification_comes_again() {
     let mut world = World::start(KeyMode::PublicKey).await;
-    for (index, fault) in ["signtest", "wrong_signature", "wrong_key", "replayed"]
-        .into_iter()
-        .enumerate()
-    {
+    for (index, fault) in ["signtest", "wrong_signature", "wrong_key", "replayed"].into_iter().enumerate() {
         let number = format!("hf-probe-{index:04}");
-        world
-            .script(json!({"rules": [{"on": "callback_payment", "callback": fault}]}))
-            .await;
+        world.script(json!({"rules": [{"on": "callback_payment", "callback": fault}]})).await;
         world.create(&number).await.expect("a code");
         world.pay(&number).await;
         let refused = world.payments.recv().await.expect("a callback");
-        assert!(
-            matches!(refused, Err(NotificationFault::Signature(_))),
-            "{fault}: {refused:?}"
-        );
-        let told = world
-            .payments
-            .recv()
-            .await
-            .expect("again")
-            .expect("a good one");
+        assert!(matches!(refused, Err(NotificationFault::Signature(_))), "{fault}: {refused:?}");
+        let told = world.payments.recv().await.expect("again").expect("a good one");
         assert_eq!(told.content.out_trade_no, Some(number));
     }
 }
@@ -437,22 +303,14 @@ async fn both_kinds_of_key_are_believed_side_by_side() {
         let number = format!("hf-both-{index:04}");
         world.create(&number).await.expect("a code");
         world.pay(&number).await;
-        world
-            .payments
-            .recv()
-            .await
-            .expect("a callback")
-            .expect("a good one");
+        world.payments.recv().await.expect("a callback").expect("a good one");
     }
 }
 
 #[tokio::test]
 async fn a_merchant_of_today_has_no_certificates() {
     let world = World::start(KeyMode::PublicKey).await;
-    assert_eq!(
-        world.client.refresh_certificates().await,
-        Ok(Certificates::None)
-    );
+    assert_eq!(world.client.refresh_certificates().await, Ok(Certificates::None));
 }
 
 #[tokio::test]
@@ -462,10 +320,7 @@ async fn s4_3_messages_are_sent_once_and_a_dead_token_is_told() {
         base_url: Some(world.simulator.url.clone()),
         appid: Some("wx8888888888888888".to_owned()),
         secret: Some(SecretString::from("wechat-sim-official-account-secret")),
-        templates: Templates {
-            booking_confirmed: Some("T1".to_owned()),
-            ..Templates::default()
-        },
+        templates: Templates { booking_confirmed: Some("T1".to_owned()), ..Templates::default() },
         ..OfficialAccountSettings::default()
     };
     let client = OfficialAccountClient::new(settings.load().expect("good")).expect("a client");
@@ -475,10 +330,7 @@ async fn s4_3_messages_are_sent_once_and_a_dead_token_is_told() {
         template_id: "T1",
         url: Some("https://example.com/orders/1"),
         data: BTreeMap::from([
-            (
-                "thing1",
-                "一门名字长得超过二十个字的晨间瑜伽与冥想课程".to_owned(),
-            ),
+            ("thing1", "一门名字长得超过二十个字的晨间瑜伽与冥想课程".to_owned()),
             ("time2", time_value(OffsetDateTime::now_utc())),
             ("amount3", amount_value(20_000)),
             ("character_string4", "hf0001".to_owned()),
@@ -489,9 +341,7 @@ async fn s4_3_messages_are_sent_once_and_a_dead_token_is_told() {
     let sent = client.send_template(&token, &message).await;
     assert!(matches!(sent, Sending::Sent { msgid: Some(_) }), "{sent:?}");
 
-    world
-        .script(json!({"rules": [{"on": "template_send", "expire_token": true, "count": 1}]}))
-        .await;
+    world.script(json!({"rules": [{"on": "template_send", "expire_token": true, "count": 1}]})).await;
     let dead = client.send_template(&token, &message).await;
     let Sending::Refused { reaction, .. } = dead else {
         panic!("refused: {dead:?}");
@@ -499,13 +349,8 @@ async fn s4_3_messages_are_sent_once_and_a_dead_token_is_told() {
     assert_eq!(reaction, Reaction::RefreshToken);
     let token = client.stable_token(true).await.expect("another").token;
     for errcode in [43_004, 45_009, 47_003] {
-        world
-            .script(json!({"rules": [{"on": "template_send", "errcode": errcode, "count": 1}]}))
-            .await;
+        world.script(json!({"rules": [{"on": "template_send", "errcode": errcode, "count": 1}]})).await;
         let refused = client.send_template(&token, &message).await;
-        assert!(
-            matches!(refused, Sending::Refused { errcode: told, .. } if told == errcode),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Sending::Refused { errcode: told, .. } if told == errcode), "{refused:?}");
     }
 }

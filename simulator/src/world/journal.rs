@@ -56,18 +56,13 @@ impl World {
         let mut count = 0;
         for line in lines.lines() {
             count += 1;
-            let record = serde_json::from_str(line)
-                .with_context(|| format!("line {count} of the journal"))?;
+            let record = serde_json::from_str(line).with_context(|| format!("line {count} of the journal"))?;
             match record {
                 Record::Order(order) => {
                     world.saw(order.number);
-                    world
-                        .codes
-                        .insert(order.code.0.clone(), order.out_trade_no.clone());
+                    world.codes.insert(order.code.0.clone(), order.out_trade_no.clone());
                     if let Some(payment) = &order.payment {
-                        world
-                            .transactions
-                            .insert(payment.transaction_id.clone(), order.out_trade_no.clone());
+                        world.transactions.insert(payment.transaction_id.clone(), order.out_trade_no.clone());
                     }
                     world.orders.insert(order.out_trade_no.clone(), order);
                 }
@@ -88,11 +83,7 @@ impl World {
         for refund in refunds.into_values() {
             world.enter_refund(refund);
         }
-        let due: Vec<_> = world
-            .callbacks
-            .values()
-            .map(|callback| (callback.letter.id.clone(), callback.due))
-            .collect();
+        let due: Vec<_> = world.callbacks.values().map(|callback| (callback.letter.id.clone(), callback.due)).collect();
         for (id, due) in due {
             world.send_at(&id, due);
         }

@@ -1,8 +1,8 @@
 //! Platform certificates: first list, tampered lists, merchants without, serials that appear.
 
 use super::support::{
-    API_V3_KEY, NOW, PLATFORM, PUBLIC_KEY_ID, Reply, STRANGER, Server, api_v3, certificate_pem,
-    client, now, platform_keys, seal, settings, signed_headers,
+    API_V3_KEY, NOW, PLATFORM, PUBLIC_KEY_ID, Reply, STRANGER, Server, api_v3, certificate_pem, client, now,
+    platform_keys, seal, settings, signed_headers,
 };
 use crate::wechat::answers::Class;
 use crate::wechat::certificates::{LearnGate, open_list};
@@ -35,10 +35,7 @@ fn reply(key: &KeyPair, serial_byte: u8) -> Reply {
 
 #[test]
 fn the_first_list_is_opened_then_checked_with_itself_or_the_public_key() {
-    let keys_with = |key| NotificationKeys {
-        platform: platform_keys(),
-        api_v3: api_v3(key),
-    };
+    let keys_with = |key| NotificationKeys { platform: platform_keys(), api_v3: api_v3(key) };
     let keys = keys_with(API_V3_KEY);
     let (headers, body) = list(&STRANGER, 0x21, &STRANGER);
     let opened = open_list(&headers, body.as_bytes(), now(), &keys).expect("good");
@@ -61,10 +58,7 @@ async fn a_merchant_without_certificates_works_on() {
     settings.platform_certificates = true;
     let client = client(&settings);
     assert_eq!(client.refresh_certificates().await, Ok(Certificates::None));
-    let failed = client
-        .refresh_certificates()
-        .await
-        .expect_err("a gateway's page");
+    let failed = client.refresh_certificates().await.expect_err("a gateway's page");
     assert_eq!(failed.class, Class::Unknown);
 }
 
@@ -78,10 +72,7 @@ async fn an_answer_under_a_new_serial_is_believed_after_one_refresh() {
     let client = client(&settings);
     client.close_order("hf0001").await.expect("closed");
     // The gate is shut for a minute: no further refresh, and no answer believed.
-    let doubt = client
-        .close_order("hf0002")
-        .await
-        .expect_err("unknown serial");
+    let doubt = client.close_order("hf0002").await.expect_err("unknown serial");
     assert_eq!(doubt.class, Class::Unknown);
     assert_eq!(server.seen().len(), 3);
 }

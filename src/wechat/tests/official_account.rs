@@ -15,10 +15,7 @@ fn settings(base_url: &str) -> OfficialAccountSettings {
         base_url: Some(base_url.to_owned()),
         appid: Some("wx8888888888888888".to_owned()),
         secret: Some(SecretString::from("account-secret")),
-        templates: Templates {
-            booking_confirmed: Some("T1".to_owned()),
-            ..Templates::default()
-        },
+        templates: Templates { booking_confirmed: Some("T1".to_owned()), ..Templates::default() },
         ..OfficialAccountSettings::default()
     }
 }
@@ -26,10 +23,7 @@ fn settings(base_url: &str) -> OfficialAccountSettings {
 fn serve(replies: Vec<Reply>) -> (Server, OfficialAccountClient) {
     let server = Server::start(replies);
     let account = settings(&server.url).load().expect("good settings");
-    (
-        server,
-        OfficialAccountClient::new(account).expect("a client"),
-    )
+    (server, OfficialAccountClient::new(account).expect("a client"))
 }
 
 async fn send(client: &OfficialAccountClient) -> Sending {
@@ -37,24 +31,15 @@ async fn send(client: &OfficialAccountClient) -> Sending {
         touser: "o-secret",
         template_id: "T1",
         url: None,
-        data: BTreeMap::from([
-            ("thing1", "晨".repeat(21)),
-            ("amount2", amount_value(20_000)),
-        ]),
+        data: BTreeMap::from([("thing1", "晨".repeat(21)), ("amount2", amount_value(20_000))]),
         client_msg_id: "hf0001-confirmed",
     };
-    client
-        .send_template(&SecretString::from("a token&more"), &message)
-        .await
+    client.send_template(&SecretString::from("a token&more"), &message).await
 }
 
 #[test]
 fn s2_1_an_empty_official_account_lists_all_that_is_missing() {
-    let problems: Vec<_> = OfficialAccountSettings::default()
-        .problems()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let problems: Vec<_> = OfficialAccountSettings::default().problems().iter().map(ToString::to_string).collect();
     assert_eq!(
         problems,
         [
@@ -71,17 +56,9 @@ async fn s4_3_a_message_goes_out_with_values_that_fit() {
     let ok = r#"{"errcode":0,"errmsg":"ok","msgid":3999999999999999999}"#;
     let (server, client) = serve(vec![Reply::plain(200, ok)]);
     let sent = send(&client).await;
-    assert_eq!(
-        sent,
-        Sending::Sent {
-            msgid: Some(3_999_999_999_999_999_999)
-        }
-    );
+    assert_eq!(sent, Sending::Sent { msgid: Some(3_999_999_999_999_999_999) });
     let seen = &server.seen()[0];
-    assert_eq!(
-        seen.line,
-        "POST /cgi-bin/message/template/send?access_token=a+token%26more HTTP/1.1"
-    );
+    assert_eq!(seen.line, "POST /cgi-bin/message/template/send?access_token=a+token%26more HTTP/1.1");
     let body: Value = serde_json::from_slice(&seen.body).expect("JSON");
     assert_eq!(
         body,
@@ -93,17 +70,12 @@ async fn s4_3_a_message_goes_out_with_values_that_fit() {
 
 #[tokio::test]
 async fn every_errcode_has_its_reaction() {
-    use Reaction::{
-        Drop, FixAndStop, FixMessage, PauseUntilTomorrow, RefreshToken, RetryBounded, RetryLater,
-    };
+    use Reaction::{Drop, FixAndStop, FixMessage, PauseUntilTomorrow, RefreshToken, RetryBounded, RetryLater};
     for (errcodes, expected) in [
         (&[-1, 45011][..], RetryLater),
         (&[40001, 40014, 42001], RefreshToken),
         (&[40003, 43004, 43019, 43101], Drop),
-        (
-            &[41001, 40013, 40125, 40164, 48001, 48002, 50002],
-            FixAndStop,
-        ),
+        (&[41001, 40013, 40125, 40164, 48001, 48002, 50002], FixAndStop),
         (&[40037, 44002, 47001, 47003], FixMessage),
         (&[45009], PauseUntilTomorrow),
         (&[1, 99_999], RetryBounded),
@@ -114,11 +86,7 @@ async fn every_errcode_has_its_reaction() {
             let sending = send(&client).await;
             assert_eq!(
                 sending,
-                Sending::Refused {
-                    errcode: *errcode,
-                    reaction: expected,
-                    detail: "words rid: 6".to_owned()
-                }
+                Sending::Refused { errcode: *errcode, reaction: expected, detail: "words rid: 6".to_owned() }
             );
         }
     }
@@ -126,12 +94,7 @@ async fn every_errcode_has_its_reaction() {
 
 #[tokio::test]
 async fn a_lost_answer_is_neither_sent_nor_refused() {
-    for reply in [
-        Reply::Nothing,
-        Reply::plain(502, "<html>"),
-        Reply::plain(200, "<html>"),
-        Reply::plain(200, "{}"),
-    ] {
+    for reply in [Reply::Nothing, Reply::plain(502, "<html>"), Reply::plain(200, "<html>"), Reply::plain(200, "{}")] {
         let (_server, client) = serve(vec![reply]);
         let sending = send(&client).await;
         let text = format!("{sending:?}");
@@ -145,22 +108,13 @@ async fn a_token_is_fetched_and_its_refusals_are_told() {
     let good = r#"{"access_token":"T","expires_in":7200}"#;
     let refused = r#"{"errcode":40001,"errmsg":"invalid credential"}"#;
     let busy = r#"{"errcode":-1,"errmsg":"system error"}"#;
-    let (server, client) = serve(vec![
-        Reply::plain(200, good),
-        Reply::plain(200, refused),
-        Reply::plain(200, busy),
-        Reply::Nothing,
-    ]);
+    let (server, client) =
+        serve(vec![Reply::plain(200, good), Reply::plain(200, refused), Reply::plain(200, busy), Reply::Nothing]);
     let token = client.stable_token(false).await.expect("a token");
-    assert_eq!(
-        (token.token.expose_secret(), token.expires_in.as_secs()),
-        ("T", 7_200)
-    );
-    for expected in [
-        (Some(40001), Reaction::FixAndStop),
-        (Some(-1), Reaction::RetryLater),
-        (None, Reaction::RetryLater),
-    ] {
+    assert_eq!((token.token.expose_secret(), token.expires_in.as_secs()), ("T", 7_200));
+    for expected in
+        [(Some(40001), Reaction::FixAndStop), (Some(-1), Reaction::RetryLater), (None, Reaction::RetryLater)]
+    {
         let fault = client.stable_token(true).await.expect_err("no token");
         assert_eq!((fault.errcode, fault.reaction), expected);
         assert!(!format!("{fault:?}{client:?}").contains("account-secret"));
@@ -179,16 +133,8 @@ fn values_are_brought_to_their_keys_rule() {
         ("thing1", "瑜伽", "瑜伽"),
         ("thing1", "", "无"),
         ("thing1", "line\nbreak", "line break"),
-        (
-            "thing12",
-            "一二三四五六七八九十一二三四五六七八九十",
-            "一二三四五六七八九十一二三四五六七八九十",
-        ),
-        (
-            "thing12",
-            "一二三四五六七八九十一二三四五六七八九十!",
-            "一二三四五六七八九十一二三四五六七八九…",
-        ),
+        ("thing12", "一二三四五六七八九十一二三四五六七八九十", "一二三四五六七八九十一二三四五六七八九十"),
+        ("thing12", "一二三四五六七八九十一二三四五六七八九十!", "一二三四五六七八九十一二三四五六七八九…"),
         ("short_thing1", "一二三四五六", "一二三四…"),
         ("name1", "Maximiliane Mustermann", "Maximiliane Musterm…"),
         ("name1", "欧阳一二三四五六七八九", "欧阳一二三四五六七…"),
@@ -209,10 +155,7 @@ fn values_are_brought_to_their_keys_rule() {
     ] {
         assert_eq!(fit(key, value), expected, "{key} {value}");
     }
-    assert_eq!(
-        time_value(at(1_764_000_000)),
-        "2025年11月25日 0:00".replace(" 0:", " 00:")
-    );
+    assert_eq!(time_value(at(1_764_000_000)), "2025年11月25日 0:00".replace(" 0:", " 00:"));
     assert_eq!(amount_value(5), "0.05元");
 }
 
