@@ -4,6 +4,7 @@
 pub(crate) mod account;
 mod agenda;
 pub(crate) mod callback;
+mod journal;
 pub(crate) mod ledger;
 pub(crate) mod order;
 pub(crate) mod payment;
@@ -15,7 +16,9 @@ use std::{collections::HashMap, sync::Arc};
 use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use self::{account::Account, agenda::Agenda, callback::Callback, order::Order, refund::Refund, script::Play};
+use self::{
+    account::Account, agenda::Agenda, callback::Callback, journal::Journal, order::Order, refund::Refund, script::Play,
+};
 use crate::{random::Seeded, refusal::Refusal, settings::Settings};
 
 /// What a call of Pay v3 answers.
@@ -46,7 +49,8 @@ pub(crate) struct World {
     random: Seeded,
     /// Counts everything that gets a number here.
     sequence: u64,
-    pub(crate) account: Account,
+    account: Account,
+    journal: Journal,
     pub(crate) play: Play,
 }
 
@@ -63,6 +67,7 @@ impl World {
             random: Seeded::new(settings.seed),
             sequence: 0,
             account: Account::default(),
+            journal: Journal::default(),
             play: Play::new(settings.seed),
             settings,
         }
