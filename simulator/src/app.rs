@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::{
     keys::{Keys, Signer},
+    random,
     settings::{KeyMode, Settings},
     world::{World, script::Rotation},
 };
@@ -49,7 +50,7 @@ impl State {
         journal.read_to_string(&mut lines)?;
         lines.truncate(lines.rfind('\n').map_or(0, |end| end + 1));
         journal.set_len(lines.len() as u64)?;
-        let world = World::recall(settings, &lines)?;
+        let world = World::recall(settings, random::seed(), &lines)?;
         Ok(Self {
             world,
             journal: Some(journal),
@@ -62,7 +63,7 @@ impl App {
         let settings = Arc::new(settings);
         let state = match &settings.state {
             None => State {
-                world: World::new(Arc::clone(&settings)),
+                world: World::new(Arc::clone(&settings), random::seed()),
                 journal: None,
             },
             Some(path) => State::recall(Arc::clone(&settings), path)
