@@ -41,20 +41,13 @@ struct State {
 impl State {
     /// A last line without its end was being written when the earlier life ended: nobody had been told of it.
     fn recall(settings: Arc<Settings>, path: &Path) -> Result<Self> {
-        let mut journal = File::options()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)?;
+        let mut journal = File::options().read(true).append(true).create(true).open(path)?;
         let mut lines = String::new();
         journal.read_to_string(&mut lines)?;
         lines.truncate(lines.rfind('\n').map_or(0, |end| end + 1));
         journal.set_len(lines.len() as u64)?;
         let world = World::recall(settings, random::seed(), &lines)?;
-        Ok(Self {
-            world,
-            journal: Some(journal),
-        })
+        Ok(Self { world, journal: Some(journal) })
     }
 }
 
@@ -62,10 +55,7 @@ impl App {
     pub(crate) fn new(settings: Settings, keys: Keys, public_url: String) -> Result<Self> {
         let settings = Arc::new(settings);
         let state = match &settings.state {
-            None => State {
-                world: World::new(Arc::clone(&settings), random::seed()),
-                journal: None,
-            },
+            None => State { world: World::new(Arc::clone(&settings), random::seed()), journal: None },
             Some(path) => State::recall(Arc::clone(&settings), path)
                 .with_context(|| format!("cannot go on from {}", path.display()))?,
         };
@@ -104,8 +94,7 @@ impl App {
     }
 
     pub(crate) fn advance(&self, seconds: u32) {
-        self.advanced_seconds
-            .fetch_add(seconds.into(), Ordering::Relaxed);
+        self.advanced_seconds.fetch_add(seconds.into(), Ordering::Relaxed);
         self.agenda_changed.notify_one();
     }
 
@@ -118,9 +107,7 @@ impl App {
     ) -> &Signer {
         match mode.unwrap_or(self.settings.key_mode) {
             KeyMode::PublicKey => &self.keys.public,
-            KeyMode::Both if asked.is_some_and(|serial| serial == self.keys.public_key_id) => {
-                &self.keys.public
-            }
+            KeyMode::Both if asked.is_some_and(|serial| serial == self.keys.public_key_id) => &self.keys.public,
             KeyMode::Both | KeyMode::Certificate => self.certificate(rotation),
         }
     }
@@ -150,10 +137,6 @@ impl App {
     /// Whether a `Wechatpay-Serial` names any key of ours.
     pub(crate) fn knows_serial(&self, serial: &str) -> bool {
         serial == self.keys.public_key_id
-            || self
-                .keys
-                .platform_certificates
-                .iter()
-                .any(|certificate| certificate.serial_no == serial)
+            || self.keys.platform_certificates.iter().any(|certificate| certificate.serial_no == serial)
     }
 }

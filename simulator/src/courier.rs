@@ -16,13 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Makes every attempt when it is due, for as long as the simulator runs.
 pub(crate) async fn run(app: Arc<App>, client: reqwest::Client) {
     loop {
-        let (attempts, next, keys) = app.change(|world| {
-            (
-                world.take_due(app.now()),
-                world.next_due(),
-                world.play.keys(),
-            )
-        });
+        let (attempts, next, keys) =
+            app.change(|world| (world.take_due(app.now()), world.next_due(), world.play.keys()));
         for attempt in attempts {
             let (app, client) = (Arc::clone(&app), client.clone());
             tokio::spawn(async move {
@@ -44,17 +39,9 @@ pub(crate) async fn run(app: Arc<App>, client: reqwest::Client) {
     }
 }
 
-type KeysInForce = (
-    Option<crate::settings::KeyMode>,
-    Option<crate::world::script::Rotation>,
-);
+type KeysInForce = (Option<crate::settings::KeyMode>, Option<crate::world::script::Rotation>);
 
-async fn deliver(
-    app: &App,
-    client: &reqwest::Client,
-    attempt: &Attempt,
-    (mode, rotation): KeysInForce,
-) -> bool {
+async fn deliver(app: &App, client: &reqwest::Client, attempt: &Attempt, (mode, rotation): KeysInForce) -> bool {
     let letter = &attempt.letter;
     let body = envelope(app, letter);
     let signer = app.callback_key(mode, rotation, attempt.by_public_key);
@@ -83,12 +70,7 @@ async fn deliver(
 
 /// The same bytes at every attempt: id and nonce belong to the callback, not to the attempt.
 fn envelope(app: &App, letter: &Letter) -> String {
-    let ciphertext = seal::encrypt(
-        &app.keys,
-        &letter.nonce,
-        letter.news.original_type(),
-        letter.plaintext.as_bytes(),
-    );
+    let ciphertext = seal::encrypt(&app.keys, &letter.nonce, letter.news.original_type(), letter.plaintext.as_bytes());
     json!({
         "id": letter.id,
         "create_time": letter.create_time,

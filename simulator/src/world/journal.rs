@@ -54,18 +54,13 @@ impl World {
         let mut world = Self::new(settings, entropy);
         let mut refunds = std::collections::BTreeMap::new();
         for (number, line) in (1..).zip(lines.lines()) {
-            let record = serde_json::from_str(line)
-                .with_context(|| format!("line {number} of the journal"))?;
+            let record = serde_json::from_str(line).with_context(|| format!("line {number} of the journal"))?;
             match record {
                 Record::Order(order) => {
                     world.saw(order.number);
-                    world
-                        .codes
-                        .insert(order.code.0.clone(), order.out_trade_no.clone());
+                    world.codes.insert(order.code.0.clone(), order.out_trade_no.clone());
                     if let Some(payment) = &order.payment {
-                        world
-                            .transactions
-                            .insert(payment.transaction_id.clone(), order.out_trade_no.clone());
+                        world.transactions.insert(payment.transaction_id.clone(), order.out_trade_no.clone());
                     }
                     world.orders.insert(order.out_trade_no.clone(), order);
                 }
@@ -86,11 +81,7 @@ impl World {
         for refund in refunds.into_values() {
             world.enter_refund(refund);
         }
-        let due: Vec<_> = world
-            .callbacks
-            .values()
-            .map(|callback| (callback.letter.id.clone(), callback.due))
-            .collect();
+        let due: Vec<_> = world.callbacks.values().map(|callback| (callback.letter.id.clone(), callback.due)).collect();
         for (id, due) in due {
             world.send_at(&id, due);
         }

@@ -13,10 +13,7 @@ async fn token(merchant: &Merchant, force: bool) -> Value {
 }
 
 async fn access_token(merchant: &Merchant) -> String {
-    token(merchant, false).await["access_token"]
-        .as_str()
-        .unwrap()
-        .to_owned()
+    token(merchant, false).await["access_token"].as_str().unwrap().to_owned()
 }
 
 fn message() -> Value {
@@ -27,12 +24,7 @@ fn message() -> Value {
 }
 
 async fn send(merchant: &Merchant, token: &str, message: &Value) -> Value {
-    let (status, answer) = merchant
-        .sim(
-            &format!("/cgi-bin/message/template/send?access_token={token}"),
-            message,
-        )
-        .await;
+    let (status, answer) = merchant.sim(&format!("/cgi-bin/message/template/send?access_token={token}"), message).await;
     assert_eq!(status, 200);
     answer
 }
@@ -45,48 +37,26 @@ async fn a_stable_token_stays_and_its_successor_overlaps() {
     let again = token(&merchant, false).await;
     assert_eq!(again["access_token"], first["access_token"]);
 
-    merchant
-        .sim("/_sim/clock", &json!({"advance_seconds": 7000}))
-        .await;
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 7000})).await;
     let first = first["access_token"].as_str().unwrap();
     let second = access_token(&merchant).await;
     assert_ne!(first, second);
-    assert_eq!(
-        send(&merchant, first, &message()).await["errcode"],
-        0,
-        "the old one still lives"
-    );
-    merchant
-        .sim("/_sim/clock", &json!({"advance_seconds": 300}))
-        .await;
+    assert_eq!(send(&merchant, first, &message()).await["errcode"], 0, "the old one still lives");
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 300})).await;
     assert_eq!(send(&merchant, first, &message()).await["errcode"], 42001);
 
     let forced = token(&merchant, true).await;
-    assert_eq!(
-        send(&merchant, &second, &message()).await["errcode"],
-        42001,
-        "force kills at once"
-    );
-    assert_eq!(
-        token(&merchant, true).await["access_token"],
-        forced["access_token"],
-        "not twice in 30 s"
-    );
+    assert_eq!(send(&merchant, &second, &message()).await["errcode"], 42001, "force kills at once");
+    assert_eq!(token(&merchant, true).await["access_token"], forced["access_token"], "not twice in 30 s");
 }
 
 #[tokio::test]
 async fn credentials_and_tokens_are_checked() {
     let merchant = Merchant::new().await;
     let asked = json!({"grant_type": "client_credential", "appid": APPID, "secret": "x"});
-    assert_eq!(
-        merchant.sim("/cgi-bin/stable_token", &asked).await.1["errcode"],
-        40125
-    );
+    assert_eq!(merchant.sim("/cgi-bin/stable_token", &asked).await.1["errcode"], 40125);
     let asked = json!({"grant_type": "client_credential", "appid": "x", "secret": "x"});
-    assert_eq!(
-        merchant.sim("/cgi-bin/stable_token", &asked).await.1["errcode"],
-        40013
-    );
+    assert_eq!(merchant.sim("/cgi-bin/stable_token", &asked).await.1["errcode"], 40013);
     assert_eq!(send(&merchant, "", &message()).await["errcode"], 41001);
     let answer = send(&merchant, "nonsense", &message()).await;
     assert_eq!(answer["errcode"], 40001);
@@ -98,25 +68,12 @@ async fn credentials_and_tokens_are_checked() {
     );
     let mut classic = Vec::new();
     for _ in 0..2 {
-        let answer: Value = merchant
-            .http
-            .get(&url)
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let answer: Value = merchant.http.get(&url).send().await.unwrap().json().await.unwrap();
         classic.push(answer["access_token"].as_str().unwrap().to_owned());
     }
     assert_ne!(classic[0], classic[1]);
-    merchant
-        .sim("/_sim/clock", &json!({"advance_seconds": 300}))
-        .await;
-    assert_eq!(
-        send(&merchant, &classic[0], &message()).await["errcode"],
-        42001
-    );
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 300})).await;
+    assert_eq!(send(&merchant, &classic[0], &message()).await["errcode"], 42001);
     assert_eq!(send(&merchant, &classic[1], &message()).await["errcode"], 0);
 }
 
@@ -130,32 +87,15 @@ async fn a_message_with_an_id_is_sent_once_in_ten_minutes() {
     assert_eq!(send(&merchant, &token, &message()).await, first);
     let mut other = message();
     other["touser"] = json!("oOther");
-    assert_ne!(
-        send(&merchant, &token, &other).await["msgid"],
-        first["msgid"]
-    );
-    assert_eq!(
-        merchant.ledger().await["messages"]
-            .as_array()
-            .unwrap()
-            .len(),
-        2
-    );
-    merchant
-        .sim("/_sim/clock", &json!({"advance_seconds": 600}))
-        .await;
-    assert_ne!(
-        send(&merchant, &token, &message()).await["msgid"],
-        first["msgid"]
-    );
+    assert_ne!(send(&merchant, &token, &other).await["msgid"], first["msgid"]);
+    assert_eq!(merchant.ledger().await["messages"].as_array().unwrap().len(), 2);
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 600})).await;
+    assert_ne!(send(&merchant, &token, &message()).await["msgid"], first["msgid"]);
 }
 
 #[tokio::test]
 async fn wrong_messages_get_their_errcode() {
-    let settings = wechat_sim::Settings {
-        templates: vec!["any".into()],
-        ..wechat_sim::Settings::default()
-    };
+    let settings = wechat_sim::Settings { templates: vec!["any".into()], ..wechat_sim::Settings::default() };
     let merchant = Merchant::with(settings).await;
     let token = access_token(&merchant).await;
     for (at, value, errcode) in [
@@ -181,35 +121,14 @@ async fn wrong_messages_get_their_errcode() {
         let mut wrong = message();
         let (parent, name) = at.rsplit_once('/').unwrap();
         wrong.pointer_mut(parent).unwrap()[name] = value.clone();
-        assert_eq!(
-            send(&merchant, &token, &wrong).await["errcode"],
-            errcode,
-            "{at} = {value}"
-        );
+        assert_eq!(send(&merchant, &token, &wrong).await["errcode"], errcode, "{at} = {value}");
     }
-    let url = format!(
-        "{}/cgi-bin/message/template/send?access_token={token}",
-        merchant.wechat.url
-    );
+    let url = format!("{}/cgi-bin/message/template/send?access_token={token}", merchant.wechat.url);
     for (body, errcode) in [("", 44002), ("{", 47001), ("[]", 47001)] {
-        let answer: Value = merchant
-            .http
-            .post(&url)
-            .body(body)
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let answer: Value = merchant.http.post(&url).body(body).send().await.unwrap().json().await.unwrap();
         assert_eq!(answer["errcode"], errcode, "{body:?}");
     }
-    assert!(
-        merchant.ledger().await["messages"]
-            .as_array()
-            .unwrap()
-            .is_empty()
-    );
+    assert!(merchant.ledger().await["messages"].as_array().unwrap().is_empty());
     let mut right = message();
     for (key, value) in [
         ("phrase4", "已确认"),

@@ -24,12 +24,8 @@ async fn a_callback_has_the_documented_shape() {
 #[tokio::test]
 async fn it_is_sent_again_until_it_is_accepted_freshly_signed_with_the_same_content() {
     let mut merchant = Merchant::new().await;
-    *merchant.answers.lock().unwrap() = vec![
-        StatusCode::INTERNAL_SERVER_ERROR,
-        StatusCode::CREATED,
-        StatusCode::FOUND,
-        StatusCode::OK,
-    ];
+    *merchant.answers.lock().unwrap() =
+        vec![StatusCode::INTERNAL_SERVER_ERROR, StatusCode::CREATED, StatusCode::FOUND, StatusCode::OK];
     merchant.paid("hf000001").await;
     let mut attempts = Vec::new();
     for _ in 0..4 {
@@ -39,32 +35,18 @@ async fn it_is_sent_again_until_it_is_accepted_freshly_signed_with_the_same_cont
         assert!(attempt.is_genuine());
         assert_eq!(attempt.body, attempts[0].body);
         let earlier = &attempts[..index];
-        assert!(
-            earlier
-                .iter()
-                .all(|other| other.header("Wechatpay-Nonce") != attempt.header("Wechatpay-Nonce"))
-        );
+        assert!(earlier.iter().all(|other| other.header("Wechatpay-Nonce") != attempt.header("Wechatpay-Nonce")));
     }
     // 15 s, 15 s, 30 s at three hundred times the speed.
-    let waits: Vec<_> = attempts
-        .windows(2)
-        .map(|pair| (pair[1].at - pair[0].at).as_millis())
-        .collect();
-    assert!(
-        waits[0] >= 50 && waits[1] >= 50 && waits[2] >= 100,
-        "{waits:?}"
-    );
+    let waits: Vec<_> = attempts.windows(2).map(|pair| (pair[1].at - pair[0].at).as_millis()).collect();
+    assert!(waits[0] >= 50 && waits[1] >= 50 && waits[2] >= 100, "{waits:?}");
     merchant.callbacks_are_done().await;
     assert!(merchant.no_callback_waits());
 }
 
 #[tokio::test]
 async fn it_gives_up_after_fifteen_resends() {
-    let mut merchant = Merchant::with(Settings {
-        callback_speed: 1e6,
-        ..Settings::default()
-    })
-    .await;
+    let mut merchant = Merchant::with(Settings { callback_speed: 1e6, ..Settings::default() }).await;
     *merchant.answers.lock().unwrap() = vec![StatusCode::BAD_REQUEST; 20];
     merchant.paid("hf000001").await;
     for _ in 0..16 {
@@ -77,39 +59,25 @@ async fn it_gives_up_after_fifteen_resends() {
 #[tokio::test]
 async fn waits_follow_the_simulators_clock() {
     let mut merchant = Merchant::with(Settings::default()).await;
-    merchant
-        .answers
-        .lock()
-        .unwrap()
-        .push(StatusCode::SERVICE_UNAVAILABLE);
+    merchant.answers.lock().unwrap().push(StatusCode::SERVICE_UNAVAILABLE);
     merchant.paid("hf000001").await;
     merchant.callback().await;
-    merchant
-        .sim("/_sim/clock", &json!({"advance_seconds": 20}))
-        .await;
-    assert!(
-        merchant.callback().await.is_genuine(),
-        "stamped by the true clock"
-    );
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 20})).await;
+    assert!(merchant.callback().await.is_genuine(), "stamped by the true clock");
 }
 
 #[tokio::test]
 async fn forged_ones_come_first_and_the_right_one_after() {
     for forgery in ["signtest", "wrong_signature", "wrong_key", "replayed"] {
         let mut merchant = Merchant::new().await;
-        merchant
-            .script(json!([{"on": "callback_payment", "callback": forgery, "attempts": 2}]))
-            .await;
+        merchant.script(json!([{"on": "callback_payment", "callback": forgery, "attempts": 2}])).await;
         *merchant.answers.lock().unwrap() = vec![StatusCode::UNAUTHORIZED; 2];
         merchant.paid("hf000001").await;
         for _ in 0..2 {
             let forged = merchant.callback().await;
             assert!(!forged.is_genuine(), "{forgery}");
             let signature = forged.header("Wechatpay-Signature");
-            assert_eq!(
-                signature.starts_with("WECHATPAY/SIGNTEST/"),
-                forgery == "signtest"
-            );
+            assert_eq!(signature.starts_with("WECHATPAY/SIGNTEST/"), forgery == "signtest");
         }
         assert!(merchant.callback().await.is_genuine(), "{forgery}");
     }
@@ -138,10 +106,7 @@ async fn twice_never_late_reordered_and_of_the_wrong_amount() {
     let wrong = merchant.callback().await;
     assert!(wrong.is_genuine());
     assert_eq!(wrong.opened()["amount"]["total"], 20001);
-    assert_eq!(
-        merchant.query("hf-amount").await.json()["amount"]["total"],
-        20000
-    );
+    assert_eq!(merchant.query("hf-amount").await.json()["amount"]["total"], 20000);
 
     let began = tokio::time::Instant::now();
     merchant.paid("hf-late0").await;
@@ -149,13 +114,9 @@ async fn twice_never_late_reordered_and_of_the_wrong_amount() {
 
     merchant.paid("hf-first").await;
     merchant.paid("hf-second").await;
-    let order =
-        [merchant.callback().await, merchant.callback().await].map(|callback| callback.opened());
+    let order = [merchant.callback().await, merchant.callback().await].map(|callback| callback.opened());
     assert_eq!(order[0]["out_trade_no"], "hf-second");
     assert_eq!(order[1]["out_trade_no"], "hf-first");
     merchant.callbacks_are_done().await;
-    assert!(
-        merchant.no_callback_waits(),
-        "the callback that never comes has not come"
-    );
+    assert!(merchant.no_callback_waits(), "the callback that never comes has not come");
 }
