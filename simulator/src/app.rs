@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::{
     keys::{Keys, Signer},
+    random,
     settings::{KeyMode, Settings},
     world::{World, script::Rotation},
 };
@@ -45,7 +46,7 @@ impl State {
         journal.read_to_string(&mut lines)?;
         lines.truncate(lines.rfind('\n').map_or(0, |end| end + 1));
         journal.set_len(lines.len() as u64)?;
-        let world = World::recall(settings, &lines)?;
+        let world = World::recall(settings, random::seed(), &lines)?;
         Ok(Self { world, journal: Some(journal) })
     }
 }
@@ -54,7 +55,7 @@ impl App {
     pub(crate) fn new(settings: Settings, keys: Keys, public_url: String) -> Result<Self> {
         let settings = Arc::new(settings);
         let state = match &settings.state {
-            None => State { world: World::new(Arc::clone(&settings)), journal: None },
+            None => State { world: World::new(Arc::clone(&settings), random::seed()), journal: None },
             Some(path) => State::recall(Arc::clone(&settings), path)
                 .with_context(|| format!("cannot go on from {}", path.display()))?,
         };

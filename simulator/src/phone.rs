@@ -70,7 +70,7 @@ fn cashier(offer: &Offer, scanned: &Scanned) -> String {
         format!(r#"<input type="hidden" name="openid" value="{}">"#, escape(openid))
     });
     format!(
-        r#"<header>模拟商户</header>
+        r#"<header>微信支付 · 模拟</header>
 <h1 id="description">{description}</h1>
 <p class="amount" id="amount"><small>¥</small>{amount}</p>
 <dl><div><dt>收款方</dt><dd>模拟商户</dd></div><div><dt>商户单号</dt><dd>{number}</dd></div><div><dt>付款方式</dt><dd>零钱</dd></div></dl>

@@ -110,7 +110,7 @@ impl World {
 
     fn new_token(&mut self, now: OffsetDateTime) -> String {
         self.account.tokens.given.retain(|_, dies| now < *dies + TOKEN_LIFE);
-        let token = format!("{}_{}", self.next_number(), self.random.text(130));
+        let token = self.random.text(136);
         self.account.tokens.given.insert(token.clone(), now + TOKEN_LIFE);
         token
     }
@@ -155,7 +155,7 @@ impl World {
             return Ok(*msgid);
         }
         // Larger than 32 bits, as real ones can be.
-        let msgid = 3_000_000_000_000_000_000 + self.next_number();
+        let msgid = 3_000_000_000_000_000_000 + self.random.next() % 1_000_000_000_000_000_000;
         let message = Message {
             msgid,
             touser: touser.to_owned(),

@@ -119,9 +119,8 @@ impl World {
             let total = resource.pointer("/amount/total").and_then(Value::as_i64).unwrap_or_default();
             resource["amount"]["total"] = Value::from(total.saturating_add(1));
         }
-        let number = self.next_number();
-        let chance = self.random.next();
-        let id = format!("{:08x}-{:04x}-5000-8000-{number:012x}", chance >> 32, chance & 0xFFFF);
+        let (high, low) = (self.random.next(), self.random.next() >> 16);
+        let id = format!("{:08x}-{:04x}-5000-8000-{low:012x}", high >> 32, high & 0xFFFF);
         let callback = Callback {
             letter: Letter {
                 id: id.clone(),

@@ -13,7 +13,7 @@ use super::{
     order::Order,
     refund::Refund,
 };
-use crate::{random::Seeded, settings::Settings};
+use crate::settings::Settings;
 
 /// Lines that are to be written. Nothing is gathered unless somebody keeps them.
 #[derive(Debug, Default)]
@@ -50,13 +50,11 @@ impl World {
     ///
     /// # Errors
     /// Names the line that cannot be understood.
-    pub(crate) fn recall(settings: Arc<Settings>, lines: &str) -> Result<Self> {
-        let mut world = Self::new(settings);
+    pub(crate) fn recall(settings: Arc<Settings>, entropy: u64, lines: &str) -> Result<Self> {
+        let mut world = Self::new(settings, entropy);
         let mut refunds = std::collections::BTreeMap::new();
-        let mut count = 0;
-        for line in lines.lines() {
-            count += 1;
-            let record = serde_json::from_str(line).with_context(|| format!("line {count} of the journal"))?;
+        for (number, line) in (1..).zip(lines.lines()) {
+            let record = serde_json::from_str(line).with_context(|| format!("line {number} of the journal"))?;
             match record {
                 Record::Order(order) => {
                     world.saw(order.number);
@@ -87,9 +85,6 @@ impl World {
         for (id, due) in due {
             world.send_at(&id, due);
         }
-        // No code or number of an earlier life is given again.
-        world.sequence += count;
-        world.random = Seeded::new(world.settings.seed ^ world.sequence);
         world.journal.kept = true;
         Ok(world)
     }

@@ -47,7 +47,7 @@ pub(crate) struct World {
     held_back: Option<String>,
     agenda: Agenda,
     random: Seeded,
-    /// Counts everything that gets a number here.
+    /// Counts orders and refunds, to tell them in the order in which they came.
     sequence: u64,
     account: Account,
     journal: Journal,
@@ -55,7 +55,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+    /// `entropy` makes codes and numbers differ from those of any earlier life.
+    pub(crate) fn new(settings: Arc<Settings>, entropy: u64) -> Self {
         Self {
             orders: HashMap::new(),
             codes: HashMap::new(),
@@ -64,7 +65,7 @@ impl World {
             callbacks: HashMap::new(),
             held_back: None,
             agenda: Agenda::default(),
-            random: Seeded::new(settings.seed),
+            random: Seeded::new(entropy),
             sequence: 0,
             account: Account::default(),
             journal: Journal::default(),

@@ -127,12 +127,11 @@ impl World {
         }
     }
 
-    /// 28 digits: WeChat's prefix, chance, China's date, a number of this simulator.
+    /// 28 digits: WeChat's prefix, China's date, chance.
     pub(super) fn transaction_id(&mut self, prefix: &str, now: OffsetDateTime) -> String {
         let date = super::china(now)[..10].replace('-', "");
-        let chance = self.random.next() % 1_000_000;
-        let number = self.next_number();
-        format!("{prefix}{chance:06}{date}{number:010}")
+        let chance = self.random.next() % 10_000_000_000_000_000;
+        format!("{prefix}{date}{chance:016}")
     }
 
     /// The answer of the customer's own call.
