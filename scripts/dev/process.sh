@@ -61,31 +61,31 @@ stop() {
       fi
       sleep 0.1
     done
-    say "  stopped $1"
+    case $1 in *.keeper) ;; *) say "  stopped $1" ;; esac
   fi
   rm -f "$dev/run/$1.pid"
 }
 
 # Whatever this checkout's ./dev started carries $mark in its environment, so stragglers are found without guessing by name.
-stragglers() {
+stragglers() { # MARK
   local found pid
   [ -d /proc/self ] || return 0
-  for found in $(grep -lszFx "HOLDFAST_DEV_MARK=$mark" /proc/[0-9]*/environ 2>/dev/null); do
+  for found in $(grep -lszFx "HOLDFAST_DEV_MARK=$1" /proc/[0-9]*/environ 2>/dev/null); do
     pid=${found#/proc/}
     pid=${pid%/environ}
     [ "$pid" = $$ ] || [ "$pid" = "$PPID" ] || printf '%s\n' "$pid"
   done
 }
 
-sweep() {
+sweep() { # MARK
   local pid signal
   for signal in TERM KILL; do
-    for pid in $(stragglers); do
+    for pid in $(stragglers "$1"); do
       say "  also stopped $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | cut -c 1-80)"
       kill -s "$signal" "$pid" 2>/dev/null || true
     done
     for _ in 1 2 3 4 5 6 7 8 9 10; do
-      [ -n "$(stragglers)" ] || return 0
+      [ -n "$(stragglers "$1")" ] || return 0
       sleep 0.2
     done
   done

@@ -39,11 +39,13 @@ finished() { # TITLE SECONDS
   say "${green}ok${plain}  $1 ${dim}($2 s)${plain}"
 }
 
-# step TITLE HOW-TO-MEND COMMAND…: runs it quietly, its output in a log of its own.
-step() {
-  local title=$1 mend=$2 started=$SECONDS log
-  shift 2
-  log=$dev/log/step-$(printf '%s' "$title" | tr -cs 'A-Za-z0-9' '-').log
+log_of() { printf '%s/log/step-%s.log' "$dev" "$(printf '%s' "$1" | tr -cs 'A-Za-z0-9' '-')"; }
+
+# attempt TITLE COMMAND…: runs it quietly, its output in a log of its own; false when it failed.
+attempt() {
+  local title=$1 started=$SECONDS log status=0
+  log=$(log_of "$1")
+  shift
   next_sign=15
   # Job control gives the step a process group, so that Ctrl-C reaches all of it.
   set -m
@@ -52,15 +54,23 @@ step() {
   set +m
   while kill -0 "$step_group" 2>/dev/null; do
     alive "$title" $((SECONDS - started)) "$log"
-    sleep 0.2
+    sleep 0.1
   done
-  if ! wait "$step_group"; then
-    step_group=''
-    if [ -t 2 ]; then say; fi
-    die "$title" "$mend" "$log"
-  fi
+  wait "$step_group" || status=$?
   step_group=''
-  finished "$title" $((SECONDS - started))
+  if [ $status = 0 ]; then
+    finished "$title" $((SECONDS - started))
+  elif [ -t 2 ]; then
+    say
+  fi
+  return $status
+}
+
+# step TITLE HOW-TO-MEND COMMAND…: the same, and the end when it fails.
+step() {
+  local title=$1 mend=$2
+  shift 2
+  attempt "$title" "$@" || die "$title" "$mend" "$(log_of "$title")"
 }
 
 # until_true TITLE LIMIT PROCESS HOW-TO-MEND COMMAND…: waits for a condition, and no longer once PROCESS has ended.

@@ -67,12 +67,13 @@ start_postgres() {
 }
 
 new_cluster() { # BIN DATA; renamed into place at the end, so an interrupted one is never taken for whole
+  local password=$dev/postgres/password
   rm -rf "$2.new"
-  (umask 077 && printf '%s\n' "$POSTGRES_ADMIN_PASSWORD" >"$dev/postgres/password")
-  own postgres
-  "$root/dev" __as postgres "$1/initdb" -D "$2.new" -U postgres -A scram-sha-256 --pwfile="$dev/postgres/password" -E UTF8 --locale=C
-  rm "$dev/postgres/password"
-  mv "$2.new" "$2"
+  (umask 077 && printf '%s\n' "$POSTGRES_ADMIN_PASSWORD" >"$password") &&
+    own postgres &&
+    "$root/dev" __as postgres "$1/initdb" -D "$2.new" -U postgres -A scram-sha-256 --pwfile="$password" -E UTF8 --locale=C &&
+    rm "$password" &&
+    mv "$2.new" "$2"
 }
 
 sql() { # BIN STATEMENTS
@@ -170,15 +171,19 @@ END
 
 redis_ready() { REDISCLI_AUTH=$REDIS_PASSWORD redis-cli -h 127.0.0.1 -p "$REDIS_PORT" ping | grep -q PONG; }
 
-servers_run() { running postgres && running rabbitmq && running epmd && running redis; }
-
 start_servers() {
-  start_postgres
-  start_rabbitmq
-  start_redis
+  choose_secrets
+  if [ -e "$dev/in-docker" ]; then
+    start_docker_servers
+  else
+    start_postgres
+    start_rabbitmq
+    start_redis
+  fi
 }
 
 stop_servers() {
+  if [ -e "$dev/in-docker" ]; then stop_docker_servers; fi
   stop redis TERM 10
   stop rabbitmq TERM 60
   stop epmd TERM 5

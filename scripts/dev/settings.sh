@@ -68,16 +68,19 @@ PAYMENT_RECEIVED=Pr6Na1Cq4fXd9VmBz5PtRw8LkOjEg2YsMn7IzFu3QxU
 REFUNDED=Rd7Ob2Dr5gYe0WnCa6QuSx9MlPkFh3ZtNo8JaGv4RyT
 WAITLIST_OFFER=Wo8Pc3Es6hZf1XoDb7RvTy0NmQlGi4AuOp9KbHw5SzS'
 
-# Every variable of the dev stack as KEY=VALUE lines; `./dev env` quotes them, up and test export them.
-settings() {
-  local wechat=$dev/wechat line
+# Where the servers are, as KEY=VALUE lines: all that tests need.
+server_settings() {
   cat <<END
 DATABASE_URL=postgres://holdfast:$POSTGRES_PASSWORD@127.0.0.1:$POSTGRES_PORT/holdfast
 AMQP_URL=amqp://holdfast:$RABBITMQ_PASSWORD@127.0.0.1:$AMQP_PORT/holdfast
 REDIS_URL=redis://default:$REDIS_PASSWORD@127.0.0.1:$REDIS_PORT/0
 RABBITMQ_MANAGEMENT_URL=http://holdfast:$RABBITMQ_PASSWORD@127.0.0.1:$MANAGEMENT_PORT
 END
-  [ -n "${API_PORT:-}" ] || return 0
+}
+
+# The roles' settings, beside those.
+role_settings() {
+  local wechat=$dev/wechat line
   cat <<END
 HOLDFAST_API=http://127.0.0.1:$API_PORT
 HOLDFAST_SIMULATOR=http://127.0.0.1:$SIMULATOR_PORT
@@ -111,16 +114,19 @@ END
 
 quoted() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"; }
 
-print_exports() {
-  local key value
-  if [ -z "${REDIS_PORT:-}" ]; then die "no settings yet" "start the stack once: ./dev up"; fi
-  settings | while IFS='=' read -r key value; do
-    printf 'export %s=%s\n' "$key" "$(quoted "$value")"
+exports() { # reads KEY=VALUE lines
+  local line
+  while read -r line; do
+    printf 'export %s=%s\n' "${line%%=*}" "$(quoted "${line#*=}")"
   done
+}
+
+print_env() {
+  if [ -z "${REDIS_PORT:-}" ]; then die "no settings yet" "start the stack once: ./dev up"; fi
+  server_settings | exports
+  role_settings | exports
   case ":$PATH:" in
     *":$binaries:"*) ;;
     *) printf 'export PATH=%s:"$PATH"\n' "$(quoted "$binaries")" ;;
   esac
 }
-
-export_settings() { eval "$(print_exports)"; }
