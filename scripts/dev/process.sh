@@ -44,6 +44,7 @@ launch() {
   local name=$1 log=$dev/log/$2.log pid
   shift 2
   if [ -s "$log" ] && [ "$(wc -c <"$log")" -gt 20000000 ]; then mv "$log" "$log.1"; fi
+  printf '== %s  %s starts\n' "$(date '+%Y-%m-%d %H:%M:%S')" "${name%.keeper}" >>"$log"
   (session "$@") >>"$log" 2>&1 </dev/null &
   pid=$!
   printf '%s %s\n' "$pid" "$(birth "$pid")" >"$dev/run/$name.pid"

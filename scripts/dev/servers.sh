@@ -105,6 +105,7 @@ default_user = holdfast
 default_pass = $RABBITMQ_PASSWORD
 default_user_tags.administrator = true
 log.console = true
+log.console.use_colors = off
 log.file = false
 # Half a gigabyte by default, per node, for a laptop's handful of messages.
 raft.wal_max_size_bytes = 67108864
