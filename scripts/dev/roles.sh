@@ -17,11 +17,12 @@ role() {
   local name=$1 program=$2 stamp
   shift
   stamp=$({ env | grep '^HOLDFAST_\|_URL=' | sort; printf '%s\n' "$@"; } | cksum)
-  if running "$name.keeper" && [ "$(cat "$dev/run/$name.stamp" 2>/dev/null)" = "$stamp" ] && [ ! "$program" -nt "$dev/run/$name.stamp" ]; then
+  rm -f "$dev/run/$name.ended"
+  if running "$name.keeper" && running "$name" &&
+    [ "$(cat "$dev/run/$name.stamp" 2>/dev/null)" = "$stamp" ] && [ ! "$program" -nt "$dev/run/$name.stamp" ]; then
     return
   fi
   stop_role "$name"
-  rm -f "$dev/run/$name.ended"
   printf '%s\n' "$stamp" >"$dev/run/$name.stamp"
   launch "$name.keeper" "$name" env dev="$dev" "$root/scripts/dev/keep" "$name" "$@"
 }
