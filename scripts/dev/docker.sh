@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The three servers from docker-compose.yml, for machines where packages cannot be had but Docker runs.
 
 compose() {

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the stack needs from the system, and how it gets there: packages or, for the servers, Docker.
 
 # missing PURPOSE: the Debian packages still wanted for it.
@@ -42,6 +43,7 @@ install() {
     if [ "$(id -u)" != 0 ]; then
       sudo=sudo
       # Asked for in the foreground, as a step runs without a terminal.
+      # shellcheck disable=SC2046
       if ! command -v sudo >/dev/null || ! sudo $([ -t 0 ] || echo -n) -v; then
         refused='needs root, and sudo is refused'
         return 1
@@ -90,7 +92,8 @@ brew_install() {
 first_of() {
   local program
   for program in "$@"; do
-    if command -v "$program"; then return; fi
+    # The file, not a function of this script that bears the same name.
+    if type -P "$program"; then return; fi
   done
   return 1
 }

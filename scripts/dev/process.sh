@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Processes of ./dev: started in sessions of their own, known by pid and birth, stopped without a trace.
 
 # The time a process began, so that a pid file never speaks of a stranger who got the same number.
@@ -6,6 +7,7 @@ birth() {
   if [ -d /proc/self ]; then
     read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
     # The second field is the program's name and may hold spaces; the twentieth after it is the start time.
+    # shellcheck disable=SC2086
     set -- ${stat##*) }
     [ "$1" != Z ] && printf '%s' "${20}"
   else
@@ -71,6 +73,7 @@ stop() {
 stragglers() { # MARK
   local found pid
   [ -d /proc/self ] || return 0
+  # shellcheck disable=SC2013  # such paths hold no spaces
   for found in $(grep -lszFx "HOLDFAST_DEV_MARK=$1" /proc/[0-9]*/environ 2>/dev/null); do
     pid=${found#/proc/}
     pid=${pid%/environ}

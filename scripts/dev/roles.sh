@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The roles of the dev stack: which there are, and how each is started, judged ready and stopped.
 
 # The one list of workers; each name is that of `holdfast worker NAME`.
@@ -47,7 +48,7 @@ running_roles() {
 stop_roles() {
   local name names='' pid
   for name in $(running_roles); do
-    case " "${kept:-}" " in *[[:space:]]"$name"[[:space:]]*) ;; *) names="$names $name" ;; esac
+    case "${kept:-}" in *" $name "*) ;; *) names="$names $name" ;; esac
   done
   [ -n "$names" ] || return 0
   say "  stopping$names"
@@ -103,5 +104,6 @@ END
     health=$(health_port "$worker")
     printf '  %-17s  http://127.0.0.1:%s/readyz\n' "$worker" "${!health}"
   done
+  # shellcheck disable=SC2016  # meant to be typed by the reader
   printf '\n  eval "$(./dev env)" sets DATABASE_URL, AMQP_URL, REDIS_URL, HOLDFAST_API and puts holdfast on PATH\n'
 }

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # How ./dev talks: headings, steps that show they live, and failures that say how to mend them.
 #
 # Progress goes to standard error, so that `eval "$(./dev env)"` and pipes see results only.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The three private servers: PostgreSQL, RabbitMQ (with its own epmd) and Redis, all on loopback.
 #
 # As root each runs under its own account, as Debian means it; otherwise as the user.

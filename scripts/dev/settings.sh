@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Ports and secrets of the dev stack: chosen once, remembered under .dev/, printed by `./dev env`.
 
 taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -125,6 +126,7 @@ print_env() {
   if [ -z "${REDIS_PORT:-}" ]; then die "no settings yet" "start the stack once: ./dev up"; fi
   server_settings | exports
   role_settings | exports
+  # shellcheck disable=SC2016  # $PATH is for the shell that evaluates it
   case ":$PATH:" in
     *":$binaries:"*) ;;
     *) printf 'export PATH=%s:"$PATH"\n' "$(quoted "$binaries")" ;;

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # ./dev test: every check, each with a heading and its seconds, and one count at the end.
 
 # The suites, in the order they run; a name that is none of these is a filter on the tests' names.
@@ -6,7 +7,9 @@ suites='format lint build unit it doc'
 run_tests() {
   local name
   passed=0 failed=0
-  for name in ${@:-$suites}; do
+  # shellcheck disable=SC2086
+  [ $# -gt 0 ] || set -- $suites
+  for name in "$@"; do
     case $name in
       format) check format cargo fmt --all --check ;;
       lint) check lint cargo clippy --workspace --all-targets -- -D warnings ;;
@@ -23,7 +26,8 @@ run_tests() {
 
 needs_browser() {
   local name
-  for name in ${@:-it}; do
+  [ $# -gt 0 ] || return 0
+  for name in "$@"; do
     case $name in format | lint | build | unit | doc | deny) ;; *) return 0 ;; esac
   done
   return 1
