@@ -97,7 +97,7 @@ print_urls() {
 
   booking page       http://127.0.0.1:$API_PORT/
   API documentation  http://127.0.0.1:$API_PORT/docs
-  WeChat simulator   http://127.0.0.1:$SIMULATOR_PORT/
+  WeChat simulator   http://127.0.0.1:$SIMULATOR_PORT/_sim/ledger
   RabbitMQ           http://127.0.0.1:$MANAGEMENT_PORT/  (user holdfast, password in $dev/secrets)
 END
   for worker in $workers; do
