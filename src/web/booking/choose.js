@@ -99,8 +99,9 @@ function bookBar(session, onBook) {
       el("p", { class: "hint" }, t("book_hint"))),
     update(choice, left) {
       const full = left !== null && left <= 0;
-      what.textContent = choice === "any" ? t("any_seat") : choice === null ? t("nothing_chosen") : t("seat_n", { n: choice });
-      button.textContent = t(full ? "book_full" : "book");
+      const none = t(bookable(session) ? "full" : "cancelled_session");
+      what.textContent = full ? none : choice === "any" ? t("any_seat") : choice === null ? t("nothing_chosen") : t("seat_n", { n: choice });
+      button.textContent = full ? none : t("book");
       button.disabled = full || choice === null;
     },
   };

@@ -15,6 +15,8 @@ import { ticket } from "./ticket.js";
 
 /** With Redis away a fresh order is unknown until a worker has taken it. */
 const GRACE = 60_000;
+/** Elsewhere `seat_no` is a seat the customer wished for or has lost. */
+const HAS_SEAT = ["submitted", "held", "awaiting_payment"];
 const PLACED = "holdfast.placed";
 let handed = null;
 
@@ -101,7 +103,7 @@ function rows(order, session) {
   return [
     [t("fact_course"), session?.course],
     [t("fact_time"), session && moment(session.starts_at) + zone],
-    [t("fact_seat"), order.seat_no ? t("seat_n", { n: order.seat_no }) : t("fact_any")],
+    [t("fact_seat"), HAS_SEAT.includes(order.status) && (order.seat_no ? t("seat_n", { n: order.seat_no }) : t("fact_any"))],
     [t("fact_amount"), money(order.amount_fen)],
     [t("fact_refunded"), order.refunded_fen > 0 && money(order.refunded_fen)],
     [t("fact_order"), order.order_id, "code"],

@@ -91,8 +91,7 @@ function card(session) {
     data: { testid: "session-card", scheduleId: session.schedule_id },
   },
     el("time", { class: "card-time", datetime: session.starts_at }, time(session.starts_at)),
-    el("span", { class: "card-what" }, name, price),
-    el("span", { class: "card-seats" }, left, gauge));
+    name, el("span", { class: "card-more" }, left, price, gauge));
   return {
     node,
     update(now) {
