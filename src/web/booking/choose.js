@@ -36,7 +36,7 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
   const lost = el("p", { class: "lost", role: "alert", hidden: true });
   const bar = bookBar(session, book);
   const any = el("button", {
-    type: "button", class: "any", role: "radio", data: { testid: "any-seat" }, on: { click: () => choose("any") },
+    type: "button", class: "any", data: { testid: "any-seat" }, on: { click: () => choose("any") },
   }, el("strong", {}, t("any_seat")), el("span", {}, t("any_seat_hint")));
   const map = seatMap({ capacity: session.capacity, onChoose: choose });
   let choice = choices.get(id) ?? "any";
@@ -77,7 +77,7 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
     if (next !== choice && typeof next === "number") announce(t("seat_n", { n: next }));
     choice = next;
     choices.set(id, next);
-    any.setAttribute("aria-checked", String(next === "any"));
+    any.setAttribute("aria-pressed", String(next === "any"));
     map.choose(typeof next === "number" ? next : null);
     bar.update(next, left);
   }

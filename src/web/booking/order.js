@@ -6,7 +6,7 @@ import { Problem } from "./api.js";
 import { find, remember } from "./catalogue.js";
 import { el } from "./dom.js";
 import { follow } from "./events.js";
-import { moment, money, zoneNote } from "./format.js";
+import { factList } from "./facts.js";
 import { t } from "./language.js";
 import { notice, troubleLine } from "./notice.js";
 import { payPanel } from "./pay.js";
@@ -15,8 +15,6 @@ import { ticket } from "./ticket.js";
 
 /** With Redis away a fresh order is unknown until a worker has taken it. */
 const GRACE = 60_000;
-/** Elsewhere `seat_no` is a seat the customer wished for or has lost. */
-const HAS_SEAT = ["submitted", "held", "awaiting_payment"];
 const PLACED = "holdfast.placed";
 let handed = null;
 
@@ -35,7 +33,7 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
   const status = statusBlock();
   const trouble = troubleLine();
   const room = el("div", { class: "room" });
-  const facts = el("dl", { class: "facts", "aria-label": t("facts_label") });
+  const facts = el("div");
   root.append(el("a", { class: "back", href: "#/orders" }, t("nav_orders")), status.node, trouble.node, room, facts);
 
   let session = null;
@@ -59,6 +57,7 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
     const told = describe(order);
     retitle(told.title);
     status.show({ ...told, status: order.status });
+    status.node.hidden = false;
     const payable = ["awaiting_payment", "lapsed"].includes(order.status);
     if (pay && !(payable && pay.codeUrl === order.code_url)) {
       pay.stop();
@@ -71,7 +70,7 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
       room.replaceChildren(pay.node);
     }
     pay?.update(order);
-    facts.replaceChildren(...(order.status === "confirmed" ? [] : rows(order, session)));
+    facts.replaceChildren(order.status === "confirmed" ? "" : factList(order, session)); // the ticket has them itself
   }
 
   function content(order, told) {
@@ -93,22 +92,10 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
     } else if (current) {
       trouble.show(error);
     } else if (error) {
+      status.node.hidden = true;
       room.replaceChildren(notice(error, { onRetry: reload }));
     }
   }
-}
-
-function rows(order, session) {
-  const zone = zoneNote() && ` (${zoneNote()})`;
-  return [
-    [t("fact_course"), session?.course],
-    [t("fact_time"), session && moment(session.starts_at) + zone],
-    [t("fact_seat"), HAS_SEAT.includes(order.status) && (order.seat_no ? t("seat_n", { n: order.seat_no }) : t("fact_any"))],
-    [t("fact_amount"), money(order.amount_fen)],
-    [t("fact_refunded"), order.refunded_fen > 0 && money(order.refunded_fen)],
-    [t("fact_order"), order.order_id, "code"],
-  ].filter(([, value]) => value).map(([name, value, kind]) =>
-    el("div", {}, el("dt", {}, name), el("dd", { class: kind }, value)));
 }
 
 function isFresh(id) {

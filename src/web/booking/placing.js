@@ -4,6 +4,7 @@
 import * as api from "./api.js";
 import { alternatives } from "./alternatives.js";
 import { el } from "./dom.js";
+import { factList } from "./facts.js";
 import { pending, settle } from "./intent.js";
 import { t } from "./language.js";
 import { message, requestId } from "./notice.js";
@@ -20,7 +21,8 @@ export async function placingView({ root, signal, go, retitle }) {
 
   const status = statusBlock();
   const room = el("div", { class: "room" });
-  root.append(status.node, room);
+  const facts = el("div", {}, factList({ ...wish.body, status: "placing" }, wish.session));
+  root.append(status.node, room, facts);
   if (Date.now() - wish.at > STALE) await resumed();
   await send();
 
@@ -31,7 +33,7 @@ export async function placingView({ root, signal, go, retitle }) {
       try {
         const order = await api.placeOrder(wish.body, wish.key, signal);
         settle();
-        handOver({ schedule_id: wish.body.schedule_id, amount_fen: wish.body.amount_fen, seat_no: wish.body.seat_no ?? null, ...order }, wish.session);
+        handOver({ ...wish.body, ...order }, wish.session);
         return go(`/orders/${order.order_id}`, { replace: true });
       } catch (error) {
         if (signal.aborted || error.status === 401) return;
@@ -70,12 +72,10 @@ export async function placingView({ root, signal, go, retitle }) {
   function refused(error) {
     settle();
     show("stop", "refused_title", message(error));
-    const { session } = wish;
     room.replaceChildren(
       el("p", { class: "hint" }, t("no_charge")),
-      error.alternatives ? alternatives(error.alternatives, session, go) : "",
+      error.alternatives ? alternatives(error.alternatives, wish.session, go) : "",
       el("div", { class: "actions" },
-        el("a", { class: "button quiet", href: `#/schedules/${encodeURIComponent(session.schedule_id)}` }, t("seat_title")),
         el("a", { class: "button quiet", href: "#/" }, t("back"))),
       requestId(error) ?? "");
   }

@@ -45,6 +45,11 @@ const zh = {
   cancelled_session: "已取消",
   session_gone: "找不到这一场，可能已经结束或下架。",
 
+  remind_doubt: "有一个预订还没有得到答复。",
+  remind_doubt_go: "看结果",
+  remind_pay: "有一个订单等你付款。",
+  remind_pay_go: "去付款",
+
   seat_title: "选择座位",
   of_capacity: "共 {capacity} 座，余 {n} 座",
   any_seat: "任意座位",
@@ -213,6 +218,11 @@ const en = {
   full: "Sold out",
   cancelled_session: "Cancelled",
   session_gone: "This session cannot be found. It may be over or withdrawn.",
+
+  remind_doubt: "One of your bookings has no answer yet.",
+  remind_doubt_go: "Find out",
+  remind_pay: "One of your orders is waiting for payment.",
+  remind_pay_go: "Pay now",
 
   seat_title: "Choose a seat",
   of_capacity: "{n} of {capacity} seats free",
