@@ -91,7 +91,9 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
 
 function bookBar(session, onBook) {
   const what = el("strong", { class: "bar-choice" });
-  const button = el("button", { type: "button", class: "button book", data: { testid: "book" }, on: { click: onBook } });
+  const button = el("button", {
+    type: "button", class: "button book", data: { testid: "book" }, on: { click: onBook },
+  });
   return {
     node: el("aside", { class: "book-bar", "aria-label": t("your_choice") },
       el("div", { class: "bar-what" }, what, el("span", { class: "bar-price" }, money(session.price_fen))),
@@ -100,7 +102,8 @@ function bookBar(session, onBook) {
     update(choice, left) {
       const full = left !== null && left <= 0;
       const none = t(bookable(session) ? "full" : "cancelled_session");
-      what.textContent = full ? none : choice === "any" ? t("any_seat") : choice === null ? t("nothing_chosen") : t("seat_n", { n: choice });
+      const chosen = { any: t("any_seat"), null: t("nothing_chosen") }[choice] ?? t("seat_n", { n: choice });
+      what.textContent = full ? none : chosen;
       button.textContent = full ? none : t("book");
       button.disabled = full || choice === null;
     },

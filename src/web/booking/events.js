@@ -63,7 +63,8 @@ export function follow(id, { signal, onOrder, onTrouble }) {
   };
   const ask = async () => tell(await api.order(id, signal));
 
-  repeat(async () => { if (!streaming || Date.now() - heard > TRUST) await ask(); }, { every: POLL, signal, onTrouble });
+  const check = async () => { if (!streaming || Date.now() - heard > TRUST) await ask(); };
+  repeat(check, { every: POLL, signal, onTrouble });
   // A phone that comes back from the payment app may have lost the stream without noticing.
   const back = () => document.visibilityState === "visible" && ask().catch(() => {});
   document.addEventListener("visibilitychange", back);

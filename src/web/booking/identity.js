@@ -1,6 +1,7 @@
 // Who the customer is. The page has no login of its own: the frontend that embeds it hands a
 // token over as "#token=<JWT>" (with "&to=/orders/<id>" to arrive there), where no server log sees
-// it; it leaves the address bar at once and lives as long as the tab. The token is opened here for display only; the API is who judges it.
+// it; it leaves the address bar at once and lives as long as the tab. It is opened here for display
+// only; who judges it is the API.
 
 const STORE = "holdfast.token";
 let held = null;

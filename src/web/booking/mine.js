@@ -48,14 +48,15 @@ async function name(orders, rows, signal) {
 
 function row(order) {
   const { short, tone } = describe(order);
+  const seat = order.seat_no ? t("seat_n", { n: order.seat_no }) : "";
   const course = el("strong", {}, t("unknown_course"));
   const when = el("span", {}, moment(order.created_at));
   return {
     node: el("li", {},
-      el("a", { class: "order", href: `#/orders/${encodeURIComponent(order.order_id)}`, data: { orderId: order.order_id } },
+      el("a", { class: "order", href: `#/orders/${encodeURIComponent(order.order_id)}` },
         el("span", { class: "order-what" }, course, when),
         el("span", { class: "order-more" },
-          el("span", {}, [order.seat_no && t("seat_n", { n: order.seat_no }), money(order.amount_fen)].filter(Boolean).join(" · ")),
+          el("span", {}, [seat, money(order.amount_fen)].filter(Boolean).join(" · ")),
           el("span", { class: "chip", data: { tone } }, short)))),
     name(session) {
       if (!session) return;
@@ -66,4 +67,6 @@ function row(order) {
 }
 
 const nothing = () =>
-  el("div", { class: "empty" }, el("p", {}, t("orders_none")), el("a", { class: "button", href: "#/" }, t("orders_none_go")));
+  el("div", { class: "empty" },
+    el("p", {}, t("orders_none")),
+    el("a", { class: "button", href: "#/" }, t("orders_none_go")));

@@ -22,7 +22,9 @@ let handed = null;
 export function handOver(order, session) {
   handed = order;
   remember(session);
-  try { sessionStorage.setItem(PLACED, JSON.stringify({ id: order.order_id, at: Date.now() })); } catch { /* no grace after a reload */ }
+  try {
+    sessionStorage.setItem(PLACED, JSON.stringify({ id: order.order_id, at: Date.now() }));
+  } catch { /* no grace after a reload */ }
 }
 
 export function orderView({ root, signal: outer, id, go, retitle, reload }) {
@@ -77,9 +79,10 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
     if (order.status === "confirmed") return [ticket(order, session)];
     if (told.tone === "wait") return [el("div", { class: "waiting", "aria-hidden": "true" })];
     const here = session ?? { schedule_id: order.schedule_id, price_fen: order.amount_fen };
+    const again = `#/schedules/${encodeURIComponent(order.schedule_id)}`;
     return [
       order.alternatives ? alternatives(order.alternatives, here, go) : "",
-      el("div", { class: "actions" }, el("a", { class: "button quiet", href: `#/schedules/${encodeURIComponent(order.schedule_id)}` }, t("book_again"))),
+      el("div", { class: "actions" }, el("a", { class: "button quiet", href: again }, t("book_again"))),
     ];
   }
 
@@ -88,7 +91,8 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
       if (isFresh(id)) return;
       stop.abort();
       status.node.remove();
-      room.replaceChildren(notice(error, { title: t("order_missing"), link: { href: "#/orders", text: t("nav_orders") } }));
+      const link = { href: "#/orders", text: t("nav_orders") };
+      room.replaceChildren(notice(error, { title: t("order_missing"), link }));
     } else if (current) {
       trouble.show(error);
     } else if (error) {

@@ -8,8 +8,8 @@ import { factList } from "./facts.js";
 import { pending, settle } from "./intent.js";
 import { t } from "./language.js";
 import { message, requestId } from "./notice.js";
-import { backoff, looked, pause } from "./pace.js";
 import { handOver } from "./order.js";
+import { backoff, looked, pause } from "./pace.js";
 import { statusBlock } from "./status.js";
 
 /** After this long a wish is not sent again unasked: the customer may no longer mean it. */
@@ -30,17 +30,19 @@ export async function placingView({ root, signal, go, retitle }) {
     for (let failures = 0; !signal.aborted;) {
       show("wait", "placing_title", t(wish.earlier ? "placing_earlier" : "placing_text"));
       room.replaceChildren(el("div", { class: "waiting", "aria-hidden": "true" }));
+      let order;
       try {
-        const order = await api.placeOrder(wish.body, wish.key, signal);
-        settle();
-        handOver({ ...wish.body, ...order }, wish.session);
-        return go(`/orders/${order.order_id}`, { replace: true });
+        order = await api.placeOrder(wish.body, wish.key, signal);
       } catch (error) {
         if (signal.aborted || error.status === 401) return;
         if (error instanceof api.Problem && !error.passing) return refused(error);
         failures += 1;
         await doubt(error, failures);
+        continue;
       }
+      settle();
+      handOver({ ...wish.body, ...order }, wish.session);
+      return go(`/orders/${encodeURIComponent(order.order_id)}`, { replace: true });
     }
   }
 
@@ -75,8 +77,7 @@ export async function placingView({ root, signal, go, retitle }) {
     room.replaceChildren(
       el("p", { class: "hint" }, t("no_charge")),
       error.alternatives ? alternatives(error.alternatives, wish.session, go) : "",
-      el("div", { class: "actions" },
-        el("a", { class: "button quiet", href: "#/" }, t("back"))),
+      el("div", { class: "actions" }, el("a", { class: "button quiet", href: "#/" }, t("back"))),
       requestId(error) ?? "");
   }
 
@@ -89,7 +90,7 @@ export async function placingView({ root, signal, go, retitle }) {
 
   function drop() {
     settle();
-    go(`/schedules/${wish.session.schedule_id}`, { replace: true });
+    go(`/schedules/${encodeURIComponent(wish.session.schedule_id)}`, { replace: true });
   }
 
   function show(tone, title, text) {

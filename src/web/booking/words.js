@@ -261,7 +261,7 @@ const en = {
   doubt_busy: "It is busy right now and your request is still waiting. Trying again never books twice.",
   doubt_next: "Trying again in {n} s",
   doubt_drop: "Give this booking up",
-  doubt_drop_hint: "If it did arrive after all, it will be under “My bookings”, and ends by itself unless you pay.",
+  doubt_drop_hint: "If it did arrive after all, it will be among your bookings, and ends by itself unless you pay.",
   resume_title: "Carry on with your booking?",
   resume_text: "A booking you sent earlier got no answer. Carrying on never books twice.",
   resume_go: "Carry on",
