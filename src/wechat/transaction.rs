@@ -157,11 +157,11 @@ pub enum Standing {
 impl Transaction {
     pub fn standing(&self) -> Standing {
         match &self.trade_state {
-            TradeState::Success | TradeState::Refund => self
-                .payment()
-                .map_or(Standing::Unclear("paid, without its number, amount or time"), |payment| {
+            TradeState::Success | TradeState::Refund => {
+                self.payment().map_or(Standing::Unclear("paid, without its number, amount or time"), |payment| {
                     Standing::Paid(Box::new(payment))
-                }),
+                })
+            }
             TradeState::NotPay | TradeState::UserPaying | TradeState::PayError => Standing::Unpaid,
             TradeState::Closed | TradeState::Revoked => Standing::Closed,
             TradeState::Other(_) => Standing::Unclear("unknown trade_state"),
