@@ -10,9 +10,10 @@ CREATE TABLE notifications (
     kind             notification_kind   NOT NULL,
     status           notification_status NOT NULL DEFAULT 'pending',
     attempts         integer             NOT NULL DEFAULT 0,
-    -- WeChat remembers a client_msg_id for ten minutes from the first attempt; after that a repeat
-    -- could be a second message, so a lost answer becomes `uncertain`.
-    first_attempt_at timestamptz,
+    -- Since when an attempt has been made whose answer we do not know; set before the call, cleared by
+    -- the answer. WeChat remembers a client_msg_id for ten minutes: after that a repeat could be a second
+    -- message, so the notification becomes `uncertain` instead.
+    in_doubt_since   timestamptz,
     sent_at          timestamptz,
     msgid            bigint,
     errcode          integer,

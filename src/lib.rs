@@ -5,9 +5,14 @@
 //! - [`domain`]: the rules, free of IO.
 //! - [`store`]: PostgreSQL, the truth.
 //! - [`broker`]: RabbitMQ, which carries and waits.
-//! - [`cache`]: Redis, which makes things quick.
+//! - [`cache`]: Redis, which only makes things quick.
+//! - [`wechat`]: WeChat Pay and the Official Account.
+//! - [`workers`]: who does what with which message.
 
 pub mod broker;
 pub mod cache;
 pub mod domain;
 pub mod store;
+pub mod wechat;
+#[path = "../workers/mod.rs"]
+pub mod workers;

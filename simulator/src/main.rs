@@ -1,1 +1,136 @@
-fn main() {}
+//! `wechat-sim`: makes keys, or plays WeChat until it is told to stop.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing_subscriber::EnvFilter;
+use wechat_sim::{KeyMode, Keys, Settings};
+
+/// Plays WeChat Pay v3 and the Official Account for tests and development.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the keys of a merchant and of WeChat Pay; an existing set is kept
+    Keygen {
+        /// Directory of the key files
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Answer requests and send callbacks until SIGTERM or Ctrl-C
+    Serve(Box<Serve>),
+}
+
+#[derive(clap::Args)]
+struct Serve {
+    /// Directory of the key files; a set is made when there is none
+    #[arg(long)]
+    keys: PathBuf,
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+    /// Where people reach it, when that is not the listening address
+    #[arg(long)]
+    public_url: Option<String>,
+    #[arg(long, default_value_t = Settings::default().appid)]
+    appid: String,
+    #[arg(long, default_value_t = Settings::default().mchid)]
+    mchid: String,
+    #[arg(long, default_value_t = Settings::default().official_account_secret)]
+    official_account_secret: String,
+    /// A known template id; repeatable; without any, every id is known
+    #[arg(long = "template-id")]
+    templates: Vec<String>,
+    /// How much faster than in life callbacks are resent and refunds settle
+    #[arg(long, default_value_t = 1.0)]
+    callback_speed: f64,
+    /// Which of WeChat's keys sign
+    #[arg(long, value_enum, default_value_t = Mode::PublicKey)]
+    key_mode: Mode,
+    /// Where refunds without a notify_url are announced
+    #[arg(long)]
+    refund_notify_url: Option<String>,
+    /// Journal of the books, read again at the next start
+    #[arg(long)]
+    state: Option<PathBuf>,
+    /// Seed of codes, numbers and of the script's chance
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Mode {
+    PublicKey,
+    Certificate,
+    Both,
+}
+
+impl From<Mode> for KeyMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::PublicKey => Self::PublicKey,
+            Mode::Certificate => Self::Certificate,
+            Mode::Both => Self::Both,
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match Arguments::parse().command {
+        Command::Keygen { out } => {
+            let keys = Keys::load_or_generate(&out)?;
+            println!(
+                "{}: merchant {}, {}",
+                out.display(),
+                keys.merchant_serial_no,
+                keys.public_key_id
+            );
+            Ok(())
+        }
+        Command::Serve(serve) => run(*serve).await,
+    }
+}
+
+async fn run(serve: Serve) -> Result<()> {
+    let keys = Keys::load_or_generate(&serve.keys)?;
+    let listener = TcpListener::bind(serve.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", serve.listen))?;
+    let settings = Settings {
+        appid: serve.appid,
+        mchid: serve.mchid,
+        official_account_secret: serve.official_account_secret,
+        templates: serve.templates,
+        callback_speed: serve.callback_speed,
+        key_mode: serve.key_mode.into(),
+        seed: serve.seed,
+        public_url: serve.public_url,
+        refund_notify_url: serve.refund_notify_url,
+        state: serve.state,
+    };
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut running = wechat_sim::start(settings, keys, listener)?;
+    println!("wechat-sim listens on {}", running.url);
+    tokio::select! {
+        () = running.finished() => {}
+        _ = terminated.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    Ok(())
+}

@@ -1,5 +1,19 @@
 //! How a message looks on the wire: properties and headers around the JSON body.
 
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::domain::message::{Message, Queue};
+use crate::domain::retry::{Class, Tier};
+
+/// The `x-schema` of the bodies that this release writes.
+const SCHEMA: i32 = 1;
+/// Longest `x-error`: enough for a cause, small enough for a header.
+const LONGEST_ERROR: usize = 500;
+
 /// W3C trace context of a message, made by the ingress and handed on by every follow-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceParent(String);
@@ -14,9 +28,8 @@ impl TraceParent {
     /// Reads a `traceparent` header (version 00); `None` when it is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('-').collect();
-        let hex = |part: &str, length| {
-            part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
+        let hex =
+            |part: &str, length| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         match parts[..] {
             ["00", trace, span, flags] if hex(trace, 32) && hex(span, 16) && hex(flags, 2) => {
                 Some(Self(text.to_owned()))
@@ -27,5 +40,226 @@ impl TraceParent {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Where a publish goes and what it carries; ready for the wire.
+#[derive(Clone)]
+pub(super) struct Outgoing {
+    pub(super) exchange: ShortString,
+    pub(super) routing_key: ShortString,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Vec<u8>,
+}
+
+impl Outgoing {
+    /// A message to its own queue; an alarm to its delay queue, to wait there `after`.
+    pub(super) fn first(message: &Message, trace: Option<&TraceParent>, now: OffsetDateTime) -> Self {
+        let mut headers = FieldTable::default();
+        headers.insert("x-attempt".into(), AMQPValue::LongInt(1));
+        headers.insert("x-schema".into(), AMQPValue::LongInt(SCHEMA));
+        if let Some(trace) = trace {
+            headers.insert("traceparent".into(), long(trace.as_str()));
+        }
+        let mut properties = BasicProperties::default()
+            .with_message_id(message.key().into())
+            .with_type(message.kind().into())
+            .with_timestamp(u64::try_from(now.unix_timestamp()).unwrap_or(0))
+            .with_content_type("application/json".into())
+            .with_delivery_mode(2)
+            .with_headers(headers);
+        let mut exchange = ShortString::default();
+        if let Message::OrderAlarm(alarm) = message {
+            exchange = alarm.alarm.delay().into();
+            properties = properties.with_expiration(alarm.after_ms.to_string().into());
+        }
+        Self { exchange, routing_key: message.queue().name().into(), properties, body: message.body() }
+    }
+
+    /// The name by which a returned publish is told from its neighbours.
+    pub(super) fn message_id(&self) -> Option<&ShortString> {
+        self.properties.message_id().as_ref()
+    }
+}
+
+/// The marks of one delivery that its handling needs.
+#[derive(Debug, Clone)]
+pub(super) struct Marks {
+    /// 1 for the first attempt. Counted in the message, never by the broker.
+    pub(super) attempt: u32,
+    pub(super) trace: Option<TraceParent>,
+    pub(super) kind: String,
+    /// When it was first published, seconds since 1970.
+    pub(super) published_at: Option<u64>,
+}
+
+impl Marks {
+    pub(super) fn of(properties: &BasicProperties) -> Self {
+        let headers = properties.headers().as_ref();
+        let header = |name: &str| headers.and_then(|table| table.inner().get(name));
+        Self {
+            attempt: header("x-attempt").and_then(whole_number).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1),
+            trace: header("traceparent").and_then(text).as_deref().and_then(TraceParent::parse),
+            kind: properties.kind().as_ref().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+            published_at: *properties.timestamp(),
+        }
+    }
+}
+
+/// Why a delivery is set aside for a person.
+#[derive(Debug, Clone)]
+pub(super) struct Parking<'a> {
+    pub(super) worker: &'a str,
+    pub(super) class: &'a str,
+    pub(super) error: &'a str,
+}
+
+/// A copy that waits in a delay queue and comes back to `queue` as the next attempt.
+pub(super) fn retry_copy(
+    properties: &BasicProperties,
+    body: &[u8],
+    queue: Queue,
+    tier: Tier,
+    class: Class,
+    now: OffsetDateTime,
+) -> Outgoing {
+    let marks = Marks::of(properties);
+    let mut headers = carried(properties);
+    headers.insert(
+        "x-attempt".into(),
+        AMQPValue::LongInt(i32::try_from(marks.attempt.saturating_add(1)).unwrap_or(i32::MAX)),
+    );
+    headers.insert("x-error-class".into(), long(class.as_str()));
+    mark_first_failure(&mut headers, now);
+    let wait = jittered(tier, properties.message_id().as_ref().map_or("", |id| id.as_str()), marks.attempt);
+    Outgoing {
+        exchange: tier.name().into(),
+        routing_key: queue.name().into(),
+        properties: properties.clone().with_expiration(wait.to_string().into()).with_headers(headers),
+        body: body.to_vec(),
+    }
+}
+
+/// A copy for the dead-letter queue, saying why.
+pub(super) fn dead_copy(
+    properties: &BasicProperties,
+    body: &[u8],
+    queue: Queue,
+    parking: &Parking<'_>,
+    now: OffsetDateTime,
+) -> Outgoing {
+    let mut headers = carried(properties);
+    headers.insert(
+        "x-attempt".into(),
+        AMQPValue::LongInt(i32::try_from(Marks::of(properties).attempt).unwrap_or(i32::MAX)),
+    );
+    headers.insert("x-error-class".into(), long(parking.class));
+    headers.insert("x-error".into(), long(&shortened(parking.error)));
+    headers.insert("x-worker".into(), long(parking.worker));
+    headers.insert("x-queue".into(), long(&queue.name()));
+    mark_first_failure(&mut headers, now);
+    let mut properties = properties.clone().with_headers(headers).with_delivery_mode(2);
+    if properties.message_id().is_none() {
+        // A returned publish is recognised by its id; a foreign message may have none.
+        properties = properties.with_message_id(uuid::Uuid::now_v7().to_string().into());
+    }
+    Outgoing { exchange: ShortString::default(), routing_key: queue.dead().into(), properties, body: body.to_vec() }
+}
+
+/// Our own headers of a delivery. The broker's (`x-death`, `x-delivery-count`) stay behind: RabbitMQ
+/// would take a re-published `x-death` for its own history.
+fn carried(properties: &BasicProperties) -> FieldTable {
+    const OURS: [&str; 5] = ["x-attempt", "x-schema", "traceparent", "x-first-failed-at", "x-error-class"];
+    let mut headers = FieldTable::default();
+    if let Some(table) = properties.headers() {
+        for (name, value) in table.inner() {
+            if OURS.contains(&name.as_str()) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    headers
+}
+
+fn mark_first_failure(headers: &mut FieldTable, now: OffsetDateTime) {
+    if !headers.inner().contains_key("x-first-failed-at") {
+        let at = now.format(&Rfc3339).unwrap_or_default();
+        headers.insert("x-first-failed-at".into(), long(&at));
+    }
+}
+
+/// 80–100 % of the tier, told by the message itself so that a retry needs no randomness. Always at most
+/// the queue's own TTL, so the head of the queue holds nobody up for longer than the jitter.
+fn jittered(tier: Tier, message_id: &str, attempt: u32) -> u64 {
+    let whole = u64::try_from(tier.duration().as_millis()).unwrap_or(u64::MAX);
+    let seed =
+        message_id.bytes().fold(u64::from(attempt), |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    whole - whole / 5 * (seed % 101) / 100
+}
+
+fn shortened(error: &str) -> String {
+    error.chars().take(LONGEST_ERROR).collect()
+}
+
+fn long(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+fn text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => Some(text.to_string()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+fn whole_number(value: &AMQPValue) -> Option<i64> {
+    match value {
+        AMQPValue::ShortShortInt(n) => Some(i64::from(*n)),
+        AMQPValue::ShortShortUInt(n) => Some(i64::from(*n)),
+        AMQPValue::ShortInt(n) => Some(i64::from(*n)),
+        AMQPValue::ShortUInt(n) => Some(i64::from(*n)),
+        AMQPValue::LongInt(n) => Some(i64::from(*n)),
+        AMQPValue::LongUInt(n) => Some(i64::from(*n)),
+        AMQPValue::LongLongInt(n) => Some(*n),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_trace_context_reads_back() {
+        let trace = TraceParent::new([7; 24]);
+        assert_eq!(TraceParent::parse(trace.as_str()), Some(trace));
+        assert_eq!(TraceParent::parse("00-xyz"), None);
+    }
+
+    #[test]
+    fn the_brokers_own_headers_stay_behind_and_the_attempt_counts_up() {
+        let mut headers = FieldTable::default();
+        headers.insert("x-death".into(), AMQPValue::LongInt(3));
+        headers.insert("x-attempt".into(), AMQPValue::LongInt(2));
+        let properties = BasicProperties::default().with_message_id("k".into()).with_headers(headers);
+        let copy = retry_copy(&properties, b"{}", Queue::Prepay, Tier::S5, Class::Unknown, OffsetDateTime::UNIX_EPOCH);
+        let headers = copy.properties.headers().clone().expect("set above");
+        assert!(!headers.inner().contains_key("x-death"));
+        assert_eq!(Marks::of(&copy.properties).attempt, 3);
+        assert_eq!(copy.exchange.as_str(), "delay.5s");
+        assert_eq!(copy.routing_key.as_str(), "prepay");
+    }
+
+    proptest! {
+        #[test]
+        fn a_jittered_wait_never_exceeds_its_tier(id in ".{0,40}", attempt in 1u32..1000) {
+            for tier in Tier::ALL {
+                let whole = u64::try_from(tier.duration().as_millis()).unwrap();
+                let wait = jittered(tier, &id, attempt);
+                prop_assert!(wait <= whole && wait >= whole / 5 * 4 - 1);
+            }
+        }
     }
 }

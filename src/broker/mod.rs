@@ -1,4 +1,61 @@
 //! RabbitMQ: carries messages and makes them wait. The only place with lapin.
+//!
+//! - [`topology`]: the queues there must be, and whether they are.
+//! - [`envelope`]: how a message looks on the wire.
+//! - [`publish`]: a message is with the broker, or we know that it may not be.
+//! - [`consume`]: the loop that every worker runs in.
 
+mod breaker;
+pub mod consume;
 pub mod envelope;
+mod link;
 pub mod publish;
+pub mod topology;
+
+use std::{sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+pub use envelope::TraceParent;
+pub use link::Link;
+pub use publish::{PublishError, Publisher};
+
+/// How we reach RabbitMQ.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerSettings {
+    /// `amqp://user:password@host:port/vhost`
+    pub url: Option<SecretString>,
+    /// How long a publish may wait for the broker's confirm before the caller is told "unknown".
+    pub confirm_ms: u64,
+}
+
+impl BrokerSettings {
+    pub fn confirm_within(&self) -> Duration {
+        Duration::from_millis(self.confirm_ms)
+    }
+}
+
+/// The two connections of a process. Publishing has its own: when the broker raises an alarm it
+/// blocks a publishing connection whole, acknowledgements included.
+#[derive(Clone)]
+pub struct Broker {
+    pub consuming: Arc<Link>,
+    pub publisher: Publisher,
+}
+
+impl Broker {
+    /// Starts connecting in the background; `process` names the connections in the broker's lists.
+    pub fn start(url: &SecretString, process: &str, confirm_within: Duration) -> Self {
+        Self {
+            consuming: Arc::new(Link::new(url.clone(), format!("{process} consume"))),
+            publisher: Publisher::start(Link::new(url.clone(), format!("{process} publish")), confirm_within),
+        }
+    }
+
+    /// Whether messages can be sent and taken now.
+    pub fn is_ready(&self) -> bool {
+        self.publisher.is_ready() && self.consuming.is_up()
+    }
+}

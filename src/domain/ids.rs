@@ -33,9 +33,7 @@ impl OrderId {
         let mut id = String::with_capacity(prefix.len() + 24);
         id.push_str(prefix);
         for group in digest[..15].chunks_exact(5) {
-            let bits = group
-                .iter()
-                .fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+            let bits = group.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
             for place in (0..8).rev() {
                 id.push(char::from(ALPHABET[(bits >> (place * 5) & 31) as usize]));
             }
@@ -52,17 +50,8 @@ impl TryFrom<String> for OrderId {
     type Error = Malformed;
 
     fn try_from(text: String) -> Result<Self, Malformed> {
-        let fits = (6..=32).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        if fits {
-            Ok(Self(text))
-        } else {
-            Err(Malformed(
-                "an order id has 6 to 32 characters of 0-9 and a-z",
-            ))
-        }
+        let fits = (6..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if fits { Ok(Self(text)) } else { Err(Malformed("an order id has 6 to 32 characters of 0-9 and a-z")) }
     }
 }
 
@@ -130,9 +119,7 @@ impl TryFrom<&str> for IdempotencyKey {
         if visible_ascii(text, 255) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Malformed(
-                "an Idempotency-Key has 1 to 255 visible ASCII characters",
-            ))
+            Err(Malformed("an Idempotency-Key has 1 to 255 visible ASCII characters"))
         }
     }
 }
@@ -148,9 +135,7 @@ pub struct ScheduleId(pub Uuid);
 
 impl ScheduleId {
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        Uuid::try_parse(text)
-            .map(Self)
-            .map_err(|_| Malformed("a schedule id is a UUID"))
+        Uuid::try_parse(text).map(Self).map_err(|_| Malformed("a schedule id is a UUID"))
     }
 
     /// Which of `ways` queues carries this session's orders. All orders of one session take the
@@ -183,11 +168,7 @@ mod tests {
     use super::*;
 
     fn derive(user: &str, key: &str) -> OrderId {
-        OrderId::derive(
-            "hf",
-            &UserId::try_from(user.to_owned()).unwrap(),
-            &IdempotencyKey::try_from(key).unwrap(),
-        )
+        OrderId::derive("hf", &UserId::try_from(user.to_owned()).unwrap(), &IdempotencyKey::try_from(key).unwrap())
     }
 
     #[test]
@@ -210,14 +191,7 @@ mod tests {
 
     #[test]
     fn foreign_letters_are_refused() {
-        for text in [
-            "",
-            "short",
-            "UPPERCASE1",
-            "with space",
-            "with|pipe",
-            &"x".repeat(33),
-        ] {
+        for text in ["", "short", "UPPERCASE1", "with space", "with|pipe", &"x".repeat(33)] {
             assert!(OrderId::try_from(text.to_owned()).is_err(), "{text:?}");
         }
         assert!(IdempotencyKey::try_from("a b").is_err());

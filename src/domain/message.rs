@@ -146,6 +146,8 @@ pub struct OrderHeld {
 pub struct OrderAlarm {
     pub order_id: OrderId,
     pub alarm: Alarm,
+    /// How long it waits before it wakes the worker, in milliseconds; equal for all alarms of a kind.
+    pub after_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,11 +172,25 @@ pub enum Unreadable {
     #[error("no message has the type {0:?}")]
     UnknownType(String),
     #[error("the body is not a {kind}: {source}")]
-    Body {
-        kind: &'static str,
-        source: serde_json::Error,
-    },
+    Body { kind: &'static str, source: serde_json::Error },
 }
+
+/// Each kind of message can be taken out of the whole; the whole comes back when it is another one.
+macro_rules! kind_of_message {
+    ($($kind:ident),+) => {$(
+        impl TryFrom<Message> for $kind {
+            type Error = Message;
+
+            fn try_from(message: Message) -> Result<Self, Message> {
+                match message {
+                    Message::$kind(inner) => Ok(inner),
+                    other => Err(other),
+                }
+            }
+        }
+    )+};
+}
+kind_of_message!(OrderSubmitted, OrderHeld, OrderAlarm, PaymentSeen, NotificationDue);
 
 impl Message {
     /// The AMQP `type` property.
@@ -208,10 +224,7 @@ impl Message {
                 Alarm::Hold => format!("{}/alarm/hold", m.order_id),
                 Alarm::Payment => format!("{}/alarm/payment", m.order_id),
             },
-            Self::PaymentSeen(m) => format!(
-                "{}/paid/{}",
-                m.payment.out_trade_no, m.payment.transaction_id
-            ),
+            Self::PaymentSeen(m) => format!("{}/paid/{}", m.payment.out_trade_no, m.payment.transaction_id),
             Self::NotificationDue(m) => format!("{}/notify/{}", m.order_id, m.kind.as_str()),
         }
     }

@@ -5,9 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// An amount in fen (1 yuan = 100 fen).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fen(pub i64);
 
@@ -20,10 +18,7 @@ impl Fen {
 
     /// `None` also when the result would be negative: nobody owes less than nothing.
     pub fn checked_sub(self, other: Self) -> Option<Self> {
-        self.0
-            .checked_sub(other.0)
-            .filter(|fen| *fen >= 0)
-            .map(Self)
+        self.0.checked_sub(other.0).filter(|fen| *fen >= 0).map(Self)
     }
 }
 

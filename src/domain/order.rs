@@ -9,9 +9,7 @@ use utoipa::ToSchema;
 use super::notification::Kind;
 
 /// Where an order is. Spelled the same in the database, on the wire and in metrics.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// In the line; no worker has taken it yet.
@@ -149,7 +147,9 @@ pub enum Step {
         effects: &'static [Effect],
     },
     /// The status stays, something is recorded all the same.
-    Stay { effects: &'static [Effect] },
+    Stay {
+        effects: &'static [Effect],
+    },
     /// This was done before; doing it again changes nothing.
     AlreadyDone,
     /// The event came too late or too early to matter; nothing changes.
@@ -192,58 +192,28 @@ pub fn step(status: Status, event: Event) -> Step {
 
         (S::Held | S::AwaitingPayment, Event::Paid(SeatAtPayment::Held)) => to(
             S::Confirmed,
-            &[
-                E::RecordTransaction,
-                E::ConfirmSeat,
-                E::IssueBooking,
-                E::Notify(Kind::BookingConfirmed),
-            ],
+            &[E::RecordTransaction, E::ConfirmSeat, E::IssueBooking, E::Notify(Kind::BookingConfirmed)],
         ),
         (
             S::Held | S::AwaitingPayment | S::Lapsed | S::Expired,
             Event::Paid(SeatAtPayment::Held | SeatAtPayment::Free),
         ) => to(
             S::Confirmed,
-            &[
-                E::RecordTransaction,
-                E::TakeFreeSeat,
-                E::IssueBooking,
-                E::Notify(Kind::BookingConfirmed),
-            ],
+            &[E::RecordTransaction, E::TakeFreeSeat, E::IssueBooking, E::Notify(Kind::BookingConfirmed)],
         ),
-        (
-            S::Held | S::AwaitingPayment | S::Lapsed | S::Expired,
-            Event::Paid(SeatAtPayment::None),
-        )
-        | (S::Cancelled, Event::Paid(_)) => to(
-            S::Refunding,
-            &[
-                E::RecordTransaction,
-                E::RefundAutomatically,
-                E::Notify(Kind::PaymentReceived),
-            ],
-        ),
+        (S::Held | S::AwaitingPayment | S::Lapsed | S::Expired, Event::Paid(SeatAtPayment::None))
+        | (S::Cancelled, Event::Paid(_)) => {
+            to(S::Refunding, &[E::RecordTransaction, E::RefundAutomatically, E::Notify(Kind::PaymentReceived)])
+        }
         (S::Confirmed | S::Refunding | S::Refunded, Event::Paid(_)) => Step::AlreadyDone,
         // No code was ever given for these, so WeChat cannot have taken money: a person must look.
-        (S::Submitted | S::Rejected, Event::Paid(_)) => Step::Stay {
-            effects: &[E::RecordTransaction, E::OpenCase],
-        },
-        (_, Event::PaymentMismatched) => Step::Stay {
-            effects: &[E::RecordTransaction, E::OpenCase],
-        },
+        (S::Submitted | S::Rejected, Event::Paid(_)) => Step::Stay { effects: &[E::RecordTransaction, E::OpenCase] },
+        (_, Event::PaymentMismatched) => Step::Stay { effects: &[E::RecordTransaction, E::OpenCase] },
 
-        (S::Held | S::AwaitingPayment, Event::HoldOver) => {
-            to(S::Lapsed, &[E::FreeSeat, E::Notify(Kind::HoldLapsed)])
-        }
+        (S::Held | S::AwaitingPayment, Event::HoldOver) => to(S::Lapsed, &[E::FreeSeat, E::Notify(Kind::HoldLapsed)]),
         (S::Lapsed, Event::HoldOver) => Step::AlreadyDone,
         (
-            S::Submitted
-            | S::Confirmed
-            | S::Rejected
-            | S::Cancelled
-            | S::Expired
-            | S::Refunding
-            | S::Refunded,
+            S::Submitted | S::Confirmed | S::Rejected | S::Cancelled | S::Expired | S::Refunding | S::Refunded,
             Event::HoldOver,
         ) => Step::Irrelevant,
 
@@ -260,40 +230,25 @@ pub fn step(status: Status, event: Event) -> Step {
         (S::Held | S::AwaitingPayment, Event::CancelClosed) => to(S::Cancelled, &[E::FreeSeat]),
         (S::Lapsed, Event::CancelClosed) => to(S::Cancelled, &[]),
         (S::Cancelled, Event::CancelClosed) => Step::AlreadyDone,
-        (
-            S::Submitted | S::Confirmed | S::Rejected | S::Expired | S::Refunding | S::Refunded,
-            Event::CancelClosed,
-        ) => Step::Irrelevant,
+        (S::Submitted | S::Confirmed | S::Rejected | S::Expired | S::Refunding | S::Refunded, Event::CancelClosed) => {
+            Step::Irrelevant
+        }
 
         (S::Confirmed, Event::RefundRequested { whole: true }) => to(S::Refunding, &[E::FreeSeat]),
         (S::Confirmed, Event::RefundRequested { whole: false }) => Step::Stay { effects: &[] },
         (S::Refunding | S::Refunded, Event::RefundRequested { .. }) => Step::AlreadyDone,
         (
-            S::Submitted
-            | S::Held
-            | S::AwaitingPayment
-            | S::Rejected
-            | S::Lapsed
-            | S::Cancelled
-            | S::Expired,
+            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Cancelled | S::Expired,
             Event::RefundRequested { .. },
         ) => Step::Irrelevant,
 
-        (S::Refunding, Event::RefundSucceeded { whole: true }) => {
-            to(S::Refunded, &[E::Notify(Kind::Refunded)])
+        (S::Refunding, Event::RefundSucceeded { whole: true }) => to(S::Refunded, &[E::Notify(Kind::Refunded)]),
+        (S::Confirmed | S::Refunding, Event::RefundSucceeded { .. }) => {
+            Step::Stay { effects: &[E::Notify(Kind::Refunded)] }
         }
-        (S::Confirmed | S::Refunding, Event::RefundSucceeded { .. }) => Step::Stay {
-            effects: &[E::Notify(Kind::Refunded)],
-        },
         (S::Refunded, Event::RefundSucceeded { .. }) => Step::AlreadyDone,
         (
-            S::Submitted
-            | S::Held
-            | S::AwaitingPayment
-            | S::Rejected
-            | S::Lapsed
-            | S::Cancelled
-            | S::Expired,
+            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Cancelled | S::Expired,
             Event::RefundSucceeded { .. },
         ) => Step::Irrelevant,
     }

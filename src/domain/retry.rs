@@ -97,9 +97,7 @@ mod tests {
     fn p3_the_ladder_climbs_and_a_doubt_never_runs_out() {
         let mut last = Tier::S1;
         for attempt in 1..50 {
-            let tier = Class::Unknown
-                .next(attempt)
-                .expect("a doubt is never given up by counting");
+            let tier = Class::Unknown.next(attempt).expect("a doubt is never given up by counting");
             assert!(tier >= last);
             last = tier;
         }

@@ -3,11 +3,18 @@
 //! Functions that read take any executor; functions that change take the open transaction of the step
 //! they belong to, so that one commit carries the whole step. No transaction is open during an outside call.
 
+pub mod audit;
+pub mod hold;
+pub mod notification;
 pub mod order;
+pub mod payment;
 pub mod schedule;
 mod types;
+pub mod user;
 
 use std::time::Duration;
+
+use time::OffsetDateTime;
 
 use sqlx::{
     Postgres, Transaction,
@@ -38,17 +45,12 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         match &error {
-            E::Io(_)
-            | E::Tls(_)
-            | E::PoolTimedOut
-            | E::PoolClosed
-            | E::WorkerCrashed
-            | E::Protocol(_) => Self::Away(error),
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => {
+                Self::Away(error)
+            }
             E::Database(refusal) => match refusal.code().as_deref() {
                 // Class 08 connection, 53 resources, 57 operator intervention (shutdown, crash), 25006 standby.
-                Some(code) if ["08", "53", "57"].contains(&&code[..2]) || code == "25006" => {
-                    Self::Away(error)
-                }
+                Some(code) if ["08", "53", "57"].contains(&&code[..2]) || code == "25006" => Self::Away(error),
                 // 40001 serialization failure, 40P01 deadlock, 55P03 lock not available, 23505 a row that a
                 // concurrent step wrote first.
                 Some("40001" | "40P01" | "55P03" | "23505") => Self::Conflict(error),
@@ -77,12 +79,9 @@ impl Database {
     /// Opens a transaction. `name` says in metrics which step it carries.
     pub async fn begin(&self, name: &'static str) -> Result<Step<'static>, StoreError> {
         let started = std::time::Instant::now();
-        let transaction = self.pool.begin().await?;
-        Ok(Step {
-            name,
-            started,
-            transaction,
-        })
+        let mut transaction = self.pool.begin().await?;
+        let now = sqlx::query_scalar("SELECT now()").fetch_one(&mut *transaction).await?;
+        Ok(Step { name, started, now, transaction })
     }
 
     /// One round trip, for readiness.
@@ -94,9 +93,7 @@ impl Database {
     /// Brings the schema to head and makes the audit log's next partitions.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         sqlx::migrate!("./migrations").run(&self.pool).await?;
-        sqlx::query("SELECT audit_log_make_partitions(3)")
-            .execute(&self.pool)
-            .await?;
+        sqlx::query("SELECT audit_log_make_partitions(3)").execute(&self.pool).await?;
         Ok(())
     }
 }
@@ -105,6 +102,8 @@ impl Database {
 pub struct Step<'a> {
     name: &'static str,
     started: std::time::Instant,
+    /// The database's clock, the only one that deadlines are compared with.
+    pub now: OffsetDateTime,
     pub(crate) transaction: Transaction<'a, Postgres>,
 }
 

@@ -1,9 +1,14 @@
 //! `payment_orders`: reading them as documents and moving them along the state table.
 
+use serde_json::json;
 use sqlx::{FromRow, PgExecutor, types::Json};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use super::StoreError;
+use super::{
+    Step, StoreError,
+    audit::{self, AuditRow},
+};
 use crate::domain::{
     document::{Alternatives, OrderDocument, Snapshot},
     ids::{OrderId, ScheduleId, SeatNo, UserId},
@@ -67,10 +72,7 @@ impl From<OrderRow> for Snapshot {
 }
 
 /// The orders with these ids, in no particular order; unknown ids are left out.
-pub async fn snapshots(
-    db: impl PgExecutor<'_>,
-    ids: &[OrderId],
-) -> Result<Vec<Snapshot>, StoreError> {
+pub async fn snapshots(db: impl PgExecutor<'_>, ids: &[OrderId]) -> Result<Vec<Snapshot>, StoreError> {
     let rows: Vec<OrderRow> = sqlx::query_as(
         "SELECT o.*, r.seat_no
            FROM payment_orders o
@@ -83,10 +85,7 @@ pub async fn snapshots(
     Ok(rows.into_iter().map(Snapshot::from).collect())
 }
 
-pub async fn snapshot(
-    db: impl PgExecutor<'_>,
-    id: &OrderId,
-) -> Result<Option<Snapshot>, StoreError> {
+pub async fn snapshot(db: impl PgExecutor<'_>, id: &OrderId) -> Result<Option<Snapshot>, StoreError> {
     Ok(snapshots(db, std::slice::from_ref(id)).await?.pop())
 }
 
@@ -120,4 +119,144 @@ pub async fn of_user(
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(Snapshot::from).collect())
+}
+
+/// An order whose row is locked until the transaction ends.
+#[derive(Debug, Clone, FromRow)]
+pub struct Locked {
+    pub order_id: OrderId,
+    pub user_id: UserId,
+    pub schedule_id: ScheduleId,
+    pub status: Status,
+    pub amount_fen: Fen,
+    pub transaction_id: Option<String>,
+    pub version: i32,
+    audit_head: Vec<u8>,
+    pub reservation_id: Option<Uuid>,
+    pub seat_no: Option<SeatNo>,
+    /// Whether its reservation still holds a seat for it.
+    pub holds_seat: bool,
+}
+
+/// Locks the orders, in the order of their ids so that two transactions never wait for each other crosswise.
+pub async fn lock(step: &mut Step<'_>, ids: &[OrderId]) -> Result<Vec<Locked>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT o.order_id, o.user_id, o.schedule_id, o.status, o.amount_fen, o.transaction_id, o.version, o.audit_head,
+                r.reservation_id, r.seat_no, coalesce(r.status = 'temporary', false) AS holds_seat
+           FROM payment_orders o
+           LEFT JOIN seat_reservations r ON r.order_id = o.order_id
+          WHERE o.order_id = ANY($1)
+          ORDER BY o.order_id
+            FOR UPDATE OF o",
+    )
+    .bind(ids)
+    .fetch_all(&mut *step.transaction)
+    .await?)
+}
+
+/// One change of one locked order. What is `None` stays as it is.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub to: Status,
+    /// What happened, for the audit log.
+    pub event: &'static str,
+    pub actor: &'static str,
+    pub request_id: Option<String>,
+    pub code_url: Option<String>,
+    pub paid: Option<Paid>,
+}
+
+/// The payment that settles an order.
+#[derive(Debug, Clone)]
+pub struct Paid {
+    pub transaction_id: String,
+    pub at: OffsetDateTime,
+    pub fen: Fen,
+}
+
+/// Changes locked orders, at most once each per transaction, and writes their audit rows: there is no
+/// other way to change a status.
+pub async fn change(step: &mut Step<'_>, changes: &[(&Locked, Change)]) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<AuditRow> = changes.iter().map(|(order, change)| audit_row(order, change)).collect();
+    let paid = |of: fn(&Paid) -> &String| {
+        changes.iter().map(|(_, change)| change.paid.as_ref().map(of).cloned()).collect::<Vec<_>>()
+    };
+    sqlx::query(
+        "UPDATE payment_orders o
+            SET status = t.status, code_url = coalesce(t.code_url, o.code_url),
+                transaction_id = coalesce(t.transaction_id, o.transaction_id), paid_at = coalesce(t.paid_at, o.paid_at),
+                paid_fen = coalesce(t.paid_fen, o.paid_fen), version = o.version + 1, audit_head = t.audit_head,
+                updated_at = now()
+           FROM unnest($1::text[], $2::order_status[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bytea[])
+             AS t(order_id, status, code_url, transaction_id, paid_at, paid_fen, audit_head)
+          WHERE o.order_id = t.order_id",
+    )
+    .bind(changes.iter().map(|(order, _)| order.order_id.clone()).collect::<Vec<_>>())
+    .bind(changes.iter().map(|(_, change)| change.to).collect::<Vec<_>>())
+    .bind(changes.iter().map(|(_, change)| change.code_url.clone()).collect::<Vec<_>>())
+    .bind(paid(|paid| &paid.transaction_id))
+    .bind(changes.iter().map(|(_, change)| change.paid.as_ref().map(|paid| paid.at)).collect::<Vec<_>>())
+    .bind(changes.iter().map(|(_, change)| change.paid.as_ref().map(|paid| paid.fen)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.hash(step.now)).collect::<Vec<_>>())
+    .execute(&mut *step.transaction)
+    .await?;
+    audit::append(step, &rows).await
+}
+
+fn audit_row(order: &Locked, change: &Change) -> AuditRow {
+    let mut after = serde_json::Map::new();
+    if let Some(seat) = order.seat_no {
+        after.insert("seat_no".into(), json!(seat));
+    }
+    if let Some(paid) = &change.paid {
+        after.insert("transaction_id".into(), json!(paid.transaction_id));
+        after.insert("paid_fen".into(), json!(paid.fen));
+    }
+    AuditRow {
+        order_id: order.order_id.clone(),
+        version: order.version + 1,
+        event: change.event,
+        from: Some(order.status),
+        to: change.to,
+        actor: change.actor,
+        reason: None,
+        request_id: change.request_id.clone(),
+        before: order.seat_no.map(|seat| json!({ "seat_no": seat })),
+        after: after.into(),
+        prev_hash: order.audit_head.clone(),
+    }
+}
+
+/// What WeChat must be told to make the code of a held order.
+#[derive(Debug, Clone, FromRow)]
+pub struct Unpriced {
+    pub order_id: OrderId,
+    pub status: Status,
+    pub channel: Channel,
+    pub amount_fen: Fen,
+    pub course: String,
+    pub starts_at: OffsetDateTime,
+    pub seat_no: Option<SeatNo>,
+    pub pay_before: Option<OffsetDateTime>,
+    /// Whether there is still time to pay, by the database's clock.
+    pub in_time: bool,
+}
+
+/// The orders as the prepay worker needs them.
+pub async fn for_prepay(db: impl PgExecutor<'_>, id: &OrderId) -> Result<Option<Unpriced>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT o.order_id, o.status, o.channel, o.amount_fen, c.title AS course, s.starts_at, r.seat_no, o.pay_before,
+                coalesce(o.pay_before > now(), false) AS in_time
+           FROM payment_orders o
+           JOIN course_schedules s USING (schedule_id)
+           JOIN courses c USING (course_id)
+           LEFT JOIN seat_reservations r USING (order_id)
+          WHERE o.order_id = $1",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await?)
 }

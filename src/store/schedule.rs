@@ -54,13 +54,11 @@ pub struct NewSchedule {
 /// Adds a session with all its seats free; makes the course when it is new (an existing title stays).
 pub async fn add(step: &mut Step<'_>, new: &NewSchedule) -> Result<(), StoreError> {
     let tx = &mut *step.transaction;
-    sqlx::query(
-        "INSERT INTO courses (course_id, title) VALUES ($1, $2) ON CONFLICT (course_id) DO NOTHING",
-    )
-    .bind(&new.course_id)
-    .bind(&new.course)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query("INSERT INTO courses (course_id, title) VALUES ($1, $2) ON CONFLICT (course_id) DO NOTHING")
+        .bind(&new.course_id)
+        .bind(&new.course)
+        .execute(&mut *tx)
+        .await?;
     sqlx::query(
         "INSERT INTO course_schedules (schedule_id, course_id, starts_at, price_fen, capacity)
          VALUES ($1, $2, $3, $4, $5)",
@@ -120,10 +118,7 @@ pub async fn list(
 }
 
 /// Seats of one session now; `None` when there is no such session.
-pub async fn availability(
-    db: impl PgExecutor<'_>,
-    schedule: ScheduleId,
-) -> Result<Option<Availability>, StoreError> {
+pub async fn availability(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Option<Availability>, StoreError> {
     type Row = (i32, i64, i64, Vec<SeatNo>, OffsetDateTime);
     let row: Option<Row> = sqlx::query_as(
         "SELECT s.capacity,
@@ -138,16 +133,14 @@ pub async fn availability(
     .bind(schedule)
     .fetch_optional(db)
     .await?;
-    Ok(row.map(
-        |(capacity, held, confirmed, seats_free, as_of)| Availability {
-            capacity,
-            available: i64::try_from(seats_free.len()).expect("a room has fewer than 2^63 seats"),
-            held,
-            confirmed,
-            seats_free,
-            as_of,
-        },
-    ))
+    Ok(row.map(|(capacity, held, confirmed, seats_free, as_of)| Availability {
+        capacity,
+        available: i64::try_from(seats_free.len()).expect("a room has fewer than 2^63 seats"),
+        held,
+        confirmed,
+        seats_free,
+        as_of,
+    }))
 }
 
 /// What could be booked instead, per session asked for.
@@ -156,10 +149,8 @@ pub async fn alternatives(
     schedules: &[ScheduleId],
 ) -> Result<HashMap<ScheduleId, Alternatives>, StoreError> {
     let tx = &mut *step.transaction;
-    let mut found: HashMap<ScheduleId, Alternatives> = schedules
-        .iter()
-        .map(|id| (*id, Alternatives::default()))
-        .collect();
+    let mut found: HashMap<ScheduleId, Alternatives> =
+        schedules.iter().map(|id| (*id, Alternatives::default())).collect();
     let seats: Vec<(ScheduleId, SeatNo)> = sqlx::query_as(
         "SELECT f.schedule_id, f.seat_no
            FROM unnest($1::uuid[]) AS wanted(schedule_id)
@@ -192,17 +183,13 @@ pub async fn alternatives(
     .fetch_all(&mut *tx)
     .await?;
     for (wanted, other, course, starts_at, price_fen, available) in others {
-        found
-            .entry(wanted)
-            .or_default()
-            .schedules
-            .push(OtherSchedule {
-                schedule_id: ScheduleId(other),
-                course,
-                starts_at,
-                price_fen,
-                available,
-            });
+        found.entry(wanted).or_default().schedules.push(OtherSchedule {
+            schedule_id: ScheduleId(other),
+            course,
+            starts_at,
+            price_fen,
+            available,
+        });
     }
     Ok(found)
 }

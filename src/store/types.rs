@@ -46,12 +46,8 @@ macro_rules! stored_as {
     };
 }
 
-stored_as!(OrderId, String, |id| id.as_str().to_owned(), |text| Ok(
-    OrderId::try_from(text)?
-));
-stored_as!(UserId, String, |id| id.as_str().to_owned(), |text| Ok(
-    UserId::try_from(text)?
-));
+stored_as!(OrderId, String, |id| id.as_str().to_owned(), |text| Ok(OrderId::try_from(text)?));
+stored_as!(UserId, String, |id| id.as_str().to_owned(), |text| Ok(UserId::try_from(text)?));
 stored_as!(ScheduleId, Uuid, |id| id.0, |uuid| Ok(ScheduleId(uuid)));
 stored_as!(SeatNo, i32, |seat| seat.0, |number| Ok(SeatNo(number)));
 stored_as!(Fen, i64, |fen| fen.0, |fen| Ok(Fen(fen)));

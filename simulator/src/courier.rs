@@ -1,0 +1,106 @@
+//! Carries callbacks to the merchant: encrypts, signs, posts, and reports back whether they were accepted.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use crate::{
+    app::App,
+    seal::{self, Seal},
+    world::callback::{Attempt, Letter},
+};
+
+/// A merchant must answer within this (WeChat Pay: callbacks, answer).
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Makes every attempt when it is due, for as long as the simulator runs.
+pub(crate) async fn run(app: Arc<App>, client: reqwest::Client) {
+    loop {
+        let (attempts, next, keys) = {
+            let mut world = app.world();
+            let attempts = world.take_due(app.now());
+            (attempts, world.next_due(), world.play.keys())
+        };
+        for attempt in attempts {
+            let (app, client) = (Arc::clone(&app), client.clone());
+            tokio::spawn(async move {
+                let accepted = deliver(&app, &client, &attempt, keys).await;
+                if !attempt.copy {
+                    app.world()
+                        .attempted(&attempt.letter.id, accepted, app.now());
+                    app.agenda_changed.notify_one();
+                }
+            });
+        }
+        match next {
+            None => app.agenda_changed.notified().await,
+            Some(next) => {
+                let wait = Duration::try_from(next - app.now()).unwrap_or_default();
+                // Ends early when something sooner is noted; a time-out is the ordinary case.
+                let _ = tokio::time::timeout(wait, app.agenda_changed.notified()).await;
+            }
+        }
+    }
+}
+
+type KeysInForce = (
+    Option<crate::settings::KeyMode>,
+    Option<crate::world::script::Rotation>,
+);
+
+async fn deliver(
+    app: &App,
+    client: &reqwest::Client,
+    attempt: &Attempt,
+    (mode, rotation): KeysInForce,
+) -> bool {
+    let letter = &attempt.letter;
+    let body = envelope(app, letter);
+    let signer = app.callback_key(mode, rotation, attempt.turn);
+    let seal = Seal::new(signer, body.as_bytes(), App::clock(), attempt.forgery);
+    let mut request = client
+        .post(&letter.notify_url)
+        .timeout(PATIENCE)
+        .header("Content-Type", "application/json")
+        .header("User-Agent", "Mozilla/4.0")
+        .header("Accept", "*/*");
+    for (name, value) in seal.headers() {
+        request = request.header(name, value);
+    }
+    match request.body(body).send().await {
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            tracing::debug!(id = letter.id, status, "callback answered");
+            matches!(status, 200 | 204)
+        }
+        Err(reason) => {
+            tracing::debug!(id = letter.id, reason = %reason.without_url(), "callback not answered");
+            false
+        }
+    }
+}
+
+/// The same bytes at every attempt: id and nonce belong to the callback, not to the attempt.
+fn envelope(app: &App, letter: &Letter) -> String {
+    let ciphertext = seal::encrypt(
+        &app.keys,
+        &letter.nonce,
+        letter.original_type,
+        letter.plaintext.as_bytes(),
+    );
+    json!({
+        "id": letter.id,
+        "create_time": letter.create_time,
+        "resource_type": "encrypt-resource",
+        "event_type": letter.event_type,
+        "summary": letter.summary,
+        "resource": {
+            "original_type": letter.original_type,
+            "algorithm": "AEAD_AES_256_GCM",
+            "ciphertext": ciphertext,
+            "associated_data": letter.original_type,
+            "nonce": letter.nonce,
+        },
+    })
+    .to_string()
+}

@@ -1,0 +1,205 @@
+//! Callbacks: what is told to the merchant, when, and how often (WeChat Pay: callbacks, resend schedule).
+
+use std::time::Duration;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{
+    World,
+    agenda::{Event, Slot},
+    script::{CallbackFault, Forgery, Operation},
+};
+
+/// Waits between attempts in seconds: fifteen resends in about a day.
+const RESENDS: [u64; 15] = [
+    15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10_800, 10_800, 10_800, 21_600, 21_600,
+];
+
+/// Something the merchant is to be told.
+pub(super) struct Subject {
+    pub(super) operation: Operation,
+    pub(super) out_trade_no: String,
+    pub(super) notify_url: String,
+    pub(super) event_type: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) original_type: &'static str,
+    pub(super) resource: Value,
+}
+
+/// One callback on its way: every attempt carries the same id and the same ciphertext.
+#[derive(Debug)]
+pub(crate) struct Callback {
+    letter: Letter,
+    forgery: Option<Forgery>,
+    /// Attempts that are forged; those after are right.
+    forged: u32,
+    attempts: u32,
+    slot: Option<Slot>,
+}
+
+/// What is needed to write the callback's body. Encrypting and signing is the sender's work.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    pub(crate) id: String,
+    pub(crate) notify_url: String,
+    pub(crate) create_time: String,
+    pub(crate) event_type: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) original_type: &'static str,
+    /// 12 characters.
+    pub(crate) nonce: String,
+    pub(crate) plaintext: String,
+}
+
+/// One attempt to be made now.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) letter: Letter,
+    pub(crate) forgery: Option<Forgery>,
+    /// A copy beside the schedule, whose fate changes nothing.
+    pub(crate) copy: bool,
+    /// In the middle of a key switch callbacks are signed by either key; this counts them.
+    pub(crate) turn: u64,
+}
+
+impl World {
+    /// Puts a callback on its way, unless the script has other plans.
+    pub(super) fn announce(&mut self, subject: Subject, now: OffsetDateTime) {
+        let fault = self
+            .play
+            .draw(subject.operation, &subject.out_trade_no)
+            .callback;
+        if subject.notify_url.is_empty() || matches!(fault, Some((CallbackFault::Never, _))) {
+            return;
+        }
+        let (fault, forged) = fault.unzip();
+        let mut resource = subject.resource;
+        if fault == Some(CallbackFault::WrongAmount) {
+            let total = resource
+                .pointer("/amount/total")
+                .and_then(Value::as_i64)
+                .unwrap_or_default();
+            resource["amount"]["total"] = Value::from(total.saturating_add(1));
+        }
+        let number = self.next_number();
+        let chance = self.random.next();
+        let id = format!(
+            "{:08x}-{:04x}-5000-8000-{number:012x}",
+            chance >> 32,
+            chance & 0xFFFF
+        );
+        let callback = Callback {
+            letter: Letter {
+                id: id.clone(),
+                notify_url: subject.notify_url,
+                create_time: super::china(now),
+                event_type: subject.event_type,
+                summary: subject.summary,
+                original_type: subject.original_type,
+                nonce: self.random.text(12),
+                plaintext: resource.to_string(),
+            },
+            forgery: fault.and_then(CallbackFault::forgery),
+            forged: forged.unwrap_or_default(),
+            attempts: 0,
+            slot: None,
+        };
+        self.callbacks.insert(id.clone(), callback);
+        match fault {
+            Some(CallbackFault::LateMs(late)) => {
+                self.send_at(&id, now + Duration::from_millis(late))
+            }
+            Some(CallbackFault::Twice) => {
+                self.send_at(&id, now);
+                self.agenda.note(now, Event::SendCopy { callback: id });
+            }
+            // Overtaken by the next one; alone, it goes out when a resend would.
+            Some(CallbackFault::Reordered) if self.held_back.is_none() => {
+                self.send_at(&id, now + self.sped_up(RESENDS[0]));
+                self.held_back = Some(id);
+            }
+            _ => self.send_at(&id, now),
+        }
+    }
+
+    fn send_at(&mut self, id: &str, at: OffsetDateTime) {
+        let slot = self.agenda.note(
+            at,
+            Event::Send {
+                callback: id.to_owned(),
+            },
+        );
+        if let Some(callback) = self.callbacks.get_mut(id) {
+            callback.slot = Some(slot);
+        }
+    }
+
+    /// Everything that has become due: refunds settle here, attempts are handed out to be made.
+    pub(crate) fn take_due(&mut self, now: OffsetDateTime) -> Vec<Attempt> {
+        let mut attempts = Vec::new();
+        while let Some(event) = self.agenda.take_due(now) {
+            let (id, copy) = match event {
+                Event::Settle { out_refund_no } => {
+                    self.settle(&out_refund_no, now);
+                    continue;
+                }
+                Event::Send { callback } => (callback, false),
+                Event::SendCopy { callback } => (callback, true),
+            };
+            let turn = self.next_number();
+            let Some(callback) = self.callbacks.get_mut(&id) else {
+                continue;
+            };
+            if !copy {
+                callback.attempts += 1;
+                callback.slot = None;
+            }
+            attempts.push(Attempt {
+                letter: callback.letter.clone(),
+                forgery: callback
+                    .forgery
+                    .filter(|_| callback.attempts <= callback.forged),
+                copy,
+                turn,
+            });
+        }
+        attempts
+    }
+
+    /// When [`World::take_due`] will next have something.
+    pub(crate) fn next_due(&self) -> Option<OffsetDateTime> {
+        self.agenda.next()
+    }
+
+    /// What became of an attempt. Success ends a callback, anything else is tried again until the schedule ends.
+    pub(crate) fn attempted(&mut self, id: &str, accepted: bool, now: OffsetDateTime) {
+        if let Some(callback) = self.callbacks.get(id) {
+            let wait = RESENDS
+                .get((callback.attempts as usize).saturating_sub(1))
+                .copied();
+            match wait {
+                Some(seconds) if !accepted => self.send_at(id, now + self.sped_up(seconds)),
+                _ => {
+                    self.callbacks.remove(id);
+                }
+            }
+        }
+        if let Some(held) = self.held_back.take()
+            && held != id
+            && let Some(slot) = self.callbacks.get(&held).and_then(|callback| callback.slot)
+        {
+            self.agenda.strike(slot);
+            self.send_at(&held, now);
+        }
+    }
+
+    /// How many callbacks have not been accepted yet.
+    pub(crate) fn callbacks_under_way(&self) -> usize {
+        self.callbacks.len()
+    }
+
+    pub(super) fn sped_up(&self, seconds: u64) -> Duration {
+        Duration::from_secs(seconds).div_f64(self.settings.callback_speed)
+    }
+}

@@ -1,0 +1,310 @@
+//! Refunds: accepted at once, settled later (WeChat Pay: refund, refund query, refund callback).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+use super::{
+    Outcome, Reply, World,
+    agenda::Event,
+    callback::Subject,
+    order::Order,
+    script::{Operation, RefundFault},
+};
+use crate::refusal::Refusal;
+
+/// Seconds of life until an undisturbed refund is settled; in life it is minutes to days.
+const SETTLES_AFTER: u64 = 3;
+const MOST_PER_ORDER: usize = 50;
+const BETWEEN_REFUNDS: Duration = Duration::minutes(1);
+const REFUNDABLE_FOR: Duration = Duration::days(365);
+
+/// One refund, under one `out_refund_no` for ever.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Refund {
+    pub(super) number: u64,
+    pub(super) out_refund_no: String,
+    pub(super) refund_id: String,
+    pub(super) out_trade_no: String,
+    pub(super) transaction_id: String,
+    /// The whole first request: asking again must repeat it.
+    parameters: Value,
+    /// Fen.
+    pub(super) refund: i64,
+    total: i64,
+    created_at: OffsetDateTime,
+    settled_at: Option<OffsetDateTime>,
+    pub(super) status: RefundStatus,
+    /// What it will be once settled.
+    fate: RefundStatus,
+}
+
+/// Where a refund stands (WeChat Pay: status, in callbacks refund_status).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum RefundStatus {
+    Processing,
+    Success,
+    Closed,
+    Abnormal,
+}
+
+impl RefundStatus {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Processing => "PROCESSING",
+            Self::Success => "SUCCESS",
+            Self::Closed => "CLOSED",
+            Self::Abnormal => "ABNORMAL",
+        }
+    }
+}
+
+impl Refund {
+    fn document(&self) -> Value {
+        let mut document = json!({
+            "refund_id": self.refund_id,
+            "out_refund_no": self.out_refund_no,
+            "transaction_id": self.transaction_id,
+            "out_trade_no": self.out_trade_no,
+            "channel": "ORIGINAL",
+            "user_received_account": "支付用户零钱",
+            "create_time": super::china(self.created_at),
+            "status": self.status.as_str(),
+            "funds_account": "AVAILABLE",
+            "amount": {
+                "total": self.total, "refund": self.refund, "from": [],
+                "payer_total": self.total, "payer_refund": self.refund,
+                "settlement_total": self.total, "settlement_refund": self.refund,
+                "discount_refund": 0, "currency": "CNY",
+            },
+            "promotion_detail": [],
+        });
+        if let (RefundStatus::Success, Some(at)) = (self.status, self.settled_at) {
+            document["success_time"] = json!(super::china(at));
+        }
+        document
+    }
+
+    /// What the callback says: fewer members, and another name for the status.
+    fn news(&self, mchid: &str) -> Value {
+        let mut news = json!({
+            "mchid": mchid,
+            "transaction_id": self.transaction_id,
+            "out_trade_no": self.out_trade_no,
+            "refund_id": self.refund_id,
+            "out_refund_no": self.out_refund_no,
+            "refund_status": self.status.as_str(),
+            "user_received_account": "支付用户零钱",
+            "amount": {
+                "total": self.total, "refund": self.refund,
+                "payer_total": self.total, "payer_refund": self.refund,
+            },
+        });
+        if let (RefundStatus::Success, Some(at)) = (self.status, self.settled_at) {
+            news["success_time"] = json!(super::china(at));
+        }
+        news
+    }
+}
+
+impl World {
+    /// The order number that a refund request is about, for the script; empty when there is none.
+    pub(crate) fn refund_subject(&self, parameters: &Value) -> String {
+        let text = |name: &str| parameters[name].as_str().unwrap_or_default();
+        let by_transaction = self.transactions.get(text("transaction_id")).cloned();
+        by_transaction.unwrap_or_else(|| text("out_trade_no").to_owned())
+    }
+
+    /// Accepts a refund, or answers how the same one stands. `parameters` went through `fields`.
+    pub(crate) fn refund(
+        &mut self,
+        parameters: Value,
+        fault: Option<RefundFault>,
+        now: OffsetDateTime,
+    ) -> Outcome {
+        let text = |name: &str| parameters[name].as_str().unwrap_or_default();
+        let amount = |name: &str| parameters["amount"][name].as_i64().unwrap_or_default();
+        if text("transaction_id").is_empty() && text("out_trade_no").is_empty() {
+            let issue = "transaction_id和out_trade_no必须二选一";
+            return Err(Refusal::field(
+                "body",
+                "/transaction_id",
+                &Value::Null,
+                issue,
+            ));
+        }
+        if let Some(refund) = self.refunds.get(text("out_refund_no")) {
+            if refund.parameters != parameters {
+                return Err(Refusal::invalid(
+                    "退款单号重入时，参数与首次请求时不一致",
+                    268_498_688,
+                ));
+            }
+            return Ok(Reply::Document(refund.document()));
+        }
+
+        let order = self.orders.get(&self.refund_subject(&parameters));
+        let order = order.ok_or_else(|| Refusal::no_resource("订单不存在"))?;
+        let Some(payment) = &order.payment else {
+            return Err(Refusal::no_resource("订单未支付或已关闭"));
+        };
+        let (refund, total) = (amount("refund"), amount("total"));
+        self.may_refund(order, refund, total, now)?;
+        if !text("out_trade_no").is_empty() && text("out_trade_no") != order.out_trade_no {
+            return Err(Refusal::invalid(
+                "transaction_id与out_trade_no不是同一订单",
+                268_447_843,
+            ));
+        }
+        let fate = match fault {
+            Some(RefundFault::NotEnough) => {
+                return Err(Refusal::new(
+                    403,
+                    "NOT_ENOUGH",
+                    "基本账户余额不足，请充值后重新发起",
+                    268_435_464,
+                ));
+            }
+            Some(RefundFault::UserAccountAbnormal) => {
+                return Err(Refusal::new(
+                    403,
+                    "USER_ACCOUNT_ABNORMAL",
+                    "用户账户异常或注销",
+                    268_435_464,
+                ));
+            }
+            Some(RefundFault::Abnormal) => RefundStatus::Abnormal,
+            Some(RefundFault::Closed) => RefundStatus::Closed,
+            Some(RefundFault::SlowMs(_)) | None => RefundStatus::Success,
+        };
+        let out_refund_no = text("out_refund_no").to_owned();
+        let out_trade_no = order.out_trade_no.clone();
+        let transaction_id = payment.transaction_id.clone();
+
+        let refund = Refund {
+            refund_id: self.transaction_id("5030", now),
+            number: self.next_number(),
+            out_refund_no: out_refund_no.clone(),
+            out_trade_no: out_trade_no.clone(),
+            transaction_id,
+            parameters,
+            refund,
+            total,
+            created_at: now,
+            settled_at: None,
+            status: RefundStatus::Processing,
+            fate,
+        };
+        let takes = match fault {
+            Some(RefundFault::SlowMs(slow)) => std::time::Duration::from_millis(slow),
+            _ => self.sped_up(SETTLES_AFTER),
+        };
+        self.agenda.note(
+            now + takes,
+            Event::Settle {
+                out_refund_no: out_refund_no.clone(),
+            },
+        );
+        let document = refund.document();
+        self.refunds.insert(out_refund_no.clone(), refund);
+        if let Some(order) = self.orders.get_mut(&out_trade_no) {
+            order.refunds.push(out_refund_no);
+        }
+        Ok(Reply::Document(document))
+    }
+
+    fn may_refund(
+        &self,
+        order: &Order,
+        refund: i64,
+        total: i64,
+        now: OffsetDateTime,
+    ) -> Result<(), Refusal> {
+        if total != order.total {
+            return Err(Refusal::invalid(
+                "订单金额与退款请求中的total不一致",
+                268_498_688,
+            ));
+        }
+        if order
+            .payment
+            .as_ref()
+            .is_some_and(|payment| now > payment.paid_at + REFUNDABLE_FOR)
+        {
+            return Err(Refusal::invalid("订单已超过可退款的最大期限", 268_447_914));
+        }
+        if order.refunds.len() >= MOST_PER_ORDER {
+            return Err(Refusal::invalid("订单退款次数已达50次", 268_435_464));
+        }
+        let earlier = || {
+            order
+                .refunds
+                .iter()
+                .filter_map(|number| self.refunds.get(number))
+        };
+        let left = earlier()
+            .filter(|earlier| earlier.status != RefundStatus::Closed)
+            .try_fold(order.total, |left, earlier| {
+                left.checked_sub(earlier.refund)
+            })
+            .unwrap_or_default();
+        if refund > left {
+            return Err(Refusal::invalid("退款金额大于可退金额", 268_435_464));
+        }
+        if earlier().any(|earlier| now < earlier.created_at + BETWEEN_REFUNDS) {
+            return Err(Refusal::new(
+                429,
+                "FREQUENCY_LIMITED",
+                "同一订单两次退款需间隔1分钟",
+                268_447_840,
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn query_refund(&self, out_refund_no: &str) -> Outcome {
+        let refund = self
+            .refunds
+            .get(out_refund_no)
+            .ok_or_else(|| Refusal::no_resource("退款单不存在"))?;
+        Ok(Reply::Document(refund.document()))
+    }
+
+    /// The order number behind a refund number, for the script.
+    pub(crate) fn order_of_refund(&self, out_refund_no: &str) -> &str {
+        self.refunds
+            .get(out_refund_no)
+            .map(|refund| refund.out_trade_no.as_str())
+            .unwrap_or_default()
+    }
+
+    /// The money arrives, or does not.
+    pub(super) fn settle(&mut self, out_refund_no: &str, now: OffsetDateTime) {
+        let Some(refund) = self.refunds.get_mut(out_refund_no) else {
+            return;
+        };
+        refund.status = refund.fate;
+        refund.settled_at = Some(now);
+        let (event_type, summary) = match refund.fate {
+            RefundStatus::Success => ("REFUND.SUCCESS", "退款成功"),
+            RefundStatus::Closed => ("REFUND.CLOSED", "退款关闭"),
+            RefundStatus::Abnormal => ("REFUND.ABNORMAL", "退款异常"),
+            RefundStatus::Processing => return,
+        };
+        let news = Subject {
+            operation: Operation::CallbackRefund,
+            out_trade_no: refund.out_trade_no.clone(),
+            notify_url: refund.parameters["notify_url"]
+                .as_str()
+                .or(self.settings.refund_notify_url.as_deref())
+                .unwrap_or_default()
+                .to_owned(),
+            event_type,
+            summary,
+            original_type: "refund",
+            resource: refund.news(&self.settings.mchid),
+        };
+        self.announce(news, now);
+    }
+}

@@ -1,0 +1,12 @@
+//! The simulator as a merchant meets it: over HTTP, by a tiny merchant of our own that signs, verifies and decrypts.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
+mod account;
+mod callbacks;
+mod keys;
+mod merchant;
+mod orders;
+mod phone;
+mod refunds;
+mod requests;
+mod script;

@@ -1,0 +1,105 @@
+//! One connection to the broker that is made again whenever it is needed and gone.
+//!
+//! lapin can recover connections by itself; then, however, a consumer may stay silent after a channel
+//! error. Here a broken channel is thrown away by its user, who asks for a new one: one path, the
+//! same for the first connection and the hundredth.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
+
+/// A server that answers nothing for this long is as good as away.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Seconds between heartbeats: a stalled wire is noticed within two of them.
+const HEARTBEAT: u16 = 10;
+
+/// A connection that mends itself when asked for a channel.
+pub struct Link {
+    url: SecretString,
+    name: String,
+    /// Held while connecting, so that many askers make one connection.
+    connecting: tokio::sync::Mutex<()>,
+    current: Mutex<Option<Arc<Connection>>>,
+}
+
+impl Link {
+    pub fn new(url: SecretString, name: String) -> Self {
+        Self { url, name, connecting: tokio::sync::Mutex::new(()), current: Mutex::new(None) }
+    }
+
+    /// A fresh channel, on the standing connection or on a new one.
+    ///
+    /// # Errors
+    /// The broker is away or refuses us. Nothing was changed.
+    pub async fn channel(&self) -> Result<Channel, lapin::Error> {
+        let opened = timeout(CONNECT_WITHIN, async { self.connection().await?.create_channel().await });
+        opened.await.unwrap_or_else(|_| Err(ErrorKind::MissingHeartbeatError.into()))
+    }
+
+    /// A fresh channel, however long the broker is away.
+    pub async fn channel_when_possible(&self) -> Channel {
+        let mut pause = reconnect_pauses();
+        loop {
+            match self.channel().await {
+                Ok(channel) => return channel,
+                Err(error) => {
+                    tracing::warn!(connection = self.name, %error, "the broker is away");
+                    tokio::time::sleep(pause.next().unwrap_or(LONGEST_PAUSE)).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the connection stands and the broker has not blocked it.
+    pub fn is_up(&self) -> bool {
+        self.standing().is_some_and(|connection| !connection.status().blocked())
+    }
+
+    /// Closes the connection politely; what is not acknowledged goes back to its queue.
+    pub async fn close(&self) {
+        let connection = self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(connection) = connection {
+            let _ = timeout(CONNECT_WITHIN, connection.close(200, "bye".into())).await;
+        }
+    }
+
+    fn standing(&self) -> Option<Arc<Connection>> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().filter(|connection| connection.status().connected()).cloned()
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, lapin::Error> {
+        let _alone = self.connecting.lock().await;
+        if let Some(connection) = self.standing() {
+            return Ok(connection);
+        }
+        let mut uri: AMQPUri = self
+            .url
+            .expose_secret()
+            .parse()
+            .map_err(|problem: String| lapin::Error::from(ErrorKind::AuthProviderError(problem)))?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        let properties = ConnectionProperties::default().with_connection_name(self.name.clone().into());
+        let connection = Arc::new(Connection::connect_uri(uri, properties).await?);
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+        Ok(connection)
+    }
+}
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// 200 ms, doubling to 2 s, for ever, with jitter so that a fleet does not knock in step.
+fn reconnect_pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}

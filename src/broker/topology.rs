@@ -1,0 +1,276 @@
+//! The queues and exchanges there must be: `rabbitmq/definitions.json`, in RabbitMQ's own import format,
+//! is the only source. Every process checks it at start; `holdfast topology apply` declares what is missing.
+
+use std::fmt;
+
+use lapin::{
+    Channel, ErrorKind, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Link;
+
+const DEFINITIONS: &str = include_str!("../../rabbitmq/definitions.json");
+
+/// What `rabbitmq/definitions.json` says, the virtual host left out: the connection chooses it.
+#[derive(Debug, Deserialize)]
+pub struct Topology {
+    pub exchanges: Vec<Exchange>,
+    pub queues: Vec<QueueDefinition>,
+    pub bindings: Vec<Binding>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Exchange {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub durable: bool,
+    pub arguments: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct QueueDefinition {
+    pub name: String,
+    pub durable: bool,
+    pub arguments: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Binding {
+    /// Exchange.
+    pub source: String,
+    /// Queue.
+    pub destination: String,
+    pub routing_key: String,
+}
+
+/// One way in which the broker is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "problem", rename_all = "snake_case")]
+pub enum Difference {
+    Missing {
+        what: &'static str,
+        name: String,
+    },
+    /// `broker_says` names the argument that differs.
+    Different {
+        what: &'static str,
+        name: String,
+        broker_says: String,
+    },
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { what, name } => write!(f, "{what} {name} is missing"),
+            Self::Different { what, name, broker_says } => write!(f, "{what} {name} is different: {broker_says}"),
+        }
+    }
+}
+
+/// Exists as written, does not exist, or exists otherwise.
+enum Found {
+    Same,
+    Missing,
+    Different(String),
+}
+
+impl Topology {
+    /// The topology that this release needs.
+    pub fn required() -> Self {
+        serde_json::from_str(DEFINITIONS).expect("rabbitmq/definitions.json is checked by a test")
+    }
+
+    /// Compares the broker with what must be there. Changes nothing, but for bindings: AMQP cannot ask
+    /// for one, so they are asserted, which on an intact broker does nothing.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn check(&self, link: &Link) -> Result<Vec<Difference>, lapin::Error> {
+        let mut differences = Vec::new();
+        for exchange in &self.exchanges {
+            let found = match exchange.declare(link, true).await? {
+                Found::Same => exchange.declare(link, false).await?,
+                otherwise => otherwise,
+            };
+            differences.extend(found.difference("exchange", &exchange.name));
+        }
+        for queue in &self.queues {
+            let found = match queue.declare(link, true).await? {
+                Found::Same => queue.declare(link, false).await?,
+                otherwise => otherwise,
+            };
+            differences.extend(found.difference("queue", &queue.name));
+        }
+        if differences.is_empty() {
+            self.bind(link).await?;
+        }
+        Ok(differences)
+    }
+
+    /// Declares what is missing and tells what exists otherwise: that is never deleted from here, since
+    /// there may be messages in it.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn apply(&self, link: &Link) -> Result<Vec<Difference>, lapin::Error> {
+        let mut differences = Vec::new();
+        for exchange in &self.exchanges {
+            differences.extend(exchange.declare(link, false).await?.difference("exchange", &exchange.name));
+        }
+        for queue in &self.queues {
+            differences.extend(queue.declare(link, false).await?.difference("queue", &queue.name));
+        }
+        if differences.is_empty() {
+            self.bind(link).await?;
+        }
+        Ok(differences)
+    }
+
+    async fn bind(&self, link: &Link) -> Result<(), lapin::Error> {
+        let channel = link.channel().await?;
+        for binding in &self.bindings {
+            channel
+                .queue_bind(
+                    binding.destination.as_str().into(),
+                    binding.source.as_str().into(),
+                    binding.routing_key.as_str().into(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await?;
+        }
+        close(&channel).await;
+        Ok(())
+    }
+}
+
+impl Exchange {
+    async fn declare(&self, link: &Link, passive: bool) -> Result<Found, lapin::Error> {
+        let channel = link.channel().await?;
+        let kind = match self.kind.as_str() {
+            "fanout" => ExchangeKind::Fanout,
+            "direct" => ExchangeKind::Direct,
+            "topic" => ExchangeKind::Topic,
+            other => ExchangeKind::Custom(other.to_owned()),
+        };
+        let options = ExchangeDeclareOptions { passive, durable: self.durable, ..Default::default() };
+        let declared = channel.exchange_declare(self.name.as_str().into(), kind, options, table(&self.arguments)).await;
+        found(&channel, declared).await
+    }
+}
+
+impl QueueDefinition {
+    async fn declare(&self, link: &Link, passive: bool) -> Result<Found, lapin::Error> {
+        let channel = link.channel().await?;
+        let options = QueueDeclareOptions { passive, durable: self.durable, ..Default::default() };
+        let declared = channel.queue_declare(self.name.as_str().into(), options, table(&self.arguments)).await;
+        found(&channel, declared.map(drop)).await
+    }
+}
+
+impl Found {
+    fn difference(self, what: &'static str, name: &str) -> Option<Difference> {
+        match self {
+            Self::Same => None,
+            Self::Missing => Some(Difference::Missing { what, name: name.to_owned() }),
+            Self::Different(broker_says) => Some(Difference::Different { what, name: name.to_owned(), broker_says }),
+        }
+    }
+}
+
+/// Each question has its own channel, because the broker closes it on a "no".
+async fn found(channel: &Channel, declared: Result<(), lapin::Error>) -> Result<Found, lapin::Error> {
+    match declared {
+        Ok(()) => {
+            close(channel).await;
+            Ok(Found::Same)
+        }
+        Err(error) => match error.kind() {
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => Ok(Found::Missing),
+            // 406: other arguments, or (503, COMMAND_INVALID on some releases) another exchange type.
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 406 => {
+                Ok(Found::Different(refusal.get_message().to_string()))
+            }
+            _ => Err(error),
+        },
+    }
+}
+
+async fn close(channel: &Channel) {
+    // A channel that does not close in peace ends with its connection.
+    let _ = channel.close(200, "done".into()).await;
+}
+
+fn table(arguments: &Map<String, Value>) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        let value = match value {
+            Value::Bool(yes) => AMQPValue::Boolean(*yes),
+            Value::Number(number) => AMQPValue::LongLongInt(number.as_i64().unwrap_or(i64::MAX)),
+            Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+            Value::Null | Value::Array(_) | Value::Object(_) => AMQPValue::Void,
+        };
+        table.insert(name.as_str().into(), value);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::domain::{
+        message::{Alarm, Queue},
+        retry::Tier,
+    };
+
+    #[test]
+    fn definitions_and_code_name_the_same_queues() {
+        let topology = Topology::required();
+        let queues: BTreeSet<String> = topology.queues.iter().map(|queue| queue.name.clone()).collect();
+        let work = Queue::order_lanes().chain([
+            Queue::Prepay,
+            Queue::Payments,
+            Queue::Expiry,
+            Queue::Refunds,
+            Queue::Notifications,
+        ]);
+        let mut named: BTreeSet<String> = Tier::ALL.iter().map(|tier| tier.name().to_owned()).collect();
+        named.extend([Alarm::Hold, Alarm::Payment].map(|alarm| alarm.delay().to_owned()));
+        for queue in work {
+            named.insert(queue.name());
+            named.insert(queue.dead().to_owned());
+        }
+        assert_eq!(queues, named);
+    }
+
+    #[test]
+    fn a_delay_queue_waits_as_long_as_its_tier_says() {
+        let topology = Topology::required();
+        for tier in Tier::ALL {
+            let queue = topology.queues.iter().find(|queue| queue.name == tier.name()).unwrap();
+            let ttl = queue.arguments["x-message-ttl"].as_u64().unwrap();
+            assert_eq!(u128::from(ttl), tier.duration().as_millis(), "{}", queue.name);
+        }
+    }
+
+    #[test]
+    fn no_queue_may_drop_a_message() {
+        for queue in Topology::required().queues {
+            let argument = |name: &str| queue.arguments.get(name).and_then(Value::as_str);
+            assert!(queue.durable, "{}", queue.name);
+            assert_eq!(argument("x-queue-type"), Some("quorum"), "{}", queue.name);
+            assert_eq!(argument("x-overflow"), Some("reject-publish"), "{}", queue.name);
+            if argument("x-dead-letter-exchange").is_some() {
+                assert_eq!(argument("x-dead-letter-strategy"), Some("at-least-once"), "{}", queue.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! One exchange with WeChat Pay: sign the bytes, send those bytes, take the answer as bytes, check its signature,
+//! and only then read it. Every exchange is logged and measured once.
+
+use crate::wechat::account::PayAccount;
+use crate::wechat::answers::{Call, Claim, Class, Inconclusive};
+use crate::wechat::certificates::{self, CertificateFault, LearnGate};
+use crate::wechat::settings::is_local;
+use crate::wechat::verify::SignatureFault;
+use crate::wechat::{Ambient, aead::OpenFault};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, Url, redirect};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// WeChat refuses calls without a user agent.
+const USER_AGENT: &str = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
+
+/// The largest answer we know, a query with many coupons, is a few KiB.
+const ANSWER_MAX: usize = 1 << 20;
+
+/// Calls WeChat Pay for one merchant. Cheap to share by reference; connections are kept and reused.
+#[derive(Debug)]
+pub struct PayClient {
+    pub(super) account: Arc<PayAccount>,
+    pub(super) ambient: Ambient,
+    http: reqwest::Client,
+    learn: Mutex<LearnGate>,
+}
+
+/// What was asked, byte for byte.
+pub(super) struct Request {
+    pub call: Call,
+    pub method: Method,
+    pub url: Url,
+    /// Empty for none.
+    pub body: Vec<u8>,
+}
+
+/// An answer of the 2xx class which WeChat signed. Only [`PayClient::exchange`] makes one.
+pub(super) struct Signed {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+/// An answer nobody has checked yet.
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+/// What WeChat has in the way of platform certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Certificates {
+    /// Serials now trusted.
+    Held(Vec<String>),
+    /// This merchant has none and works with the WeChat Pay public key alone.
+    None,
+}
+
+/// An HTTP client for one of WeChat's hosts. Only a local simulator is called past a configured proxy.
+pub(super) fn http_client(base_url: &Url, timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .timeout(timeout)
+        .connect_timeout(timeout.min(Duration::from_secs(2)))
+        // Below the minute after which load balancers drop an idle connection silently.
+        .pool_idle_timeout(Duration::from_secs(30))
+        // A redirect would carry our signature to another path, where it is wrong.
+        .redirect(redirect::Policy::none());
+    if is_local(base_url) {
+        builder.no_proxy().build()
+    } else {
+        builder.build()
+    }
+}
+
+impl PayClient {
+    /// Fails only when the TLS library cannot start.
+    pub fn new(account: Arc<PayAccount>, ambient: Ambient) -> reqwest::Result<Self> {
+        Ok(Self {
+            http: http_client(&account.base_url, account.timeout)?,
+            account,
+            ambient,
+            learn: Mutex::default(),
+        })
+    }
+
+    /// The merchant this client speaks for.
+    pub fn account(&self) -> &Arc<PayAccount> {
+        &self.account
+    }
+
+    /// Makes the call and reads its signed answer with `conclude`, whose error says what was wrong with it.
+    pub(super) async fn call<T>(
+        &self,
+        request: Request,
+        conclude: impl FnOnce(&Signed) -> Result<T, String>,
+    ) -> Result<T, Inconclusive> {
+        let call = request.call;
+        let mut record = Record::begin(call);
+        let outcome = match self.exchange(request, &mut record).await {
+            Ok(signed) => conclude(&signed).map_err(|detail| {
+                Inconclusive::unknown(call, Some(signed.status), record.request_id.clone(), detail)
+            }),
+            Err(inconclusive) => Err(inconclusive),
+        };
+        record.end(&outcome);
+        outcome
+    }
+
+    /// Fetches the platform certificates and trusts them in place of the ones before. To be called at start and
+    /// every [`certificates::REFRESH_EVERY`]; does nothing when they are switched off.
+    pub async fn refresh_certificates(&self) -> Result<Certificates, Inconclusive> {
+        if !self.account.platform_certificates {
+            return Ok(Certificates::None);
+        }
+        self.learn_gate(LearnGate::reset);
+        let mut record = Record::begin(Call::Certificates);
+        let outcome = self.fetch_certificates(&mut record).await;
+        record.end(&outcome);
+        match outcome {
+            Err(Inconclusive {
+                class: Class::Claimed(Claim::Absent),
+                ..
+            }) => Ok(Certificates::None),
+            other => other,
+        }
+    }
+
+    /// Looks whether a serial we do not hold belongs to a new certificate: one refresh per serial, at most one a
+    /// minute in all. True when it is held now and the message deserves a second look.
+    pub async fn learn_serial(&self, serial: &str) -> bool {
+        let now = (self.ambient.now)();
+        if !self.account.platform_certificates || !self.learn_gate(|gate| gate.allows(serial, now))
+        {
+            return false;
+        }
+        let mut record = Record::begin(Call::Certificates);
+        let outcome = self.fetch_certificates(&mut record).await;
+        record.end(&outcome);
+        matches!(outcome, Ok(Certificates::Held(serials)) if serials.iter().any(|held| held == serial))
+    }
+
+    async fn fetch_certificates(&self, record: &mut Record) -> Result<Certificates, Inconclusive> {
+        let request = Request {
+            call: Call::Certificates,
+            method: Method::GET,
+            url: self.url(&["v3", "certificates"], None),
+            body: Vec::new(),
+        };
+        let answer = self.send(request, record).await?;
+        let now = (self.ambient.now)();
+        let keys = &self.account.keys;
+        let list = certificates::open_list(&answer.headers, &answer.body, now, &keys.api_v3)
+            .map_err(|fault| Inconclusive {
+                class: match fault {
+                    CertificateFault::Sealed(OpenFault::Authentication) => Class::Misconfigured,
+                    _ => Class::Unknown,
+                },
+                ..record.unknown(answer.status, fault.to_string())
+            })?;
+        keys.platform.replace_certificates(list);
+        Ok(Certificates::Held(keys.platform.serials()))
+    }
+
+    fn learn_gate<T>(&self, with: impl FnOnce(&mut LearnGate) -> T) -> T {
+        with(&mut self.learn.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request,
+        record: &mut Record,
+    ) -> Result<Signed, Inconclusive> {
+        let answer = self.send(request, record).await?;
+        let verify = || {
+            let now = (self.ambient.now)();
+            let keys = &self.account.keys.platform;
+            keys.verify(&answer.headers, &answer.body, now)
+        };
+        let checked = match verify() {
+            Err(SignatureFault::UnknownSerial(serial)) if self.learn_serial(&serial).await => {
+                verify()
+            }
+            checked => checked,
+        };
+        match checked {
+            Ok(()) => Ok(Signed {
+                status: answer.status,
+                body: answer.body,
+            }),
+            Err(fault) => Err(record.unknown(answer.status, fault.to_string())),
+        }
+    }
+
+    /// Signs and sends; an answer outside the 2xx class, or a 202, is already an error here.
+    async fn send(&self, request: Request, record: &mut Record) -> Result<Answer, Inconclusive> {
+        let Request {
+            call,
+            method,
+            url,
+            body,
+        } = request;
+        // What is signed is what the URL type will send, whatever it normalised.
+        let target = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        let authorization = self.account.merchant_key.authorization(
+            method.as_str(),
+            &target,
+            (self.ambient.now)(),
+            &(self.ambient.nonce)(),
+            &body,
+        );
+        let mut builder = self
+            .http
+            .request(method, url)
+            .header(ACCEPT, "application/json")
+            .header(AUTHORIZATION, authorization);
+        if let Some(id) = &self.account.public_key_id {
+            builder = builder.header("Wechatpay-Serial", id);
+        }
+        if !body.is_empty() {
+            builder = builder.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        let answer = receive(builder).await;
+        let answer = answer.map_err(|detail| {
+            Inconclusive::unknown(call, None, record.request_id.clone(), detail)
+        })?;
+        record.request_id = answer
+            .headers
+            .get("request-id")
+            .and_then(|id| id.to_str().ok())
+            .map(str::to_owned);
+        match answer.status {
+            200..=299 if answer.status != 202 => Ok(answer),
+            status => Err(Inconclusive::from_answer(
+                call,
+                status,
+                record.request_id.clone(),
+                &answer.body,
+            )),
+        }
+    }
+
+    /// The base URL with these path segments, each percent-encoded, and our mchid as the query where asked.
+    pub(super) fn url(&self, segments: &[&str], mchid: Option<&str>) -> Url {
+        let mut url = self.account.base_url.clone();
+        url.set_path(
+            &segments
+                .iter()
+                .map(|s| encode(s))
+                .collect::<Vec<_>>()
+                .join("/"),
+        );
+        url.set_query(
+            mchid
+                .map(|mchid| format!("mchid={}", encode(mchid)))
+                .as_deref(),
+        );
+        url
+    }
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters; `|` and `*` are legal in an out_trade_no.
+fn encode(segment: &str) -> String {
+    segment
+        .bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// Waits for the whole answer. An error names the cause without the URL, which may hold a token.
+async fn receive(builder: reqwest::RequestBuilder) -> Result<Answer, String> {
+    let describe = |error: reqwest::Error| chain(&error.without_url());
+    let mut response = builder.send().await.map_err(describe)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(describe)? {
+        if body.len().saturating_add(chunk.len()) > ANSWER_MAX {
+            return Err("answer too large".to_owned());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        body,
+    })
+}
+
+/// An error with its causes: "error sending request: connection refused".
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// One exchange for log and metrics.
+struct Record {
+    call: Call,
+    started: Instant,
+    request_id: Option<String>,
+}
+
+impl Record {
+    fn begin(call: Call) -> Self {
+        Self {
+            call,
+            started: Instant::now(),
+            request_id: None,
+        }
+    }
+
+    fn unknown(&self, status: u16, detail: String) -> Inconclusive {
+        Inconclusive::unknown(self.call, Some(status), self.request_id.clone(), detail)
+    }
+
+    fn end<T>(self, outcome: &Result<T, Inconclusive>) {
+        let took = self.started.elapsed();
+        let (call, request_id) = (self.call.label(), self.request_id.as_deref());
+        let label = match outcome {
+            Ok(_) => "ok",
+            Err(inconclusive) => inconclusive.class.label(),
+        };
+        metrics::histogram!("wechat_request_seconds", "call" => call, "outcome" => label)
+            .record(took.as_secs_f64());
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        match outcome {
+            Ok(_) => tracing::info!(
+                call,
+                outcome = label,
+                request_id,
+                duration_ms,
+                "WeChat answered"
+            ),
+            Err(Inconclusive {
+                status,
+                code,
+                detail,
+                ..
+            }) => tracing::warn!(
+                call,
+                outcome = label,
+                status,
+                code,
+                request_id,
+                duration_ms,
+                detail,
+                "WeChat's answer settles nothing"
+            ),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! WeChat's document about a refund, as the refund calls answer it and a refund callback carries it.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// A refund as WeChat sees it.
+///
+/// Answers call the state `status`, callbacks `refund_status`; both are read. Callbacks bring neither currency
+/// nor appid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refund {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mchid: Option<String>,
+    pub refund_id: String,
+    pub out_refund_no: String,
+    pub transaction_id: String,
+    pub out_trade_no: String,
+    #[serde(alias = "refund_status")]
+    pub status: RefundStatus,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "time::serde::rfc3339::option"
+    )]
+    pub success_time: Option<OffsetDateTime>,
+    pub amount: RefundAmount,
+}
+
+/// Integer fen: `total` of the order, `refund` of this refund.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundAmount {
+    pub total: i64,
+    pub refund: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer_total: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer_refund: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+}
+
+/// WeChat's word on a refund.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum RefundStatus {
+    Success,
+    /// Dropped. Now, and only now, a new `out_refund_no` is allowed.
+    Closed,
+    Processing,
+    /// The payer's card or account cannot take it; the money is still owed.
+    Abnormal,
+    /// A word WeChat did not have when this was written.
+    Other(String),
+}
+
+impl RefundStatus {
+    /// WeChat's spelling.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Success => "SUCCESS",
+            Self::Closed => "CLOSED",
+            Self::Processing => "PROCESSING",
+            Self::Abnormal => "ABNORMAL",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl From<String> for RefundStatus {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "SUCCESS" => Self::Success,
+            "CLOSED" => Self::Closed,
+            "PROCESSING" => Self::Processing,
+            "ABNORMAL" => Self::Abnormal,
+            _ => Self::Other(word),
+        }
+    }
+}
+
+impl From<RefundStatus> for String {
+    fn from(status: RefundStatus) -> Self {
+        status.as_str().to_owned()
+    }
+}

@@ -1,0 +1,266 @@
+//! The settings of this part, and every reason why they would not do, all at once.
+//!
+//! Each member is optional so that `config check` can list everything that is missing instead of stopping at the
+//! first. [`PaySettings::load`] (in [`super::account`]) and [`OfficialAccountSettings::load`] turn them into values
+//! that need no second look.
+
+use reqwest::Url;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Section `wechat_pay`. Where a value can be given directly or by file, exactly one of the two is.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PaySettings {
+    /// `https://api.mch.weixin.qq.com`, or the simulator's address.
+    pub base_url: Option<String>,
+    pub appid: Option<String>,
+    pub mchid: Option<String>,
+    /// Serial of the merchant's API certificate, 40 hex characters.
+    pub merchant_serial_no: Option<String>,
+    /// `apiclient_key.pem`, PKCS#8.
+    pub merchant_private_key_file: Option<PathBuf>,
+    pub merchant_private_key: Option<SecretString>,
+    /// `apiclient_cert.pem`; only to check that key and serial belong together.
+    pub merchant_certificate_file: Option<PathBuf>,
+    /// 32 characters.
+    pub apiv3_key: Option<SecretString>,
+    pub apiv3_key_file: Option<PathBuf>,
+    /// The key before the last reset, while callbacks sent under it may still come (a day).
+    pub previous_apiv3_key: Option<SecretString>,
+    pub previous_apiv3_key_file: Option<PathBuf>,
+    /// `PUB_KEY_ID_…` with its `wxp_pub.pem`.
+    pub public_key_id: Option<String>,
+    pub public_key: Option<SecretString>,
+    pub public_key_file: Option<PathBuf>,
+    /// The WeChat Pay public key before a change, while both are in use.
+    pub previous_public_key_id: Option<String>,
+    pub previous_public_key: Option<SecretString>,
+    pub previous_public_key_file: Option<PathBuf>,
+    /// Also trust platform certificates and fetch them. Off for merchants opened since October 2024, who have none.
+    pub platform_certificates: bool,
+    /// Where WeChat sends payments; up to 255 characters, public https without a query.
+    pub notify_url: Option<String>,
+    /// Where WeChat sends refunds; left out, refunds are followed by query alone.
+    pub refund_notify_url: Option<String>,
+    /// For a whole exchange, in milliseconds; 5 000 when left out.
+    pub timeout_ms: Option<u64>,
+}
+
+/// Section `official_account`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OfficialAccountSettings {
+    /// `https://api.weixin.qq.com`, or the simulator's address.
+    pub base_url: Option<String>,
+    pub appid: Option<String>,
+    pub secret: Option<SecretString>,
+    pub secret_file: Option<PathBuf>,
+    pub templates: Templates,
+    /// For a whole exchange, in milliseconds; 5 000 when left out.
+    pub timeout_ms: Option<u64>,
+}
+
+/// Template ids by what the message tells. A kind without one is not sent.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Templates {
+    pub booking_confirmed: Option<String>,
+    pub booking_failed: Option<String>,
+    pub hold_lapsed: Option<String>,
+    pub order_expired: Option<String>,
+    pub payment_received: Option<String>,
+    pub refunded: Option<String>,
+    pub waitlist_offer: Option<String>,
+}
+
+/// One thing that is wrong with one setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// As in the settings file: `wechat_pay.apiv3_key`.
+    pub setting: String,
+    /// Completes the sentence that begins with the setting: "is missing".
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.setting, self.what)
+    }
+}
+
+/// Section of [`PaySettings`].
+pub(super) const PAY: &str = "wechat_pay";
+/// Gathers problems while values are read, so that none hides another.
+#[derive(Debug)]
+pub(super) struct Check {
+    section: &'static str,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Check {
+    pub(super) fn new(section: &'static str) -> Self {
+        Self {
+            section,
+            problems: Vec::new(),
+        }
+    }
+
+    pub(super) fn wrong(&mut self, name: &str, what: impl fmt::Display) {
+        self.problems.push(Problem {
+            setting: format!("{}.{name}", self.section),
+            what: what.to_string(),
+        });
+    }
+
+    /// The value, or a note of the fault under the setting's name.
+    pub(super) fn ok<T, E: fmt::Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|fault| self.wrong(name, fault)).ok()
+    }
+
+    /// A plain text that must be there and pass `rule`, which `expected` puts in words.
+    pub(super) fn text<'v>(
+        &mut self,
+        name: &str,
+        value: &'v Option<String>,
+        expected: &str,
+        rule: impl FnOnce(&str) -> bool,
+    ) -> Option<&'v str> {
+        let Some(text) = value.as_deref().filter(|text| !text.is_empty()) else {
+            self.wrong(name, "is missing");
+            return None;
+        };
+        if !rule(text) {
+            self.wrong(name, format!("must be {expected}"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A secret given directly or by file; `None` when neither is. Ends of lines around it are not part of it.
+    pub(super) fn secret(
+        &mut self,
+        name: &str,
+        direct: &Option<SecretString>,
+        file: &Option<PathBuf>,
+    ) -> Option<SecretString> {
+        match (direct, file) {
+            (Some(_), Some(_)) => {
+                self.wrong(name, format!("is given twice, also as {name}_file"));
+                None
+            }
+            (Some(text), None) => Some(SecretString::from(text.expose_secret().trim())),
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => Some(SecretString::from(text.trim())),
+                Err(error) => {
+                    self.wrong(
+                        &format!("{name}_file"),
+                        format!("cannot be read: {}: {error}", path.display()),
+                    );
+                    None
+                }
+            },
+            (None, None) => None,
+        }
+    }
+
+    /// As [`Check::secret`], but one of the two must be there.
+    pub(super) fn needed_secret(
+        &mut self,
+        name: &str,
+        direct: &Option<SecretString>,
+        file: &Option<PathBuf>,
+    ) -> Option<SecretString> {
+        if direct.is_none() && file.is_none() {
+            self.wrong(name, format!("is missing (or {name}_file)"));
+        }
+        self.secret(name, direct, file)
+    }
+
+    /// Where to call: scheme, host and port only; https unless the host is this machine or its private network.
+    pub(super) fn base_url(&mut self, value: &Option<String>) -> Option<Url> {
+        let text = self.text("base_url", value, "a URL", |_| true)?;
+        let url = self.ok("base_url", Url::parse(text))?;
+        match url.scheme() {
+            "https" => {}
+            "http" if is_local(&url) => {}
+            _ => self.wrong("base_url", "must be https"),
+        }
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if !bare || url.host().is_none() {
+            self.wrong("base_url", "must be scheme and host alone");
+        }
+        Some(url)
+    }
+
+    /// WeChat Pay's rules for callback addresses. The simulator reaches local ones; WeChat needs public https.
+    pub(super) fn notify_url(
+        &mut self,
+        name: &str,
+        value: &Option<String>,
+        max: usize,
+        local_allowed: bool,
+    ) -> Option<String> {
+        let text = self.text(name, value, "a URL", |_| true)?;
+        let url = self.ok(name, Url::parse(text))?;
+        let rules = [
+            (text.len() > max, "is too long"),
+            (
+                text.contains(char::is_whitespace),
+                "must not contain a blank",
+            ),
+            (
+                url.query().is_some() || url.fragment().is_some(),
+                "must not have a query or fragment",
+            ),
+            (url.path() == "/", "must have a path"),
+            (
+                !url.username().is_empty() || url.password().is_some(),
+                "must not carry a login",
+            ),
+            (!local_allowed && url.scheme() != "https", "must be https"),
+            (
+                !local_allowed && is_local(&url),
+                "must be reachable from the internet",
+            ),
+        ];
+        for (broken, what) in rules {
+            if broken {
+                self.wrong(name, what);
+            }
+        }
+        Some(text.to_owned())
+    }
+
+    pub(super) fn timeout(&mut self, value: Option<u64>) -> Duration {
+        let millis = value.unwrap_or(5_000);
+        if !(100..=60_000).contains(&millis) {
+            self.wrong("timeout_ms", "must be from 100 to 60000");
+        }
+        Duration::from_millis(millis)
+    }
+}
+
+/// `wx` and 16 hex digits, as WeChat gives them out.
+pub(super) fn is_appid(text: &str) -> bool {
+    text.strip_prefix("wx")
+        .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// This machine, its private network, or a bare name as containers have: never WeChat's side of the internet.
+pub(super) fn is_local(url: &Url) -> bool {
+    let Some(host) = url.host_str() else {
+        return false;
+    };
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        Ok(IpAddr::V6(ip)) => {
+            ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
+        }
+        Err(_) => !host.trim_end_matches('.').contains('.'),
+    }
+}

@@ -1,0 +1,91 @@
+//! Platform certificates: first list, tampered lists, merchants without, serials that appear.
+
+use super::support::{
+    API_V3_KEY, NOW, PLATFORM, Reply, STRANGER, Server, api_v3, certificate_pem, client, now, seal,
+    settings, signed_headers,
+};
+use crate::wechat::answers::Class;
+use crate::wechat::certificates::{LearnGate, open_list};
+use crate::wechat::exchange::Certificates;
+use aws_lc_rs::rsa::KeyPair;
+use reqwest::header::HeaderMap;
+use serde_json::json;
+use time::Duration;
+
+/// A list with one certificate for `key`, signed by `signer` under `serial`.
+fn list(key: &KeyPair, serial_byte: u8, signer: &KeyPair) -> (HeaderMap, String) {
+    let pem = certificate_pem(key, &[serial_byte]);
+    let body = json!({"data": [{
+        "serial_no": "misspelt", "effective_time ": "2025-01-01T00:00:00+08:00",
+        "encrypt_certificate": {
+            "algorithm": "AEAD_AES_256_GCM", "nonce": "61f9c719728a", "associated_data": "certificate",
+            "ciphertext": seal(API_V3_KEY, "61f9c719728a", "certificate", pem.as_bytes()),
+        },
+    }]})
+    .to_string();
+    let serial = format!("{serial_byte:02X}");
+    (signed_headers(signer, &serial, NOW, body.as_bytes()), body)
+}
+
+fn reply(key: &KeyPair, serial_byte: u8) -> Reply {
+    let (headers, body) = list(key, serial_byte, key);
+    Reply::Http(200, headers, body.into_bytes())
+}
+
+#[test]
+fn the_first_list_is_opened_then_checked_with_itself() {
+    let keys = api_v3(API_V3_KEY);
+    let (headers, body) = list(&PLATFORM, 0x21, &PLATFORM);
+    let opened = open_list(&headers, body.as_bytes(), now(), &keys).expect("good");
+    assert_eq!(opened[0].0, "21");
+    let (headers, body) = list(&PLATFORM, 0x21, &STRANGER);
+    assert!(open_list(&headers, body.as_bytes(), now(), &keys).is_err());
+    let other = api_v3("another-key-of-thirty-two-bytes!");
+    let (headers, body) = list(&PLATFORM, 0x21, &PLATFORM);
+    assert!(open_list(&headers, body.as_bytes(), now(), &other).is_err());
+    assert!(open_list(&headers, b"<html>", now(), &keys).is_err());
+}
+
+#[tokio::test]
+async fn a_merchant_without_certificates_works_on() {
+    let body = r#"{"code":"RESOURCE_NOT_EXISTS","message":"apply for the public key"}"#;
+    let server = Server::start(vec![Reply::plain(404, body), Reply::plain(502, "<html>")]);
+    let mut settings = settings(&server.url);
+    settings.platform_certificates = true;
+    let client = client(&settings);
+    assert_eq!(client.refresh_certificates().await, Ok(Certificates::None));
+    let failed = client
+        .refresh_certificates()
+        .await
+        .expect_err("a gateway's page");
+    assert_eq!(failed.class, Class::Unknown);
+}
+
+#[tokio::test]
+async fn an_answer_under_a_new_serial_is_believed_after_one_refresh() {
+    let closed = Reply::Http(204, signed_headers(&STRANGER, "22", NOW, b""), Vec::new());
+    let unheard = Reply::Http(204, signed_headers(&STRANGER, "23", NOW, b""), Vec::new());
+    let server = Server::start(vec![closed, reply(&STRANGER, 0x22), unheard]);
+    let mut settings = settings(&server.url);
+    settings.platform_certificates = true;
+    let client = client(&settings);
+    client.close_order("hf0001").await.expect("closed");
+    // The gate is shut for a minute: no further refresh, and no answer believed.
+    let doubt = client
+        .close_order("hf0002")
+        .await
+        .expect_err("unknown serial");
+    assert_eq!(doubt.class, Class::Unknown);
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[test]
+fn an_unknown_serial_is_looked_up_once_and_at_most_one_a_minute() {
+    let mut gate = LearnGate::default();
+    assert!(gate.allows("A", now()));
+    assert!(!gate.allows("B", now() + Duration::seconds(59)));
+    assert!(gate.allows("B", now() + Duration::seconds(60)));
+    assert!(!gate.allows("A", now() + Duration::hours(1)));
+    gate.reset();
+    assert!(gate.allows("A", now() + Duration::hours(10)));
+}

@@ -1,0 +1,10 @@
+//! Tests of the WeChat part: published vectors, a pretended WeChat with its own keys, and arbitrary input.
+
+mod answers;
+mod certificates;
+mod notification;
+mod pay;
+mod settings;
+mod sign;
+mod support;
+mod verify;

@@ -1,0 +1,261 @@
+//! Callbacks: the published AEAD vectors, the way of a good one, and each way of being refused.
+
+use super::support::{
+    API_V3_KEY, NOW, PLATFORM, PUBLIC_KEY_ID, api_v3, notification_keys, now, seal, signed_headers,
+};
+use crate::wechat::aead::{ApiV3Key, ApiV3Keys, OpenFault, Resource, WrongLength};
+use crate::wechat::notification::{
+    NotificationFault, NotificationKeys, PaymentNotification, read_payment_notification,
+    read_refund_notification,
+};
+use crate::wechat::refund::RefundStatus;
+use crate::wechat::transaction::{Standing, TradeState, Transaction};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const VECTORS: &str = include_str!("../../../tests/vectors/aead-aes-256-gcm.json");
+
+#[test]
+fn published_aead_vectors() {
+    let vectors: Value = serde_json::from_str(VECTORS).expect("the vectors");
+    for case in vectors["cases"].as_array().expect("cases") {
+        let text = |name: &str| case[name].as_str().expect("text").to_owned();
+        if case["key_bytes"] != 32 {
+            assert_eq!(ApiV3Key::new(&text("key")).err(), Some(WrongLength(16)));
+            continue;
+        }
+        let keys = api_v3(&text("key"));
+        let good = Resource {
+            algorithm: "AEAD_AES_256_GCM".to_owned(),
+            nonce: text("nonce"),
+            associated_data: Some(text("associated_data")),
+            ciphertext: text("ciphertext_base64"),
+        };
+        assert_eq!(
+            keys.open(&good).as_deref(),
+            Ok(text("plaintext").as_bytes())
+        );
+        let open = |change: &dyn Fn(&mut Resource)| {
+            let mut resource = good.clone();
+            change(&mut resource);
+            keys.open(&resource).expect_err("must stay closed")
+        };
+        let data = |r: &mut Resource| r.associated_data = Some("bad-associatedData".to_owned());
+        assert_eq!(open(&data), OpenFault::Authentication);
+        assert_eq!(
+            open(&|r| r.associated_data = None),
+            OpenFault::Authentication
+        );
+        assert_eq!(
+            open(&|r| r.nonce = "bad-4a9R25RW".to_owned()),
+            OpenFault::Authentication
+        );
+        assert_eq!(open(&|r| r.nonce = "short".to_owned()), OpenFault::Nonce);
+        assert_eq!(
+            open(&|r| r.ciphertext = "A".repeat(172)),
+            OpenFault::Authentication
+        );
+        assert_eq!(
+            open(&|r| r.ciphertext = String::new()),
+            OpenFault::Authentication
+        );
+        assert_eq!(
+            open(&|r| r.ciphertext = "invalid cipher".to_owned()),
+            OpenFault::Encoding
+        );
+        assert_eq!(
+            open(&|r| r.algorithm = "AEAD_SM4_GCM".to_owned()),
+            OpenFault::Algorithm
+        );
+    }
+}
+
+fn transaction() -> Value {
+    json!({
+        "transaction_id": "4200002000202511240000000001", "out_trade_no": "hf0001",
+        "mchid": "1900000109", "appid": "wx8888888888888888", "trade_state": "SUCCESS",
+        "trade_state_desc": "支付成功", "trade_type": "NATIVE", "bank_type": "OTHERS", "attach": "",
+        "success_time": "2025-11-25T00:00:00+08:00", "payer": {"openid": "o-secret"},
+        "amount": {"total": 20000, "payer_total": 19900, "currency": "CNY", "payer_currency": "CNY"},
+        "promotion_detail": [{"coupon_id": "1", "amount": 100}], "something_new": {"a": 1},
+    })
+}
+
+fn envelope(event: &str, key: &str, aad: Option<&str>, content: &[u8]) -> Value {
+    json!({
+        "id": "EV-1", "create_time": "2025-11-25T00:00:01+08:00", "event_type": event,
+        "resource_type": "encrypt-resource", "summary": "支付成功",
+        "resource": {
+            "original_type": "transaction", "algorithm": "AEAD_AES_256_GCM", "associated_data": aad,
+            "nonce": "fdasflkja484",
+            "ciphertext": seal(key, "fdasflkja484", aad.unwrap_or_default(), content),
+        },
+    })
+}
+
+fn deliver(body: &[u8], keys: &NotificationKeys) -> Result<PaymentNotification, NotificationFault> {
+    let headers = signed_headers(&PLATFORM, PUBLIC_KEY_ID, NOW, body);
+    read_payment_notification(&headers, body, now(), keys)
+}
+
+fn deliver_json(envelope: &Value) -> Result<PaymentNotification, &'static str> {
+    deliver(envelope.to_string().as_bytes(), &notification_keys()).map_err(|fault| fault.label())
+}
+
+#[test]
+fn s4_1_a_good_payment_callback_is_read() {
+    for aad in [Some("transaction"), Some(""), None] {
+        let content = transaction().to_string();
+        let envelope = envelope("TRANSACTION.SUCCESS", API_V3_KEY, aad, content.as_bytes());
+        let read = deliver_json(&envelope).expect("good");
+        assert_eq!(
+            (read.id.as_str(), read.event_type.as_str()),
+            ("EV-1", "TRANSACTION.SUCCESS")
+        );
+        let Standing::Paid(payment) = read.content.standing() else {
+            panic!("paid");
+        };
+        assert_eq!(
+            (payment.total_fen, payment.currency.as_str()),
+            (20_000, "CNY")
+        );
+        assert!(!format!("{read:?}").contains("o-secret"));
+        let travelled = serde_json::to_string(&read.content).expect("JSON");
+        let arrived: Transaction = serde_json::from_str(&travelled).expect("the same");
+        assert_eq!(arrived, read.content);
+    }
+}
+
+#[test]
+fn s4_1_each_bad_callback_is_refused_by_its_reason() {
+    let content = transaction().to_string();
+    let good = envelope(
+        "TRANSACTION.SUCCESS",
+        API_V3_KEY,
+        Some("transaction"),
+        content.as_bytes(),
+    );
+    let with = |path: &str, value: Value| {
+        let mut changed = good.clone();
+        *changed.pointer_mut(path).expect("the member") = value;
+        deliver_json(&changed).expect_err("bad")
+    };
+    assert_eq!(with("/event_type", json!("REFUND.SUCCESS")), "event");
+    assert_eq!(with("/create_time", json!("yesterday")), "envelope");
+    assert_eq!(with("/id", json!(1)), "envelope");
+    assert_eq!(with("/resource/nonce", json!("")), "sealing");
+    assert_eq!(with("/resource/algorithm", json!("none")), "sealing");
+    assert_eq!(
+        with("/resource/associated_data", json!("refund")),
+        "decryption"
+    );
+
+    let sealed = |key: &str, content: &[u8]| {
+        deliver_json(&envelope("TRANSACTION.SUCCESS", key, None, content)).expect_err("bad")
+    };
+    assert_eq!(
+        sealed("another-key-of-thirty-two-bytes!", b"{}"),
+        "decryption"
+    );
+    assert_eq!(sealed(API_V3_KEY, b"\xff"), "content");
+    assert_eq!(sealed(API_V3_KEY, b"{}"), "content");
+    let mut yuan = transaction();
+    yuan["amount"]["total"] = json!(200.0);
+    assert_eq!(sealed(API_V3_KEY, yuan.to_string().as_bytes()), "content");
+
+    let keys = notification_keys();
+    let unsigned = read_payment_notification(&Default::default(), b"{}", now(), &keys);
+    assert_eq!(unsigned.expect_err("bad").label(), "header_missing");
+}
+
+#[test]
+fn a_fault_repeats_nothing_of_what_was_sealed() {
+    let content = br#"{"trade_state":"SUCCESS","payer":"o-secret"}"#;
+    let body = envelope("TRANSACTION.SUCCESS", API_V3_KEY, None, content).to_string();
+    let fault = deliver(body.as_bytes(), &notification_keys()).expect_err("bad");
+    assert!(!format!("{fault} {fault:?}").contains("o-secret"));
+}
+
+#[test]
+fn callbacks_in_flight_at_a_key_reset_still_open() {
+    let content = transaction().to_string();
+    let body = envelope("TRANSACTION.SUCCESS", API_V3_KEY, None, content.as_bytes()).to_string();
+    let fresh = "the-new-key-of-thirty-two-bytes!";
+    let mut keys = notification_keys();
+    let key = |text| ApiV3Key::new(text).expect("32 bytes");
+    keys.api_v3 = ApiV3Keys::new(key(fresh), None);
+    assert!(deliver(body.as_bytes(), &keys).is_err());
+    keys.api_v3 = ApiV3Keys::new(key(fresh), Some(key(API_V3_KEY)));
+    assert!(deliver(body.as_bytes(), &keys).is_ok());
+}
+
+#[test]
+fn a_refund_callback_is_read_by_its_own_spelling() {
+    let content = json!({
+        "mchid": "1900000109", "transaction_id": "42", "out_trade_no": "hf0001", "refund_id": "50",
+        "out_refund_no": "r1", "refund_status": "ABNORMAL", "user_received_account": "card",
+        "amount": {"total": 20000, "refund": 500, "payer_total": 20000, "payer_refund": 500},
+    });
+    let text = content.to_string();
+    let body = envelope(
+        "REFUND.ABNORMAL",
+        API_V3_KEY,
+        Some("refund"),
+        text.as_bytes(),
+    )
+    .to_string();
+    let headers = signed_headers(&PLATFORM, PUBLIC_KEY_ID, NOW, body.as_bytes());
+    let keys = notification_keys();
+    let read = read_refund_notification(&headers, body.as_bytes(), now(), &keys).expect("good");
+    assert_eq!(read.content.status, RefundStatus::Abnormal);
+    assert_eq!(read.content.amount.refund, 500);
+    assert!(read_payment_notification(&headers, body.as_bytes(), now(), &keys).is_err());
+}
+
+#[test]
+fn s2_4_every_trade_state_has_one_meaning() {
+    let standing = |state: &str| {
+        let mut transaction = transaction();
+        transaction["trade_state"] = json!(state);
+        let transaction: Transaction = serde_json::from_value(transaction).expect("good");
+        assert_eq!(transaction.trade_state.as_str(), state);
+        transaction.standing()
+    };
+    for paid in ["SUCCESS", "REFUND"] {
+        assert!(matches!(standing(paid), Standing::Paid(_)), "{paid}");
+    }
+    for unpaid in ["NOTPAY", "USERPAYING", "PAYERROR"] {
+        assert_eq!(standing(unpaid), Standing::Unpaid, "{unpaid}");
+    }
+    for closed in ["CLOSED", "REVOKED"] {
+        assert_eq!(standing(closed), Standing::Closed, "{closed}");
+    }
+    assert!(matches!(standing("SOMETHING_NEW"), Standing::Unclear(_)));
+    for member in ["transaction_id", "out_trade_no", "amount"] {
+        let mut partial = transaction();
+        partial.as_object_mut().expect("object").remove(member);
+        let partial: Transaction = serde_json::from_value(partial).expect("all is optional");
+        assert!(
+            matches!(partial.standing(), Standing::Unclear(_)),
+            "{member}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_signed_bodies_never_panic(body in prop::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(deliver(&body, &notification_keys()).is_err());
+    }
+
+    #[test]
+    fn arbitrary_sealed_content_never_panics(content in "\\PC{0,200}") {
+        let envelope = envelope("TRANSACTION.SUCCESS", API_V3_KEY, None, content.as_bytes());
+        prop_assert_eq!(deliver_json(&envelope).err(), Some("content"));
+    }
+
+    #[test]
+    fn trade_states_keep_their_spelling(word in "[A-Z_]{1,20}") {
+        prop_assert_eq!(String::from(TradeState::from(word.clone())), word);
+    }
+}

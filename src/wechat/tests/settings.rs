@@ -1,0 +1,140 @@
+//! Settings: everything that is wrong, at once, by name; and no secret in any output.
+
+use super::support::{
+    MERCHANT, MERCHANT_SERIAL, PLATFORM, STRANGER, certificate_pem, private_pem, settings,
+};
+use crate::wechat::settings::PaySettings;
+use secrecy::SecretString;
+
+fn problems(settings: &PaySettings) -> Vec<String> {
+    settings
+        .problems()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn s2_1_an_empty_configuration_lists_all_that_is_missing() {
+    assert_eq!(
+        problems(&PaySettings::default()),
+        [
+            "wechat_pay.base_url is missing",
+            "wechat_pay.appid is missing",
+            "wechat_pay.mchid is missing",
+            "wechat_pay.merchant_serial_no is missing",
+            "wechat_pay.merchant_private_key is missing (or merchant_private_key_file)",
+            "wechat_pay.apiv3_key is missing (or apiv3_key_file)",
+            "wechat_pay.public_key_id is missing (or platform_certificates = true)",
+            "wechat_pay.notify_url is missing",
+        ]
+    );
+}
+
+#[test]
+fn s2_1_production_and_simulator_differ_in_configuration_only() {
+    let mut settings = settings("http://127.0.0.1:8090");
+    assert_eq!(problems(&settings), [""; 0]);
+    settings.base_url = Some("https://api.mch.weixin.qq.com".to_owned());
+    assert_eq!(
+        problems(&settings),
+        [
+            "wechat_pay.notify_url must be https",
+            "wechat_pay.notify_url must be reachable from the internet",
+        ]
+    );
+    settings.notify_url = Some("https://pay.example.com/v1/wechat/notify/payments".to_owned());
+    assert_eq!(problems(&settings), [""; 0]);
+}
+
+#[test]
+fn s2_1_every_wrong_setting_is_named_in_one_go() {
+    let settings = PaySettings {
+        base_url: Some("http://api.mch.weixin.qq.com/v3".to_owned()),
+        appid: Some("8888".to_owned()),
+        mchid: Some("merchant".to_owned()),
+        merchant_serial_no: Some("77".to_owned()),
+        merchant_private_key: Some(SecretString::from("no PEM")),
+        apiv3_key: Some(SecretString::from("short")),
+        previous_apiv3_key: Some(SecretString::from("shorter")),
+        public_key_id: Some("0114".to_owned()),
+        public_key_file: Some("/nonexistent/wxp_pub.pem".into()),
+        notify_url: Some("https://u:p@10.0.0.1/?x=1".to_owned()),
+        timeout_ms: Some(1),
+        ..PaySettings::default()
+    };
+    assert_eq!(
+        problems(&settings),
+        [
+            "wechat_pay.base_url must be https",
+            "wechat_pay.base_url must be scheme and host alone",
+            "wechat_pay.appid must be wx and 16 hex digits",
+            "wechat_pay.mchid must be 8 to 10 digits",
+            "wechat_pay.merchant_serial_no must be 40 hex characters",
+            "wechat_pay.merchant_private_key is not a PKCS#8 private key in PEM (BEGIN PRIVATE KEY)",
+            "wechat_pay.apiv3_key must be 32 ASCII characters, is 5 bytes",
+            "wechat_pay.previous_apiv3_key must be 32 ASCII characters, is 7 bytes",
+            "wechat_pay.public_key_id must be PUB_KEY_ID_ and digits",
+            "wechat_pay.public_key_file cannot be read: /nonexistent/wxp_pub.pem: \
+             No such file or directory (os error 2)",
+            "wechat_pay.notify_url must not have a query or fragment",
+            "wechat_pay.notify_url must have a path",
+            "wechat_pay.notify_url must not carry a login",
+            "wechat_pay.notify_url must be reachable from the internet",
+            "wechat_pay.timeout_ms must be from 100 to 60000",
+        ]
+    );
+}
+
+#[test]
+fn s2_1_key_serial_and_certificate_must_belong_together() {
+    let path = std::env::temp_dir().join(format!("apiclient_cert-{}.pem", std::process::id()));
+    let serial: Vec<u8> = (0..20)
+        .map(|i| u8::from_str_radix(&MERCHANT_SERIAL[i * 2..i * 2 + 2], 16).expect("hex"))
+        .collect();
+    std::fs::write(&path, certificate_pem(&MERCHANT, &serial)).expect("a file");
+    let mut settings = settings("http://127.0.0.1:8090");
+    settings.merchant_certificate_file = Some(path.clone());
+    assert_eq!(problems(&settings), [""; 0]);
+
+    settings.merchant_private_key = Some(SecretString::from(private_pem(&STRANGER)));
+    settings.merchant_serial_no = Some("0".repeat(40));
+    assert_eq!(
+        problems(&settings),
+        [
+            "wechat_pay.merchant_private_key does not belong to merchant_certificate_file"
+                .to_owned(),
+            format!(
+                "wechat_pay.merchant_serial_no differs from the certificate's, {MERCHANT_SERIAL}"
+            ),
+        ]
+    );
+    std::fs::remove_file(path).expect("the file");
+}
+
+#[test]
+fn a_secret_given_twice_is_not_guessed() {
+    let mut settings = settings("http://127.0.0.1:8090");
+    settings.apiv3_key_file = Some("apiv3_key".into());
+    assert_eq!(
+        problems(&settings),
+        ["wechat_pay.apiv3_key is given twice, also as apiv3_key_file"]
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused() {
+    let unknown = serde_json::json!({"api_v3_key": "x"});
+    assert!(serde_json::from_value::<PaySettings>(unknown).is_err());
+}
+
+#[test]
+fn s2_1_no_secret_in_debug_output() {
+    let settings = settings("http://127.0.0.1:8090");
+    let account = settings.load().expect("good");
+    let text = format!("{settings:?} {account:?}");
+    let key = private_pem(&MERCHANT);
+    let line = key.lines().nth(2).expect("a line of the key");
+    assert!(!text.contains(line) && !text.contains(super::support::API_V3_KEY));
+    assert!(!text.contains(private_pem(&PLATFORM).lines().nth(2).expect("a line")));
+}

@@ -1,0 +1,64 @@
+//! Worker `payments`: turns a payment that WeChat told of into a seat, a refund or a case.
+//!
+//! Consumes   payment.seen                 from queue `payments`, in batches
+//! Changes    payment_transactions, payment_orders, seat_reservations, bookings, refunds, cases, wechat_callbacks, notifications
+//! Emits      notification.due
+//! Calls      nobody: the facts in the message are WeChat's signed word
+//! Retries    while PostgreSQL is away, with the batch in hand
+//! Safe twice because a transaction id is recorded once
+
+use std::collections::HashMap;
+
+use crate::{
+    broker::consume::{Fault, Handler, Received, Shape, Verdict},
+    cache::Cache,
+    domain::{
+        ids::{OrderId, ScheduleId},
+        message::{Message, PaymentSeen},
+    },
+    store::{self, Database, payment::Merchant},
+};
+
+pub struct Payments {
+    pub db: Database,
+    pub cache: Cache,
+    pub merchant: Merchant,
+}
+
+impl Handler for Payments {
+    type Message = PaymentSeen;
+    const NAME: &'static str = "payments";
+    const SHAPE: Shape = Shape { batch: 128, concurrent: 1 };
+
+    async fn handle(&self, batch: &[Received<PaymentSeen>]) -> Result<Vec<Verdict>, Fault> {
+        let seen: Vec<&PaymentSeen> = batch.iter().map(|received| &received.message).collect();
+        let mut step = self.db.begin("payments.record").await?;
+        let outcomes = store::payment::record(&mut step, &self.merchant, &seen).await?;
+        step.commit().await?;
+        for (seen, outcome) in seen.iter().zip(&outcomes) {
+            metrics::counter!("payments_total", "outcome" => outcome.as_str()).increment(1);
+            let payment = &seen.payment;
+            tracing::info!(
+                order_id = payment.out_trade_no,
+                transaction_id = payment.transaction_id,
+                outcome = outcome.as_str(),
+                "payment recorded"
+            );
+        }
+
+        let ids: Vec<OrderId> =
+            seen.iter().filter_map(|seen| OrderId::try_from(seen.payment.out_trade_no.clone()).ok()).collect();
+        let snapshots = store::order::snapshots(self.db.pool(), &ids).await?;
+        let schedules: Vec<ScheduleId> = snapshots.iter().map(|snapshot| snapshot.document.schedule_id).collect();
+        super::tell_cache(&self.cache, &snapshots, &schedules).await;
+
+        let mut notices: HashMap<String, Vec<Message>> = HashMap::new();
+        for (order, notice) in super::notifications_due(&self.db, &ids).await? {
+            notices.entry(order.into()).or_default().push(notice);
+        }
+        Ok(seen
+            .iter()
+            .map(|seen| Verdict::Done(notices.remove(&seen.payment.out_trade_no).unwrap_or_default()))
+            .collect())
+    }
+}

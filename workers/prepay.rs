@@ -1,0 +1,134 @@
+//! Worker `prepay`: gives a held order its WeChat code.
+//!
+//! Consumes   order.held                   from queue `prepay`
+//! Changes    payment_orders
+//! Emits      payment.seen, when WeChat says that the order is paid already
+//! Calls      WeChat: create order, query
+//! Retries    when WeChat's answer is unknown or "slow down"; never on a refusal
+//! Safe twice because WeChat treats the same number with the same content as the same order
+
+use std::sync::Arc;
+
+use crate::{
+    broker::consume::{Fault, Handler, Received, Shape, Verdict},
+    cache::Cache,
+    domain::{
+        ids::OrderId,
+        message::{Message, OrderHeld, PaymentSeen, Source},
+        order::{Event, Status, Step, step},
+        retry,
+    },
+    store::{
+        self, Database, StoreError,
+        order::{Change, Unpriced},
+    },
+    wechat::{
+        answers::{Claim, Class, Inconclusive},
+        exchange::PayClient,
+        pay::{CodeUrl, NewOrder},
+        transaction::Standing,
+    },
+};
+
+pub struct Prepay {
+    pub db: Database,
+    pub cache: Cache,
+    pub wechat: Arc<PayClient>,
+}
+
+impl Handler for Prepay {
+    type Message = OrderHeld;
+    const NAME: &'static str = "prepay";
+    const SHAPE: Shape = Shape { batch: 1, concurrent: 64 };
+
+    async fn handle(&self, batch: &[Received<OrderHeld>]) -> Result<Vec<Verdict>, Fault> {
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for received in batch {
+            verdicts.push(self.give_code(&received.message.order_id).await?);
+        }
+        Ok(verdicts)
+    }
+}
+
+impl Prepay {
+    async fn give_code(&self, id: &OrderId) -> Result<Verdict, Fault> {
+        let Some(order) = store::order::for_prepay(self.db.pool(), id).await? else {
+            return Ok(Verdict::Park { class: "no_such_order", error: format!("{id} is not in the books") });
+        };
+        // A code that exists, or an order that is over or too late: nothing to ask WeChat for.
+        if order.status != Status::Held || !order.in_time {
+            return Ok(Verdict::Done(Vec::new()));
+        }
+        match self.order_at_wechat(&order).await {
+            Ok(code) => {
+                self.record(id, code).await?;
+                Ok(Verdict::Done(Vec::new()))
+            }
+            Err(doubt) => Ok(self.settle(id, doubt).await),
+        }
+    }
+
+    async fn order_at_wechat(&self, order: &Unpriced) -> Result<CodeUrl, Inconclusive> {
+        let seat = order.seat_no.map(|seat| format!(" {seat}号座")).unwrap_or_default();
+        let description = format!("{}{seat}", order.course);
+        self.wechat
+            .create_native_order(&NewOrder {
+                out_trade_no: order.order_id.as_str(),
+                description: &description,
+                total_fen: order.amount_fen.0,
+                time_expire: order.pay_before.unwrap_or(order.starts_at),
+            })
+            .await
+    }
+
+    async fn record(&self, id: &OrderId, CodeUrl(code_url): CodeUrl) -> Result<(), StoreError> {
+        let mut tx = self.db.begin("prepay.record").await?;
+        let locked = store::order::lock(&mut tx, std::slice::from_ref(id)).await?;
+        for order in &locked {
+            if let Step::Move { to, .. } = step(order.status, Event::CodeIssued) {
+                let change = Change {
+                    to,
+                    event: "code_issued",
+                    actor: "worker:prepay",
+                    request_id: None,
+                    code_url: Some(code_url.clone()),
+                    paid: None,
+                };
+                store::order::change(&mut tx, &[(order, change)]).await?;
+            }
+        }
+        let snapshot = store::order::snapshots(&mut *tx.transaction, std::slice::from_ref(id)).await?;
+        tx.commit().await?;
+        super::tell_cache(&self.cache, &snapshot, &[]).await;
+        Ok(())
+    }
+
+    /// WeChat did not give a code: what its words allow us to do.
+    async fn settle(&self, id: &OrderId, doubt: Inconclusive) -> Verdict {
+        match doubt.class {
+            Class::Unknown => Verdict::Retry { class: retry::Class::Unknown, error: doubt.to_string() },
+            Class::Busy => Verdict::Retry { class: retry::Class::Busy, error: doubt.to_string() },
+            Class::Claimed(Claim::Paid | Claim::Closed | Claim::Conflict | Claim::Absent) => self.ask(id, doubt).await,
+            Class::Claimed(Claim::NotEnough | Claim::PayerAccountAbnormal) | Class::Refused => {
+                Verdict::Park { class: "wechat_refused", error: doubt.to_string() }
+            }
+            Class::Misconfigured => Verdict::Park { class: "wechat_misconfigured", error: doubt.to_string() },
+        }
+    }
+
+    /// An unsigned error claims something about the order; the signed query tells what is true.
+    async fn ask(&self, id: &OrderId, doubt: Inconclusive) -> Verdict {
+        match self.wechat.query_order(id.as_str()).await.map(|transaction| transaction.standing()) {
+            Ok(Standing::Paid(payment)) => Verdict::Done(vec![Message::PaymentSeen(PaymentSeen {
+                payment: *payment,
+                source: Source::Query,
+                request_id: doubt.request_id.unwrap_or_default(),
+            })]),
+            // It stands as somebody else made it, or was closed: this number will never get a code from us.
+            Ok(Standing::Unpaid | Standing::Closed | Standing::Unclear(_)) => {
+                Verdict::Park { class: "wechat_refused", error: doubt.to_string() }
+            }
+            Err(error) => Verdict::Retry { class: retry::Class::Unknown, error: error.to_string() },
+        }
+    }
+}
