@@ -225,6 +225,11 @@ impl Problem {
         }
     }
 
+    /// For a caller whose form of error has room for one text.
+    pub(super) fn words(&self) -> &str {
+        self.detail.as_deref().unwrap_or(self.kind.title())
+    }
+
     pub(super) fn document(&self, language: Language, request_id: &str) -> ProblemDocument {
         ProblemDocument {
             kind: format!("/problems/{}", self.kind.slug()),

@@ -125,8 +125,7 @@ fn finish(mut response: Response, context: &Context, route: &str) -> Response {
     if let Some(problem) = problem_of(&mut response) {
         let body = if route.starts_with("/v1/wechat/") {
             // WeChat Pay, callbacks: the form in which it wants to be told.
-            let document = problem.document(Language::English, &context.request_id);
-            Json(json!({"code": "FAIL", "message": document.detail()})).into_response()
+            Json(json!({"code": "FAIL", "message": problem.words()})).into_response()
         } else {
             let document = problem.document(context.language, &context.request_id);
             let mut body = Json(document).into_response();
