@@ -8,7 +8,12 @@ pub mod seats;
 use crate::{
     broker::consume::Fault,
     cache::Cache,
-    domain::{document::Snapshot, ids::ScheduleId, message::{Message, NotificationDue}, ids::OrderId},
+    domain::{
+        document::Snapshot,
+        ids::OrderId,
+        ids::ScheduleId,
+        message::{Message, NotificationDue},
+    },
     store::{self, Database, StoreError},
 };
 
@@ -33,8 +38,6 @@ async fn notifications_due(db: &Database, orders: &[OrderId]) -> Result<Vec<(Ord
     let pending = store::notification::pending(db.pool(), orders).await?;
     Ok(pending
         .into_iter()
-        .map(|(order_id, kind)| {
-            (order_id.clone(), Message::NotificationDue(NotificationDue { order_id, kind }))
-        })
+        .map(|(order_id, kind)| (order_id.clone(), Message::NotificationDue(NotificationDue { order_id, kind })))
         .collect())
 }

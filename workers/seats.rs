@@ -75,7 +75,10 @@ impl Handler for Seats {
                 },
                 None => Verdict::Park {
                     class: "no_such_schedule",
-                    error: format!("there is no session {}", nowhere.get(&order.order_id).unwrap_or(&order.schedule_id)),
+                    error: format!(
+                        "there is no session {}",
+                        nowhere.get(&order.order_id).unwrap_or(&order.schedule_id)
+                    ),
                 },
             })
             .collect())
@@ -134,11 +137,7 @@ impl Seats {
     }
 
     /// Gives every rejected order what could be booked instead, as it is after this batch.
-    async fn suggest(
-        &self,
-        step: &mut Step<'_>,
-        decided: &mut [(Submitted<'_>, Decision)],
-    ) -> Result<(), StoreError> {
+    async fn suggest(&self, step: &mut Step<'_>, decided: &mut [(Submitted<'_>, Decision)]) -> Result<(), StoreError> {
         let mut gone: HashMap<ScheduleId, HashSet<_>> = HashMap::new();
         let mut refused = BTreeSet::new();
         for (order, decision) in decided.iter() {

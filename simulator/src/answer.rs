@@ -30,12 +30,7 @@ pub(crate) enum No {
 }
 
 /// Answers as the outcome and the script say, after the script's latency.
-pub(crate) async fn answer(
-    outcome: Result<Reply, No>,
-    signer: &Signer,
-    fault: &Fault,
-    wire: &Wire,
-) -> Response<Body> {
+pub(crate) async fn answer(outcome: Result<Reply, No>, signer: &Signer, fault: &Fault, wire: &Wire) -> Response<Body> {
     if fault.latency_ms > 0 {
         tokio::time::sleep(Duration::from_millis(fault.latency_ms)).await;
     }
@@ -57,12 +52,7 @@ pub(crate) fn lost(lost: Lost, wire: &Wire) -> Response<Body> {
             wire.cut();
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
-        Lost::Error => refused(&Refusal::new(
-            500,
-            "SYSTEM_ERROR",
-            "系统异常，请稍后重试",
-            268_435_456,
-        )),
+        Lost::Error => refused(&Refusal::new(500, "SYSTEM_ERROR", "系统异常，请稍后重试", 268_435_456)),
     }
 }
 
@@ -72,18 +62,14 @@ fn signed(reply: &Reply, signer: &Signer, forgery: Option<Forgery>) -> Response<
         Reply::Nothing => (StatusCode::NO_CONTENT, String::new()),
     };
     let seal = Seal::new(signer, body.as_bytes(), App::clock(), forgery);
-    let mut response = Response::builder()
-        .status(status)
-        .header("Request-ID", request_id(0));
+    let mut response = Response::builder().status(status).header("Request-ID", request_id(0));
     if !body.is_empty() {
         response = response.header(header::CONTENT_TYPE, "application/json; charset=utf-8");
     }
     for (name, value) in seal.headers() {
         response = response.header(name, value);
     }
-    response
-        .body(body.into())
-        .expect("our headers are visible ASCII")
+    response.body(body.into()).expect("our headers are visible ASCII")
 }
 
 /// An error, unsigned as WeChat's are.
@@ -105,10 +91,7 @@ impl IntoResponse for Refusal {
 /// The error a script asked for.
 pub(crate) fn scripted(error: &Scripted) -> Response<Body> {
     if error.html {
-        let page = format!(
-            "<html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>",
-            error.status
-        );
+        let page = format!("<html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>", error.status);
         return Response::builder()
             .status(error.status)
             .header(header::CONTENT_TYPE, "text/html")

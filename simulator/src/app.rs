@@ -27,12 +27,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(
-        settings: Arc<Settings>,
-        keys: Keys,
-        public_url: String,
-        world: World,
-    ) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, keys: Keys, public_url: String, world: World) -> Self {
         Self {
             settings,
             keys,
@@ -59,8 +54,7 @@ impl App {
     }
 
     pub(crate) fn advance(&self, seconds: u32) {
-        self.advanced_seconds
-            .fetch_add(seconds.into(), Ordering::Relaxed);
+        self.advanced_seconds.fetch_add(seconds.into(), Ordering::Relaxed);
         self.agenda_changed.notify_one();
     }
 
@@ -73,20 +67,13 @@ impl App {
     ) -> &Signer {
         match mode.unwrap_or(self.settings.key_mode) {
             KeyMode::PublicKey => &self.keys.public,
-            KeyMode::Both if asked.is_some_and(|serial| serial == self.keys.public_key_id) => {
-                &self.keys.public
-            }
+            KeyMode::Both if asked.is_some_and(|serial| serial == self.keys.public_key_id) => &self.keys.public,
             KeyMode::Both | KeyMode::Certificate => self.certificate(rotation),
         }
     }
 
     /// The key that signs a callback: in the middle of the switch every second one comes with the public key.
-    pub(crate) fn callback_key(
-        &self,
-        mode: Option<KeyMode>,
-        rotation: Option<Rotation>,
-        turn: u64,
-    ) -> &Signer {
+    pub(crate) fn callback_key(&self, mode: Option<KeyMode>, rotation: Option<Rotation>, turn: u64) -> &Signer {
         match mode.unwrap_or(self.settings.key_mode) {
             KeyMode::PublicKey => &self.keys.public,
             KeyMode::Both if turn.is_multiple_of(2) => &self.keys.public,
@@ -105,10 +92,6 @@ impl App {
     /// Whether a `Wechatpay-Serial` names any key of ours.
     pub(crate) fn knows_serial(&self, serial: &str) -> bool {
         serial == self.keys.public_key_id
-            || self
-                .keys
-                .platform_certificates
-                .iter()
-                .any(|certificate| certificate.serial_no == serial)
+            || self.keys.platform_certificates.iter().any(|certificate| certificate.serial_no == serial)
     }
 }

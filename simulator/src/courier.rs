@@ -26,8 +26,7 @@ pub(crate) async fn run(app: Arc<App>, client: reqwest::Client) {
             tokio::spawn(async move {
                 let accepted = deliver(&app, &client, &attempt, keys).await;
                 if !attempt.copy {
-                    app.world()
-                        .attempted(&attempt.letter.id, accepted, app.now());
+                    app.world().attempted(&attempt.letter.id, accepted, app.now());
                     app.agenda_changed.notify_one();
                 }
             });
@@ -43,17 +42,9 @@ pub(crate) async fn run(app: Arc<App>, client: reqwest::Client) {
     }
 }
 
-type KeysInForce = (
-    Option<crate::settings::KeyMode>,
-    Option<crate::world::script::Rotation>,
-);
+type KeysInForce = (Option<crate::settings::KeyMode>, Option<crate::world::script::Rotation>);
 
-async fn deliver(
-    app: &App,
-    client: &reqwest::Client,
-    attempt: &Attempt,
-    (mode, rotation): KeysInForce,
-) -> bool {
+async fn deliver(app: &App, client: &reqwest::Client, attempt: &Attempt, (mode, rotation): KeysInForce) -> bool {
     let letter = &attempt.letter;
     let body = envelope(app, letter);
     let signer = app.callback_key(mode, rotation, attempt.turn);
@@ -82,12 +73,7 @@ async fn deliver(
 
 /// The same bytes at every attempt: id and nonce belong to the callback, not to the attempt.
 fn envelope(app: &App, letter: &Letter) -> String {
-    let ciphertext = seal::encrypt(
-        &app.keys,
-        &letter.nonce,
-        letter.original_type,
-        letter.plaintext.as_bytes(),
-    );
+    let ciphertext = seal::encrypt(&app.keys, &letter.nonce, letter.original_type, letter.plaintext.as_bytes());
     json!({
         "id": letter.id,
         "create_time": letter.create_time,

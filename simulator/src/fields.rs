@@ -41,43 +41,20 @@ pub(crate) enum Shape {
 }
 
 const fn required(name: &'static str, kind: Kind) -> Field {
-    Field {
-        name,
-        kind,
-        required: true,
-    }
+    Field { name, kind, required: true }
 }
 
 const fn optional(name: &'static str, kind: Kind) -> Field {
-    Field {
-        name,
-        kind,
-        required: false,
-    }
+    Field { name, kind, required: false }
 }
 
 const fn text(max: usize) -> Kind {
-    Kind::Text {
-        min: 1,
-        max,
-        shape: Shape::Any,
-    }
+    Kind::Text { min: 1, max, shape: Shape::Any }
 }
 
-const ORDER_NO: Kind = Kind::Text {
-    min: 6,
-    max: 32,
-    shape: Shape::Code("_-|*"),
-};
-const REFUND_NO: Kind = Kind::Text {
-    min: 1,
-    max: 64,
-    shape: Shape::Code("_-|*@"),
-};
-const AMOUNT: &[Field] = &[
-    required("total", Kind::Int { min: 1 }),
-    optional("currency", Kind::OneOf(&["CNY"])),
-];
+const ORDER_NO: Kind = Kind::Text { min: 6, max: 32, shape: Shape::Code("_-|*") };
+const REFUND_NO: Kind = Kind::Text { min: 1, max: 64, shape: Shape::Code("_-|*@") };
+const AMOUNT: &[Field] = &[required("total", Kind::Int { min: 1 }), optional("currency", Kind::OneOf(&["CNY"]))];
 const DETAIL: &[Field] = &[
     optional("cost_price", Kind::Int { min: 0 }),
     optional("invoice_id", text(32)),
@@ -127,10 +104,7 @@ macro_rules! order_fields {
 /// POST /v3/pay/transactions/native
 pub(crate) const NATIVE: &[Field] = order_fields!();
 /// POST /v3/pay/transactions/jsapi
-pub(crate) const JSAPI: &[Field] = order_fields!(required(
-    "payer",
-    Kind::Object(&[required("openid", text(128))])
-));
+pub(crate) const JSAPI: &[Field] = order_fields!(required("payer", Kind::Object(&[required("openid", text(128))])));
 /// POST /v3/pay/transactions/out-trade-no/{out_trade_no}/close
 pub(crate) const CLOSE: &[Field] = &[required("mchid", text(32))];
 /// POST /v3/refund/domestic/refunds
@@ -139,14 +113,7 @@ pub(crate) const REFUND: &[Field] = &[
     optional("out_trade_no", ORDER_NO),
     required("out_refund_no", REFUND_NO),
     optional("reason", text(80)),
-    optional(
-        "notify_url",
-        Kind::Text {
-            min: 1,
-            max: 256,
-            shape: Shape::Url,
-        },
-    ),
+    optional("notify_url", Kind::Text { min: 1, max: 256, shape: Shape::Url }),
     optional("funds_account", Kind::OneOf(&["AVAILABLE", "UNSETTLED"])),
     required(
         "amount",
@@ -159,10 +126,8 @@ pub(crate) const REFUND: &[Field] = &[
     ),
     optional("goods_detail", Kind::List(REFUND_GOODS)),
 ];
-const REFUND_FROM: &[Field] = &[
-    required("account", Kind::OneOf(&["AVAILABLE", "UNAVAILABLE"])),
-    required("amount", Kind::Int { min: 1 }),
-];
+const REFUND_FROM: &[Field] =
+    &[required("account", Kind::OneOf(&["AVAILABLE", "UNAVAILABLE"])), required("amount", Kind::Int { min: 1 })];
 const REFUND_GOODS: &[Field] = &[
     required("merchant_goods_id", text(32)),
     optional("wechatpay_goods_id", text(32)),
@@ -184,10 +149,7 @@ pub(crate) fn read(table: &[Field], body: &[u8]) -> Result<Value, Refusal> {
 }
 
 fn object(table: &[Field], members: &Map<String, Value>, at: &str) -> Result<(), Refusal> {
-    if let Some(name) = members
-        .keys()
-        .find(|name| table.iter().all(|field| field.name != name.as_str()))
-    {
+    if let Some(name) = members.keys().find(|name| table.iter().all(|field| field.name != name.as_str())) {
         return Err(Refusal::extra(&format!("{at}/{name}")));
     }
     for field in table {
@@ -213,11 +175,7 @@ fn one(kind: &Kind, value: &Value, at: &str) -> Result<(), Refusal> {
             if text.len() < *min || text.len() > *max {
                 return wrong(&format!("长度应为{min}到{max}字节"));
             }
-            if !shape.fits(text) {
-                wrong("格式不正确")
-            } else {
-                Ok(())
-            }
+            if !shape.fits(text) { wrong("格式不正确") } else { Ok(()) }
         }
         (Kind::Int { min }, Value::Number(number)) => match number.as_i64() {
             Some(number) if number >= *min => Ok(()),
@@ -246,22 +204,13 @@ impl Shape {
     fn fits(self, text: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Code(more) => text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || more.contains(c)),
-            Self::Rfc3339 => {
-                time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
-                    .is_ok()
-            }
+            Self::Code(more) => text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c)),
+            Self::Rfc3339 => time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).is_ok(),
             Self::Url => {
-                let rest = text
-                    .strip_prefix("https://")
-                    .or_else(|| text.strip_prefix("http://"));
+                let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
                 let path = rest.and_then(|rest| rest.split_once('/'));
                 path.is_some_and(|(host, _)| !host.is_empty())
-                    && text
-                        .chars()
-                        .all(|c| c.is_ascii_graphic() && c != '?' && c != '#')
+                    && text.chars().all(|c| c.is_ascii_graphic() && c != '?' && c != '#')
             }
         }
     }

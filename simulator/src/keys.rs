@@ -8,9 +8,7 @@ use std::{collections::BTreeMap, fmt, fs, io::Write as _, path::Path, sync::Arc}
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_lc_rs::{
     rand::SystemRandom,
-    signature::{
-        KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
-    },
+    signature::{KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_RSA_SHA256, RsaKeySize, SerialNumber};
@@ -82,10 +80,7 @@ impl Keys {
 
         let platform = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
         files.insert("public_key.pem", platform.public_key_pem());
-        files.insert(
-            "public_key_id",
-            format!("PUB_KEY_ID_01{}", random::digits(32)),
-        );
+        files.insert("public_key_id", format!("PUB_KEY_ID_01{}", random::digits(32)));
         files.insert("platform_private_key.pem", platform.serialize_pem());
 
         let (private_key, certificate, _) = certified("Simulated Platform 1")?;
@@ -104,8 +99,7 @@ impl Keys {
     pub fn load(directory: &Path) -> Result<Self> {
         let read = |(name, _)| {
             let path = directory.join(name);
-            let text = fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok((name, text))
         };
         Self::parse(FILES.into_iter().map(read).collect::<Result<_>>()?)
@@ -116,8 +110,7 @@ impl Keys {
     /// # Errors
     /// Names the file that could not be written.
     pub fn save(&self, directory: &Path) -> Result<()> {
-        fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         for (name, secret) in FILES {
             let path = directory.join(name);
             let mut options = fs::OpenOptions::new();
@@ -153,18 +146,11 @@ impl Keys {
         let line = |name: &str| files[name].trim().to_owned();
 
         let apiv3_key = line("apiv3_key");
-        ensure!(
-            apiv3_key.len() == 32 && apiv3_key.is_ascii(),
-            "apiv3_key must be 32 ASCII characters"
-        );
+        ensure!(apiv3_key.len() == 32 && apiv3_key.is_ascii(), "apiv3_key must be 32 ASCII characters");
         let public_key_id = line("public_key_id");
-        let merchant =
-            private_key(&files["merchant_private_key.pem"]).context("merchant_private_key.pem")?;
-        let merchant =
-            ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, merchant.public_key().as_ref())
-                .map_err(|_| {
-                    anyhow!("merchant_private_key.pem is not an RSA key of at least 2048 bits")
-                })?;
+        let merchant = private_key(&files["merchant_private_key.pem"]).context("merchant_private_key.pem")?;
+        let merchant = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, merchant.public_key().as_ref())
+            .map_err(|_| anyhow!("merchant_private_key.pem is not an RSA key of at least 2048 bits"))?;
         Ok(Self {
             merchant_private_key_pem: text("merchant_private_key.pem"),
             merchant_certificate_pem: text("merchant_certificate.pem"),
@@ -185,8 +171,7 @@ impl Keys {
             merchant: Arc::new(merchant),
             public: Signer::new(
                 &public_key_id,
-                private_key(&files["platform_private_key.pem"])
-                    .context("platform_private_key.pem")?,
+                private_key(&files["platform_private_key.pem"]).context("platform_private_key.pem")?,
             ),
             apiv3_key,
             public_key_id,
@@ -199,11 +184,7 @@ impl PlatformCertificate {
     fn parse(pem: &str, key: &str) -> Result<Self> {
         let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes())?;
         let certificate = block.parse_x509()?;
-        let serial_no: String = certificate
-            .raw_serial()
-            .iter()
-            .map(|byte| format!("{byte:02X}"))
-            .collect();
+        let serial_no: String = certificate.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect();
         let validity = certificate.validity();
         Ok(Self {
             pem: pem.to_owned(),
@@ -224,30 +205,19 @@ pub(crate) struct Signer {
 
 impl Signer {
     fn new(serial: &str, key: RsaKeyPair) -> Self {
-        Self {
-            serial: serial.into(),
-            key: Arc::new(key),
-        }
+        Self { serial: serial.into(), key: Arc::new(key) }
     }
 
     /// The same key under a name that nobody knows.
     pub(crate) fn stranger(&self) -> Self {
-        Self {
-            serial: "5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F".into(),
-            key: Arc::clone(&self.key),
-        }
+        Self { serial: "5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F5F".into(), key: Arc::clone(&self.key) }
     }
 
     /// Base64 of the RSASSA-PKCS1-v1_5 signature with SHA-256.
     pub(crate) fn sign(&self, message: &[u8]) -> String {
         let mut signature = vec![0; self.key.public_modulus_len()];
         self.key
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                message,
-                &mut signature,
-            )
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
             .expect("the buffer has the length of the modulus, the only thing that could be wrong");
         BASE64_STANDARD.encode(signature)
     }
@@ -270,8 +240,7 @@ impl fmt::Debug for Keys {
 
 fn private_key(pem: &str) -> Result<RsaKeyPair> {
     let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes())?;
-    RsaKeyPair::from_pkcs8(&block.contents)
-        .map_err(|reason| anyhow!("not a PKCS#8 RSA key: {reason}"))
+    RsaKeyPair::from_pkcs8(&block.contents).map_err(|reason| anyhow!("not a PKCS#8 RSA key: {reason}"))
 }
 
 /// A new key, a certificate of it that lasts five years as WeChat's do, and the certificate's serial.
@@ -283,9 +252,7 @@ fn certified(name: &str) -> Result<(String, String, String)> {
     serial[0] = serial[0] & 0x3F | 0x40;
 
     let mut certificate = CertificateParams::default();
-    certificate
-        .distinguished_name
-        .push(DnType::CommonName, name);
+    certificate.distinguished_name.push(DnType::CommonName, name);
     certificate.not_before = OffsetDateTime::now_utc() - Duration::DAY;
     certificate.not_after = certificate.not_before + Duration::days(5 * 365);
     certificate.serial_number = Some(SerialNumber::from_slice(&serial));

@@ -5,10 +5,7 @@
 //! and `fields`, which let requests in; `answer` and `seal`, which sign what goes out; `courier`, which
 //! carries callbacks; and the endpoints `pay_api`, `official_account`, `phone`, `sim_api`.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on may stop"))]
 
 mod answer;
 mod app;
@@ -67,16 +64,8 @@ impl Running {
 /// # Errors
 /// When the settings make no sense, or no HTTP client for callbacks can be made.
 pub fn start(settings: Settings, keys: Keys, listener: TcpListener) -> Result<Running> {
-    ensure!(
-        settings.callback_speed.is_finite() && settings.callback_speed > 0.0,
-        "callback_speed must be above 0"
-    );
-    let url = format!(
-        "http://{}",
-        listener
-            .local_addr()
-            .context("the listener has no address")?
-    );
+    ensure!(settings.callback_speed.is_finite() && settings.callback_speed > 0.0, "callback_speed must be above 0");
+    let url = format!("http://{}", listener.local_addr().context("the listener has no address")?);
     let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
@@ -95,24 +84,17 @@ pub fn start(settings: Settings, keys: Keys, listener: TcpListener) -> Result<Ru
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(Arc::clone(&app));
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = axum::serve(
-        wire::CuttableListener(listener),
-        router.into_make_service_with_connect_info::<wire::Wire>(),
-    )
-    .with_graceful_shutdown(async {
-        // Sent or dropped: both mean stop.
-        let _ = stopped.await;
-    });
+    let serving =
+        axum::serve(wire::CuttableListener(listener), router.into_make_service_with_connect_info::<wire::Wire>())
+            .with_graceful_shutdown(async {
+                // Sent or dropped: both mean stop.
+                let _ = stopped.await;
+            });
     let server = tokio::spawn(async move {
         if let Err(reason) = serving.await {
             tracing::error!(%reason, "the server ended");
         }
     });
     let courier = tokio::spawn(courier::run(app, client));
-    Ok(Running {
-        url,
-        stop: Some(stop),
-        server,
-        courier,
-    })
+    Ok(Running { url, stop: Some(stop), server, courier })
 }

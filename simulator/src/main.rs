@@ -88,19 +88,11 @@ impl From<Mode> for KeyMode {
 #[tokio::main]
 async fn main() -> Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Arguments::parse().command {
         Command::Keygen { out } => {
             let keys = Keys::load_or_generate(&out)?;
-            println!(
-                "{}: merchant {}, {}",
-                out.display(),
-                keys.merchant_serial_no,
-                keys.public_key_id
-            );
+            println!("{}: merchant {}, {}", out.display(), keys.merchant_serial_no, keys.public_key_id);
             Ok(())
         }
         Command::Serve(serve) => run(*serve).await,
@@ -109,9 +101,8 @@ async fn main() -> Result<()> {
 
 async fn run(serve: Serve) -> Result<()> {
     let keys = Keys::load_or_generate(&serve.keys)?;
-    let listener = TcpListener::bind(serve.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", serve.listen))?;
+    let listener =
+        TcpListener::bind(serve.listen).await.with_context(|| format!("cannot listen on {}", serve.listen))?;
     let settings = Settings {
         appid: serve.appid,
         mchid: serve.mchid,

@@ -42,10 +42,7 @@ async fn stable_token(
         credentials(&app, &text("grant_type"), &text("appid"), &text("secret"))?;
         Ok(asked["force_refresh"].as_bool().unwrap_or_default())
     });
-    perform(&app, &wire, Operation::Token, "", |world, now| {
-        Ok(world.stable_token(asked?, now))
-    })
-    .await
+    perform(&app, &wire, Operation::Token, "", |world, now| Ok(world.stable_token(asked?, now))).await
 }
 
 async fn classic_token(
@@ -55,10 +52,7 @@ async fn classic_token(
 ) -> Response<Body> {
     let text = |name: &str| asked.get(name).map(String::as_str).unwrap_or_default();
     let checked = credentials(&app, text("grant_type"), text("appid"), text("secret"));
-    perform(&app, &wire, Operation::Token, "", |world, now| {
-        checked.map(|()| world.classic_token(now))
-    })
-    .await
+    perform(&app, &wire, Operation::Token, "", |world, now| checked.map(|()| world.classic_token(now))).await
 }
 
 async fn send(
@@ -68,24 +62,13 @@ async fn send(
     body: Bytes,
 ) -> Response<Body> {
     let message = object(&body);
-    let touser = message
-        .as_ref()
-        .ok()
-        .and_then(|message| message["touser"].as_str())
-        .unwrap_or_default()
-        .to_owned();
+    let touser = message.as_ref().ok().and_then(|message| message["touser"].as_str()).unwrap_or_default().to_owned();
     let token = asked.get("access_token").filter(|token| !token.is_empty());
-    perform(
-        &app,
-        &wire,
-        Operation::TemplateSend,
-        &touser,
-        |world, now| {
-            world.check_token(token.map(String::as_str), now)?;
-            let msgid = world.send_message(&message?, now)?;
-            Ok(json!({"errcode": 0, "errmsg": "ok", "msgid": msgid}))
-        },
-    )
+    perform(&app, &wire, Operation::TemplateSend, &touser, |world, now| {
+        world.check_token(token.map(String::as_str), now)?;
+        let msgid = world.send_message(&message?, now)?;
+        Ok(json!({"errcode": 0, "errmsg": "ok", "msgid": msgid}))
+    })
     .await
 }
 
@@ -142,14 +125,8 @@ async fn perform(
         return answer::scripted(error);
     }
     let body = outcome.unwrap_or_else(|error| {
-        tracing::info!(
-            ?operation,
-            errcode = error.errcode,
-            errmsg = error.errmsg,
-            "said no"
-        );
-        let rid =
-            format!("{}-{}-{}", random::hex(8), random::hex(8), random::hex(8)).to_lowercase();
+        tracing::info!(?operation, errcode = error.errcode, errmsg = error.errmsg, "said no");
+        let rid = format!("{}-{}-{}", random::hex(8), random::hex(8), random::hex(8)).to_lowercase();
         json!({"errcode": error.errcode, "errmsg": format!("{} rid: {rid}", error.errmsg)})
     });
     (StatusCode::OK, axum::Json(body)).into_response()

@@ -38,23 +38,11 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v3/pay/transactions/native", post(native))
         .route("/v3/pay/transactions/jsapi", post(jsapi))
-        .route(
-            "/v3/pay/transactions/out-trade-no/{out_trade_no}",
-            get(query),
-        )
-        .route(
-            "/v3/pay/transactions/id/{transaction_id}",
-            get(query_transaction),
-        )
-        .route(
-            "/v3/pay/transactions/out-trade-no/{out_trade_no}/close",
-            post(close),
-        )
+        .route("/v3/pay/transactions/out-trade-no/{out_trade_no}", get(query))
+        .route("/v3/pay/transactions/id/{transaction_id}", get(query_transaction))
+        .route("/v3/pay/transactions/out-trade-no/{out_trade_no}/close", post(close))
         .route("/v3/refund/domestic/refunds", post(refund))
-        .route(
-            "/v3/refund/domestic/refunds/{out_refund_no}",
-            get(query_refund),
-        )
+        .route("/v3/refund/domestic/refunds/{out_refund_no}", get(query_refund))
         .route("/v3/certificates", get(certificates))
 }
 
@@ -71,28 +59,14 @@ async fn jsapi(call: Call) -> Answer {
 
 async fn order(call: Call, trade_type: TradeType, table: &'static [Field]) -> Answer {
     let parameters = call.read(table)?;
-    let subject = parameters["out_trade_no"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    Ok(call
-        .perform(
-            Operation::Order,
-            |_| subject,
-            |world, now, _| world.order(trade_type, parameters, now),
-        )
-        .await)
+    let subject = parameters["out_trade_no"].as_str().unwrap_or_default().to_owned();
+    Ok(call.perform(Operation::Order, |_| subject, |world, now, _| world.order(trade_type, parameters, now)).await)
 }
 
 async fn query(Path(out_trade_no): Path<String>, call: Call) -> Response<Body> {
     let mchid = call.query("mchid");
     let subject = out_trade_no.clone();
-    call.perform(
-        Operation::Query,
-        |_| subject,
-        |world, now, _| world.query(&out_trade_no, mchid.as_deref(), now),
-    )
-    .await
+    call.perform(Operation::Query, |_| subject, |world, now, _| world.query(&out_trade_no, mchid.as_deref(), now)).await
 }
 
 async fn query_transaction(Path(transaction_id): Path<String>, call: Call) -> Response<Body> {
@@ -109,13 +83,7 @@ async fn close(Path(out_trade_no): Path<String>, call: Call) -> Answer {
     let parameters = call.read(fields::CLOSE)?;
     let mchid = parameters["mchid"].as_str().unwrap_or_default();
     let subject = out_trade_no.clone();
-    Ok(call
-        .perform(
-            Operation::Close,
-            |_| subject,
-            |world, now, _| world.close(&out_trade_no, mchid, now),
-        )
-        .await)
+    Ok(call.perform(Operation::Close, |_| subject, |world, now, _| world.close(&out_trade_no, mchid, now)).await)
 }
 
 async fn refund(call: Call) -> Answer {
@@ -140,29 +108,21 @@ async fn query_refund(Path(out_refund_no): Path<String>, call: Call) -> Response
 
 async fn certificates(call: Call) -> Response<Body> {
     let (mode, rotation) = call.app.world().play.keys();
-    let listed = list_certificates(
-        &call.app,
-        mode.unwrap_or(call.app.settings.key_mode),
-        rotation,
-    );
-    call.perform(Operation::Certificates, |_| String::new(), |_, _, _| listed)
-        .await
+    let listed = list_certificates(&call.app, mode.unwrap_or(call.app.settings.key_mode), rotation);
+    call.perform(Operation::Certificates, |_| String::new(), |_, _, _| listed).await
 }
 
 /// The certificates in force, each encrypted under the APIv3 key. A merchant of today has none.
 fn list_certificates(app: &App, mode: KeyMode, rotation: Option<Rotation>) -> Outcome {
     if mode == KeyMode::PublicKey {
-        return Err(Refusal::no_resource(
-            "无可用的平台证书，请在商户平台-API安全申请使用微信支付公钥",
-        ));
+        return Err(Refusal::no_resource("无可用的平台证书，请在商户平台-API安全申请使用微信支付公钥"));
     }
     let count = if rotation.is_some() { 2 } else { 1 };
     let data: Vec<Value> = app.keys.platform_certificates[..count]
         .iter()
         .map(|certificate| {
             let nonce = random::text(12);
-            let ciphertext =
-                seal::encrypt(&app.keys, &nonce, "certificate", certificate.pem.as_bytes());
+            let ciphertext = seal::encrypt(&app.keys, &nonce, "certificate", certificate.pem.as_bytes());
             json!({
                 "serial_no": certificate.serial_no,
                 "effective_time": china(certificate.not_before),
@@ -192,18 +152,11 @@ impl FromRequest<Arc<App>> for Call {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Self::Rejection> {
         let (mut parts, body) = request.into_parts();
-        let ConnectInfo(wire) = ConnectInfo::from_request_parts(&mut parts, app)
-            .await
-            .map_err(IntoResponse::into_response)?;
-        let body = to_bytes(body, LARGEST_BODY)
-            .await
-            .map_err(|_| answer::refused(&Refusal::body("请求体过大或不完整")))?;
-        let call = Self {
-            app: Arc::clone(app),
-            wire,
-            parts,
-            body,
-        };
+        let ConnectInfo(wire) =
+            ConnectInfo::from_request_parts(&mut parts, app).await.map_err(IntoResponse::into_response)?;
+        let body =
+            to_bytes(body, LARGEST_BODY).await.map_err(|_| answer::refused(&Refusal::body("请求体过大或不完整")))?;
+        let call = Self { app: Arc::clone(app), wire, parts, body };
         call.verify().map_err(|refusal| {
             tracing::info!(
                 method = %call.parts.method, path = call.parts.uri.path(), code = refusal.code,
@@ -219,29 +172,15 @@ impl Call {
     fn verify(&self) -> Result<(), Refusal> {
         let request = authorization::Request {
             method: &self.parts.method,
-            target: self
-                .parts
-                .uri
-                .path_and_query()
-                .map_or("/", PathAndQuery::as_str),
+            target: self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
             headers: &self.parts.headers,
             body: &self.body,
         };
-        authorization::verify(
-            &request,
-            &self.app.keys,
-            &self.app.settings.mchid,
-            App::clock(),
-        )?;
+        authorization::verify(&request, &self.app.keys, &self.app.settings.mchid, App::clock())?;
         match self.asked_serial() {
             Some(serial) if !self.app.knows_serial(serial) => {
                 let issue = "平台证书序列号或微信支付公钥ID错误";
-                Err(Refusal::field(
-                    "header",
-                    "Wechatpay-Serial",
-                    &json!(serial),
-                    issue,
-                ))
+                Err(Refusal::field("header", "Wechatpay-Serial", &json!(serial), issue))
             }
             _ => Ok(()),
         }
@@ -249,28 +188,18 @@ impl Call {
 
     fn read(&self, table: &[Field]) -> Result<Value, Refusal> {
         fields::read(table, &self.body).inspect_err(|refusal| {
-            tracing::info!(
-                path = self.parts.uri.path(),
-                reason = refusal.message,
-                "refused a body"
-            );
+            tracing::info!(path = self.parts.uri.path(), reason = refusal.message, "refused a body");
         })
     }
 
     fn asked_serial(&self) -> Option<&str> {
-        self.parts
-            .headers
-            .get("Wechatpay-Serial")
-            .and_then(|serial| serial.to_str().ok())
+        self.parts.headers.get("Wechatpay-Serial").and_then(|serial| serial.to_str().ok())
     }
 
     /// One parameter of the query, as it stands there: none of ours needs decoding.
     fn query(&self, name: &str) -> Option<String> {
         let pairs = self.parts.uri.query().unwrap_or_default().split('&');
-        pairs
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.to_owned())
+        pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
     }
 
     /// Does the deed under the lock, then answers without it.
@@ -292,12 +221,7 @@ impl Call {
             (outcome, fault, world.play.keys())
         };
         if let Err(No::Rule(refusal)) = &outcome {
-            tracing::debug!(
-                ?operation,
-                code = refusal.code,
-                reason = refusal.message,
-                "said no"
-            );
+            tracing::debug!(?operation, code = refusal.code, reason = refusal.message, "said no");
         }
         if operation == Operation::Refund {
             self.app.agenda_changed.notify_one();

@@ -18,7 +18,8 @@ use crate::{
 
 const STYLE: &str = include_str!("phone.css");
 /// The page runs nothing and loads nothing but its style.
-const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'";
+const POLICY: &str =
+    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'";
 
 /// The phone's pages.
 pub(crate) fn routes() -> Router<Arc<App>> {
@@ -26,10 +27,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/phone", get(show))
         .route("/phone/pay", post(pay))
         .route("/phone/cancel", post(cancel))
-        .route(
-            "/phone.css",
-            get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE)),
-        )
+        .route("/phone.css", get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE)))
 }
 
 #[derive(Deserialize)]
@@ -40,17 +38,10 @@ struct Scanned {
 }
 
 async fn show(State(app): State<Arc<App>>, Query(scanned): Query<Scanned>) -> Response {
-    let offer = app
-        .world()
-        .offer(&Bill::CodeUrl(scanned.code_url.clone()), app.now());
+    let offer = app.world().offer(&Bill::CodeUrl(scanned.code_url.clone()), app.now());
     match offer {
         Ok(offer) => page(StatusCode::OK, "确认支付", &cashier(&offer, &scanned)),
-        Err(unpayable) => result(
-            StatusCode::CONFLICT,
-            unpayable.shown(),
-            "请返回商家页面查看订单",
-            false,
-        ),
+        Err(unpayable) => result(StatusCode::CONFLICT, unpayable.shown(), "请返回商家页面查看订单", false),
     }
 }
 
@@ -59,12 +50,7 @@ async fn pay(State(app): State<Arc<App>>, Form(scanned): Form<Scanned>) -> Respo
     let paid = {
         let mut world = app.world();
         let offer = world.offer(&bill, app.now());
-        offer.and_then(|offer| {
-            Ok((
-                offer,
-                world.pay(&bill, scanned.openid.as_deref(), app.now())?,
-            ))
-        })
+        offer.and_then(|offer| Ok((offer, world.pay(&bill, scanned.openid.as_deref(), app.now())?)))
     };
     app.agenda_changed.notify_one();
     match paid {
@@ -72,34 +58,18 @@ async fn pay(State(app): State<Arc<App>>, Form(scanned): Form<Scanned>) -> Respo
             let hint = format!("{} ¥{}", escape(&offer.description), yuan(offer.total));
             result(StatusCode::OK, "支付成功", &hint, true)
         }
-        Err(unpayable) => result(
-            StatusCode::CONFLICT,
-            unpayable.shown(),
-            "请返回商家页面查看订单",
-            false,
-        ),
+        Err(unpayable) => result(StatusCode::CONFLICT, unpayable.shown(), "请返回商家页面查看订单", false),
     }
 }
 
 async fn cancel() -> Response {
-    result(
-        StatusCode::OK,
-        "已取消支付",
-        "订单尚未支付，可重新扫码",
-        false,
-    )
+    result(StatusCode::OK, "已取消支付", "订单尚未支付，可重新扫码", false)
 }
 
 fn cashier(offer: &Offer, scanned: &Scanned) -> String {
-    let openid = scanned
-        .openid
-        .as_deref()
-        .map_or_else(String::new, |openid| {
-            format!(
-                r#"<input type="hidden" name="openid" value="{}">"#,
-                escape(openid)
-            )
-        });
+    let openid = scanned.openid.as_deref().map_or_else(String::new, |openid| {
+        format!(r#"<input type="hidden" name="openid" value="{}">"#, escape(openid))
+    });
     format!(
         r#"<header>模拟商户</header>
 <h1 id="description">{description}</h1>
@@ -123,8 +93,7 @@ fn result(status: StatusCode, said: &str, hint: &str, good: bool) -> Response {
     } else {
         r#"<div class="mark no" aria-hidden="true">!</div>"#
     };
-    let body =
-        format!(r#"{mark}<h1 id="result" role="status">{said}</h1><p class="hint">{hint}</p>"#);
+    let body = format!(r#"{mark}<h1 id="result" role="status">{said}</h1><p class="hint">{hint}</p>"#);
     page(status, said, &body)
 }
 
@@ -135,14 +104,7 @@ fn page(status: StatusCode, title: &str, body: &str) -> Response {
 <body><main>{body}</main></body></html>
 "#
     );
-    (
-        status,
-        [
-            (header::CONTENT_SECURITY_POLICY, POLICY),
-            (header::CACHE_CONTROL, "no-store"),
-        ],
-        Html(html),
-    )
+    (status, [(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, "no-store")], Html(html))
         .into_response()
 }
 
@@ -151,9 +113,5 @@ fn yuan(fen: i64) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

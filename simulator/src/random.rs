@@ -21,10 +21,7 @@ fn from_system(length: usize, alphabet: &[u8]) -> String {
     let mut bytes = vec![0; length];
     aws_lc_rs::rand::fill(&mut bytes)
         .expect("the library's generator is seeded from the system and does not fail after");
-    bytes
-        .into_iter()
-        .map(|byte| char::from(alphabet[usize::from(byte) % alphabet.len()]))
-        .collect()
+    bytes.into_iter().map(|byte| char::from(alphabet[usize::from(byte) % alphabet.len()])).collect()
 }
 
 /// SplitMix64: small, fast, good enough for codes, numbers and chance. Not for keys.
@@ -46,9 +43,7 @@ impl Seeded {
 
     /// `length` letters and digits.
     pub(crate) fn text(&mut self, length: usize) -> String {
-        (0..length)
-            .map(|_| char::from(LETTERS[(self.next() % 62) as usize]))
-            .collect()
+        (0..length).map(|_| char::from(LETTERS[(self.next() % 62) as usize])).collect()
     }
 }
 

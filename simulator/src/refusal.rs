@@ -15,60 +15,34 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: u16, code: &str, message: &str, sub_code: u32) -> Self {
-        Self {
-            status,
-            code: code.into(),
-            message: message.into(),
-            detail: None,
-            sub_code,
-        }
+        Self { status, code: code.into(), message: message.into(), detail: None, sub_code }
     }
 
     /// A field is wrong. `field` is a JSON pointer, `location` says where it was looked for.
     pub(crate) fn field(location: &str, field: &str, value: &Value, issue: &str) -> Self {
         Self {
-            detail: Some(
-                json!({"location": location, "field": field, "value": value, "issue": issue}),
-            ),
-            ..Self::new(
-                400,
-                "PARAM_ERROR",
-                &format!("参数错误：{field} {issue}"),
-                268_435_461,
-            )
+            detail: Some(json!({"location": location, "field": field, "value": value, "issue": issue})),
+            ..Self::new(400, "PARAM_ERROR", &format!("参数错误：{field} {issue}"), 268_435_461)
         }
     }
 
     /// A member that the endpoint does not know.
     pub(crate) fn extra(field: &str) -> Self {
-        Self {
-            sub_code: 270_924_358,
-            ..Self::field("body", field, &Value::Null, "不在接口定义中")
-        }
+        Self { sub_code: 270_924_358, ..Self::field("body", field, &Value::Null, "不在接口定义中") }
     }
 
     /// The body is no JSON object in UTF-8.
     pub(crate) fn body(issue: &str) -> Self {
         Self {
             detail: Some(json!({"location": "body", "issue": issue})),
-            ..Self::new(
-                400,
-                "PARAM_ERROR",
-                &format!("请求体无法解析：{issue}"),
-                268_435_461,
-            )
+            ..Self::new(400, "PARAM_ERROR", &format!("请求体无法解析：{issue}"), 268_435_461)
         }
     }
 
     pub(crate) fn signature(field: &str, issue: &str) -> Self {
         Self {
             detail: Some(json!({"location": "authorization", "field": field, "issue": issue})),
-            ..Self::new(
-                401,
-                "SIGN_ERROR",
-                &format!("签名错误：{issue}"),
-                268_443_699,
-            )
+            ..Self::new(401, "SIGN_ERROR", &format!("签名错误：{issue}"), 268_443_699)
         }
     }
 

@@ -15,12 +15,7 @@ pub(crate) struct Seal([(&'static str, String); 5]);
 
 impl Seal {
     /// Signs `body` at `now`, or does it wrong in the way `forgery` asks for.
-    pub(crate) fn new(
-        signer: &Signer,
-        body: &[u8],
-        now: OffsetDateTime,
-        forgery: Option<Forgery>,
-    ) -> Self {
+    pub(crate) fn new(signer: &Signer, body: &[u8], now: OffsetDateTime, forgery: Option<Forgery>) -> Self {
         let stranger;
         let signer = match forgery {
             Some(Forgery::WrongKey) => {
@@ -39,8 +34,7 @@ impl Seal {
             Some(Forgery::WrongSignature) => b"another body",
             _ => body,
         };
-        let mut signature =
-            signer.sign(&[timestamp.as_bytes(), nonce.as_bytes(), body, b""].join(&b'\n'));
+        let mut signature = signer.sign(&[timestamp.as_bytes(), nonce.as_bytes(), body, b""].join(&b'\n'));
         if forgery == Some(Forgery::Signtest) {
             signature.insert_str(0, "WECHATPAY/SIGNTEST/");
         }
@@ -49,10 +43,7 @@ impl Seal {
             ("Wechatpay-Nonce", nonce),
             ("Wechatpay-Signature", signature),
             ("Wechatpay-Serial", signer.serial.to_string()),
-            (
-                "Wechatpay-Signature-Type",
-                "WECHATPAY2-SHA256-RSA2048".into(),
-            ),
+            ("Wechatpay-Signature-Type", "WECHATPAY2-SHA256-RSA2048".into()),
         ])
     }
 
@@ -67,10 +58,8 @@ pub(crate) fn encrypt(keys: &Keys, nonce: &str, associated_data: &str, plaintext
 }
 
 fn encrypt_with(key: &[u8], nonce: &str, associated_data: &str, plaintext: &[u8]) -> String {
-    let key =
-        UnboundKey::new(&AES_256_GCM, key).expect("the APIv3 key was checked to have 32 bytes");
-    let nonce =
-        Nonce::try_assume_unique_for_key(nonce.as_bytes()).expect("our nonces have 12 characters");
+    let key = UnboundKey::new(&AES_256_GCM, key).expect("the APIv3 key was checked to have 32 bytes");
+    let nonce = Nonce::try_assume_unique_for_key(nonce.as_bytes()).expect("our nonces have 12 characters");
     let mut sealed = plaintext.to_vec();
     LessSafeKey::new(key)
         .seal_in_place_append_tag(nonce, Aad::from(associated_data), &mut sealed)
@@ -88,12 +77,8 @@ mod tests {
             serde_json::from_str(include_str!("../tests/vectors/aead-aes-256-gcm.json")).unwrap();
         let case = &vectors["cases"][0];
         let text = |name: &str| case[name].as_str().unwrap();
-        let sealed = encrypt_with(
-            text("key").as_bytes(),
-            text("nonce"),
-            text("associated_data"),
-            text("plaintext").as_bytes(),
-        );
+        let sealed =
+            encrypt_with(text("key").as_bytes(), text("nonce"), text("associated_data"), text("plaintext").as_bytes());
         assert_eq!(sealed, text("ciphertext_base64"));
     }
 }

@@ -37,12 +37,11 @@ struct Payment {
 }
 
 async fn pay(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    let bill =
-        read::<Payment>(&body).and_then(|payment| match (payment.code_url, payment.out_trade_no) {
-            (Some(code_url), None) => Ok((Bill::CodeUrl(code_url), payment.openid)),
-            (None, Some(out_trade_no)) => Ok((Bill::OutTradeNo(out_trade_no), payment.openid)),
-            _ => Err("give either `code_url` or `out_trade_no`".to_owned()),
-        });
+    let bill = read::<Payment>(&body).and_then(|payment| match (payment.code_url, payment.out_trade_no) {
+        (Some(code_url), None) => Ok((Bill::CodeUrl(code_url), payment.openid)),
+        (None, Some(out_trade_no)) => Ok((Bill::OutTradeNo(out_trade_no), payment.openid)),
+        _ => Err("give either `code_url` or `out_trade_no`".to_owned()),
+    });
     let (bill, openid) = match bill {
         Ok(bill) => bill,
         Err(reason) => return problem(StatusCode::BAD_REQUEST, "unreadable", &reason),
@@ -110,10 +109,5 @@ fn problem(status: StatusCode, reason: &str, detail: &str) -> Response {
         "reason": reason,
         "detail": detail,
     });
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/problem+json")],
-        document.to_string(),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], document.to_string()).into_response()
 }

@@ -37,6 +37,11 @@ impl BrokerSettings {
     }
 }
 
+/// The broker did not answer, or refused us.
+#[derive(Debug, thiserror::Error)]
+#[error("RabbitMQ is away: {0}")]
+pub struct BrokerAway(#[from] lapin::Error);
+
 /// The two connections of a process. Publishing has its own: when the broker raises an alarm it
 /// blocks a publishing connection whole, acknowledgements included.
 #[derive(Clone)]
@@ -52,6 +57,12 @@ impl Broker {
             consuming: Arc::new(Link::new(url.clone(), format!("{process} consume"))),
             publisher: Publisher::start(Link::new(url.clone(), format!("{process} publish")), confirm_within),
         }
+    }
+
+    /// Closes both connections, once nothing more will be taken or published.
+    pub async fn close(&self) {
+        self.consuming.close().await;
+        self.publisher.close().await;
     }
 
     /// Whether messages can be sent and taken now.

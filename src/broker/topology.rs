@@ -11,7 +11,7 @@ use lapin::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Link;
+use super::{BrokerAway, Link};
 
 const DEFINITIONS: &str = include_str!("../../rabbitmq/definitions.json");
 
@@ -91,7 +91,7 @@ impl Topology {
     ///
     /// # Errors
     /// The broker is away.
-    pub async fn check(&self, link: &Link) -> Result<Vec<Difference>, lapin::Error> {
+    pub async fn check(&self, link: &Link) -> Result<Vec<Difference>, BrokerAway> {
         let mut differences = Vec::new();
         for exchange in &self.exchanges {
             let found = match exchange.declare(link, true).await? {
@@ -118,7 +118,7 @@ impl Topology {
     ///
     /// # Errors
     /// The broker is away.
-    pub async fn apply(&self, link: &Link) -> Result<Vec<Difference>, lapin::Error> {
+    pub async fn apply(&self, link: &Link) -> Result<Vec<Difference>, BrokerAway> {
         let mut differences = Vec::new();
         for exchange in &self.exchanges {
             differences.extend(exchange.declare(link, false).await?.difference("exchange", &exchange.name));

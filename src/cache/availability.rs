@@ -37,10 +37,8 @@ pub struct Generation(Option<String>);
 impl Cache {
     pub async fn availability(&self, schedule: ScheduleId) -> Result<Picture, CacheAway> {
         let mut ask = redis::cmd("MGET");
-        ask.arg(self.key("availability", schedule))
-            .arg(self.key("generation", schedule));
-        let (picture, generation): (Option<String>, Option<String>) =
-            self.run("read_availability", &ask).await?;
+        ask.arg(self.key("availability", schedule)).arg(self.key("generation", schedule));
+        let (picture, generation): (Option<String>, Option<String>) = self.run("read_availability", &ask).await?;
         let picture = picture.and_then(|json| serde_json::from_str(&json).ok());
         Ok(picture.map_or(Picture::Cold(Generation(generation)), Picture::Warm))
     }
@@ -51,8 +49,7 @@ impl Cache {
         generation: Generation,
         picture: &Availability,
     ) -> Result<(), CacheAway> {
-        let json = serde_json::to_string(picture)
-            .expect("plain structs with text keys always serialize");
+        let json = serde_json::to_string(picture).expect("plain structs with text keys always serialize");
         let mut script = FILL.prepare_invoke();
         script
             .key(self.key("availability", schedule))
@@ -72,9 +69,7 @@ impl Cache {
         for schedule in schedules {
             let generation = self.key("generation", schedule);
             pipeline.incr(&generation, 1).ignore();
-            pipeline
-                .expire(&generation, GENERATION_SECONDS.cast_signed())
-                .ignore();
+            pipeline.expire(&generation, GENERATION_SECONDS.cast_signed()).ignore();
             pipeline.del(self.key("availability", schedule)).ignore();
         }
         let mut connection = self.connection.clone();

@@ -44,9 +44,7 @@ impl Known {
 impl Cache {
     /// Adds to a pipeline the two questions whose answers [`Known::from_redis`] takes.
     pub(super) fn ask_catalogue(&self, pipeline: &mut redis::Pipeline, schedule: ScheduleId) {
-        pipeline
-            .get(self.key("schedule", schedule))
-            .exists(self.complete_key());
+        pipeline.get(self.key("schedule", schedule)).exists(self.complete_key());
     }
 
     /// Writes cards, of one session just added or of many.
@@ -54,15 +52,11 @@ impl Cache {
         for some in cards.chunks(512) {
             let mut pipeline = redis::pipe();
             for (schedule, card) in some {
-                let json = serde_json::to_string(card)
-                    .expect("plain structs with text keys always serialize");
-                pipeline
-                    .set_ex(self.key("schedule", schedule), json, CARD_SECONDS)
-                    .ignore();
+                let json = serde_json::to_string(card).expect("plain structs with text keys always serialize");
+                pipeline.set_ex(self.key("schedule", schedule), json, CARD_SECONDS).ignore();
             }
             let mut connection = self.connection.clone();
-            self.call("put_cards", pipeline.query_async::<()>(&mut connection))
-                .await?;
+            self.call("put_cards", pipeline.query_async::<()>(&mut connection)).await?;
         }
         Ok(())
     }
@@ -70,10 +64,7 @@ impl Cache {
     /// Says that the cards of all sessions have just been written.
     pub async fn mark_catalogue_complete(&self) -> Result<(), CacheAway> {
         let mut mark = redis::cmd("SET");
-        mark.arg(self.complete_key())
-            .arg(1)
-            .arg("EX")
-            .arg(COMPLETE_SECONDS);
+        mark.arg(self.complete_key()).arg(1).arg("EX").arg(COMPLETE_SECONDS);
         self.run("mark_catalogue", &mark).await
     }
 

@@ -44,11 +44,7 @@ struct Inner {
 impl OrderHub {
     /// Listens in a task of its own until the last clone is dropped.
     pub fn start(cache: Cache) -> Self {
-        let inner = Arc::new(Inner {
-            cache,
-            live: AtomicBool::new(false),
-            waiters: Mutex::default(),
-        });
+        let inner = Arc::new(Inner { cache, live: AtomicBool::new(false), waiters: Mutex::default() });
         let weak = Arc::downgrade(&inner);
         tokio::spawn(async move {
             while let Some(inner) = weak.upgrade() {
@@ -71,17 +67,9 @@ impl OrderHub {
     /// Begins to wait. Changes from now on are kept until they are asked for.
     pub fn watch(&self, order: &OrderId) -> Watch {
         let channel = self.inner.cache.order_key(order);
-        let receiver = self
-            .inner
-            .waiters()
-            .entry(channel.clone())
-            .or_insert_with(|| broadcast::Sender::new(BACKLOG))
-            .subscribe();
-        Watch {
-            hub: Arc::clone(&self.inner),
-            channel,
-            receiver,
-        }
+        let receiver =
+            self.inner.waiters().entry(channel.clone()).or_insert_with(|| broadcast::Sender::new(BACKLOG)).subscribe();
+        Watch { hub: Arc::clone(&self.inner), channel, receiver }
     }
 }
 
@@ -155,10 +143,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let mut waiters = self.hub.waiters();
         // This receiver is still counted.
-        if waiters
-            .get(&self.channel)
-            .is_some_and(|sender| sender.receiver_count() <= 1)
-        {
+        if waiters.get(&self.channel).is_some_and(|sender| sender.receiver_count() <= 1) {
             waiters.remove(&self.channel);
         }
     }

@@ -48,11 +48,7 @@ pub struct CacheSettings {
 
 impl Default for CacheSettings {
     fn default() -> Self {
-        Self {
-            url: "redis://127.0.0.1:6379/0".into(),
-            key_prefix: "holdfast:".into(),
-            call_limit_ms: 150,
-        }
+        Self { url: "redis://127.0.0.1:6379/0".into(), key_prefix: "holdfast:".into(), call_limit_ms: 150 }
     }
 }
 
@@ -102,11 +98,7 @@ impl Cache {
         format!("{}{family}:{name}", self.prefix)
     }
 
-    async fn run<T: FromRedisValue>(
-        &self,
-        name: &'static str,
-        command: &Cmd,
-    ) -> Result<T, CacheAway> {
+    async fn run<T: FromRedisValue>(&self, name: &'static str, command: &Cmd) -> Result<T, CacheAway> {
         let mut connection = self.connection.clone();
         self.call(name, command.query_async(&mut connection)).await
     }
@@ -121,11 +113,7 @@ impl Cache {
     }
 
     /// Does `deed` within the limit. While Redis is known to be away, most calls are not even tried.
-    async fn call<T>(
-        &self,
-        name: &'static str,
-        deed: impl Future<Output = RedisResult<T>>,
-    ) -> Result<T, CacheAway> {
+    async fn call<T>(&self, name: &'static str, deed: impl Future<Output = RedisResult<T>>) -> Result<T, CacheAway> {
         if self.pause.is_on() {
             count(name, "skipped");
             return Err(CacheAway);
@@ -199,9 +187,6 @@ impl Pause {
 
 impl Default for Pause {
     fn default() -> Self {
-        Self {
-            begun: Instant::now(),
-            until: AtomicU64::new(0),
-        }
+        Self { begun: Instant::now(), until: AtomicU64::new(0) }
     }
 }

@@ -72,8 +72,7 @@ impl Cache {
 
     /// Gives up a claim whose request was refused before anything came of it.
     pub async fn withdraw(&self, order: &OrderId) -> Result<(), CacheAway> {
-        self.run("withdraw", redis::cmd("DEL").arg(self.claim_key(order)))
-            .await
+        self.run("withdraw", redis::cmd("DEL").arg(self.claim_key(order))).await
     }
 
     /// Notes an order that is in the queue (`submitted`, version 0).
@@ -96,8 +95,7 @@ impl Cache {
         }
         let mut script = STORE.prepare_invoke();
         for snapshot in snapshots {
-            let json = serde_json::to_string(snapshot)
-                .expect("plain structs with text keys always serialize");
+            let json = serde_json::to_string(snapshot).expect("plain structs with text keys always serialize");
             script
                 .key(self.order_key(&snapshot.document.order_id))
                 .arg(snapshot.document.version)
@@ -109,9 +107,7 @@ impl Cache {
 
     /// The stored snapshot; `None` when there is none.
     pub async fn snapshot(&self, order: &OrderId) -> Result<Option<Snapshot>, CacheAway> {
-        let stored: Option<String> = self
-            .run("read_order", redis::cmd("GET").arg(self.order_key(order)))
-            .await?;
+        let stored: Option<String> = self.run("read_order", redis::cmd("GET").arg(self.order_key(order))).await?;
         Ok(stored.as_deref().and_then(read))
     }
 

@@ -30,9 +30,8 @@ static STORE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-static DISCARD: LazyLock<Script> = LazyLock::new(|| {
-    Script::new("if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end")
-});
+static DISCARD: LazyLock<Script> =
+    LazyLock::new(|| Script::new("if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"));
 
 /// A token as WeChat gave it.
 #[derive(Clone)]
@@ -52,19 +51,16 @@ pub struct SharedToken {
 
 impl SharedToken {
     pub fn new(cache: Cache) -> Self {
-        Self {
-            cache,
-            own: Mutex::default(),
-            refreshing: tokio::sync::Mutex::default(),
-        }
+        Self { cache, own: Mutex::default(), refreshing: tokio::sync::Mutex::default() }
     }
 
     /// A token to call with. `refresh` asks WeChat for one; it is called only when no process has one and no other
     /// process is asking.
-    pub async fn get<E>(
-        &self,
-        refresh: impl AsyncFn() -> Result<FreshToken, E>,
-    ) -> Result<String, E> {
+    pub async fn get<E, F, Fetch>(&self, refresh: F) -> Result<String, E>
+    where
+        F: Fn() -> Fetch,
+        Fetch: Future<Output = Result<FreshToken, E>>,
+    {
         if let Ok(Some(token)) = self.read().await {
             return Ok(token);
         }
@@ -73,23 +69,21 @@ impl SharedToken {
             match self.read().await {
                 Ok(Some(token)) => return Ok(token),
                 Ok(None) => {}
-                Err(CacheAway) => return self.get_alone(&refresh).await,
+                Err(CacheAway) => return self.get_alone(refresh()).await,
             }
             let fence = uuid::Uuid::now_v7().simple().to_string();
             match self.lock(&fence).await {
-                Ok(true) => return self.refresh_for_all(&refresh, &fence).await,
+                Ok(true) => return self.refresh_for_all(refresh(), &fence).await,
                 Ok(false) => tokio::time::sleep(LOOK_AGAIN).await,
-                Err(CacheAway) => return self.get_alone(&refresh).await,
+                Err(CacheAway) => return self.get_alone(refresh()).await,
             }
         }
-        self.get_alone(&refresh).await
+        self.get_alone(refresh()).await
     }
 
     /// Forgets a token that WeChat refused, unless somebody has replaced it already.
     pub async fn discard(&self, token: &str) {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.take_if(|(held, _)| held == token);
-        drop(own);
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).take_if(|(held, _)| held == token);
         let mut script = DISCARD.prepare_invoke();
         script.key(self.key("token")).arg(token);
         // Away: others notice by the same refusal.
@@ -98,38 +92,31 @@ impl SharedToken {
 
     async fn refresh_for_all<E>(
         &self,
-        refresh: &impl AsyncFn() -> Result<FreshToken, E>,
+        refresh: impl Future<Output = Result<FreshToken, E>>,
         fence: &str,
     ) -> Result<String, E> {
-        let fresh = refresh().await;
+        let fresh = refresh.await;
         let (token, seconds) = match &fresh {
             Ok(fresh) => (fresh.token.as_str(), lifetime(fresh).as_secs()),
             Err(_) => ("", 0),
         };
         let mut script = STORE.prepare_invoke();
-        script
-            .key(self.key("token"))
-            .key(self.key("token-lock"))
-            .arg(fence)
-            .arg(token)
-            .arg(seconds);
+        script.key(self.key("token")).key(self.key("token-lock")).arg(fence).arg(token).arg(seconds);
         // Away: the token is still good for this process.
         let _: Result<(), CacheAway> = self.cache.run_script("store_token", &script).await;
         fresh.map(|fresh| self.keep(fresh))
     }
 
-    async fn get_alone<E>(
-        &self,
-        refresh: &impl AsyncFn() -> Result<FreshToken, E>,
-    ) -> Result<String, E> {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((token, until)) = own.as_ref()
-            && Instant::now() < *until
-        {
-            return Ok(token.clone());
+    async fn get_alone<E>(&self, refresh: impl Future<Output = Result<FreshToken, E>>) -> Result<String, E> {
+        if let Some(token) = self.own() {
+            return Ok(token);
         }
-        drop(own);
-        Ok(self.keep(refresh().await?))
+        Ok(self.keep(refresh.await?))
+    }
+
+    fn own(&self) -> Option<String> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(token, _)| token.clone())
     }
 
     fn keep(&self, fresh: FreshToken) -> String {
@@ -147,11 +134,7 @@ impl SharedToken {
 
     async fn lock(&self, fence: &str) -> Result<bool, CacheAway> {
         let mut set = redis::cmd("SET");
-        set.arg(self.key("token-lock"))
-            .arg(fence)
-            .arg("NX")
-            .arg("EX")
-            .arg(LOCK_SECONDS);
+        set.arg(self.key("token-lock")).arg(fence).arg("NX").arg("EX").arg(LOCK_SECONDS);
         let taken: Option<String> = self.cache.run("lock_token", &set).await?;
         Ok(taken.is_some())
     }
@@ -163,8 +146,5 @@ impl SharedToken {
 
 /// At least a second, so that a token with a short life is used and not stored for ever.
 fn lifetime(fresh: &FreshToken) -> Duration {
-    fresh
-        .expires_in
-        .saturating_sub(SPARE)
-        .max(Duration::from_secs(1))
+    fresh.expires_in.saturating_sub(SPARE).max(Duration::from_secs(1))
 }

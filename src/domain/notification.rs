@@ -1,7 +1,15 @@
 //! What customers are told, by kind. At most one message per (order, kind), for ever.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, macros::offset};
 use utoipa::ToSchema;
+
+use super::{
+    ids::{OrderId, SeatNo},
+    money::Fen,
+};
 
 /// Why a customer is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -66,5 +74,110 @@ impl NotificationStatus {
             Self::Failed => "failed",
             Self::Uncertain => "uncertain",
         }
+    }
+}
+
+/// What a message is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub order_id: &'a OrderId,
+    pub course: &'a str,
+    pub starts_at: OffsetDateTime,
+    pub amount_fen: Fen,
+    pub refunded_fen: Fen,
+    pub seat_no: Option<SeatNo>,
+    /// The slug of a rejection.
+    pub reason: Option<&'a str>,
+}
+
+/// The values of a message's template, by WeChat's key. The template that the merchant registers for the
+/// kind must have these keys; the rule of each key is in its prefix (`thing`, `time`, `amount` …).
+pub fn words(kind: Kind, facts: &Facts<'_>) -> BTreeMap<&'static str, String> {
+    let course = facts.course.to_owned();
+    let starts_at = china_time(facts.starts_at);
+    let amount = facts.amount_fen.to_string();
+    let order_id = facts.order_id.to_string();
+    let seat = facts.seat_no.map_or_else(|| "—".to_owned(), |seat| format!("{seat}号座"));
+    match kind {
+        Kind::BookingConfirmed => BTreeMap::from([
+            ("thing1", course),
+            ("time2", starts_at),
+            ("thing3", seat),
+            ("amount4", amount),
+            ("character_string5", order_id),
+        ]),
+        Kind::BookingFailed => BTreeMap::from([
+            ("thing1", course),
+            ("time2", starts_at),
+            ("phrase3", refusal(facts.reason).to_owned()),
+            ("character_string5", order_id),
+        ]),
+        Kind::HoldLapsed | Kind::OrderExpired | Kind::WaitlistOffer => BTreeMap::from([
+            ("thing1", course),
+            ("time2", starts_at),
+            ("thing3", seat),
+            ("character_string5", order_id),
+        ]),
+        Kind::PaymentReceived => BTreeMap::from([
+            ("thing1", course),
+            ("time2", starts_at),
+            ("amount4", amount),
+            ("character_string5", order_id),
+        ]),
+        Kind::Refunded => BTreeMap::from([
+            ("thing1", course),
+            ("amount4", facts.refunded_fen.to_string()),
+            ("character_string5", order_id),
+        ]),
+    }
+}
+
+/// At most five characters: WeChat's `phrase`.
+fn refusal(reason: Option<&str>) -> &'static str {
+    match reason {
+        Some("sold-out") => "已售罄",
+        Some("seat-taken") => "座位已被选",
+        Some("schedule-closed") => "已停止报名",
+        Some("amount-mismatch") => "价格已变动",
+        _ => "未能预订",
+    }
+}
+
+/// `2026-11-22 19:30`, in China.
+fn china_time(at: OffsetDateTime) -> String {
+    let at = at.to_offset(offset!(+8));
+    let (date, hour, minute) = (at.date(), at.hour(), at.minute());
+    format!("{date} {hour:02}:{minute:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    #[test]
+    fn s4_3_every_kind_has_words() {
+        let order_id = OrderId::try_from("hf00000001".to_owned()).unwrap();
+        let facts = Facts {
+            order_id: &order_id,
+            course: "陶艺",
+            starts_at: datetime!(2026-11-22 11:30 UTC),
+            amount_fen: Fen(20_000),
+            refunded_fen: Fen(5_000),
+            seat_no: Some(SeatNo(7)),
+            reason: Some("sold-out"),
+        };
+        for kind in Kind::ALL {
+            let words = words(kind, &facts);
+            assert_eq!(words["thing1"], "陶艺");
+            assert_eq!(words["character_string5"], "hf00000001");
+            for (key, value) in words {
+                if key.starts_with("phrase") {
+                    assert!(value.chars().count() <= 5, "{value}");
+                }
+            }
+        }
+        assert_eq!(words(Kind::BookingConfirmed, &facts)["time2"], "2026-11-22 19:30");
+        assert_eq!(words(Kind::Refunded, &facts)["amount4"], "¥50.00");
     }
 }

@@ -117,6 +117,21 @@ pub async fn list(
     Ok(rows.into_iter().map(ScheduleDocument::from).collect())
 }
 
+/// One session.
+pub async fn find(db: impl PgExecutor<'_>, id: ScheduleId) -> Result<Option<ScheduleDocument>, StoreError> {
+    let row: Option<ScheduleRow> = sqlx::query_as(
+        "SELECT s.schedule_id, s.course_id, c.title AS course, s.starts_at, s.price_fen, s.capacity,
+                s.status::text AS status,
+                (SELECT count(*) FROM free_seats f WHERE f.schedule_id = s.schedule_id) AS available
+           FROM course_schedules s JOIN courses c USING (course_id)
+          WHERE s.schedule_id = $1",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(ScheduleDocument::from))
+}
+
 /// Seats of one session now; `None` when there is no such session.
 pub async fn availability(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Option<Availability>, StoreError> {
     type Row = (i32, i64, i64, Vec<SeatNo>, OffsetDateTime);

@@ -49,54 +49,43 @@ impl PaySettings {
         let api_v3 = self.api_v3(&mut check);
         let platform = self.platform_keys(&mut check);
         let notify_url = check.notify_url("notify_url", &self.notify_url, 255, local);
-        let refund_notify_url = self.refund_notify_url.as_ref().and_then(|_| {
-            check.notify_url("refund_notify_url", &self.refund_notify_url, 256, local)
-        });
+        let refund_notify_url = self
+            .refund_notify_url
+            .as_ref()
+            .and_then(|_| check.notify_url("refund_notify_url", &self.refund_notify_url, 256, local));
         let timeout = check.timeout(self.timeout_ms);
 
         match (base_url, appid, mchid, merchant_key, api_v3, notify_url) {
-            (
-                Some(base_url),
-                Some(appid),
-                Some(mchid),
-                Some(merchant_key),
-                Some(api_v3),
-                Some(notify_url),
-            ) if check.problems.is_empty() => Ok(PayAccount {
-                base_url,
-                appid: appid.to_owned(),
-                mchid: mchid.to_owned(),
-                merchant_key,
-                keys: NotificationKeys { platform, api_v3 },
-                public_key_id: self.public_key_id.clone(),
-                platform_certificates: self.platform_certificates,
-                notify_url,
-                refund_notify_url,
-                timeout,
-            }),
+            (Some(base_url), Some(appid), Some(mchid), Some(merchant_key), Some(api_v3), Some(notify_url))
+                if check.problems.is_empty() =>
+            {
+                Ok(PayAccount {
+                    base_url,
+                    appid: appid.to_owned(),
+                    mchid: mchid.to_owned(),
+                    merchant_key,
+                    keys: NotificationKeys { platform, api_v3 },
+                    public_key_id: self.public_key_id.clone(),
+                    platform_certificates: self.platform_certificates,
+                    notify_url,
+                    refund_notify_url,
+                    timeout,
+                })
+            }
             _ => Err(check.problems),
         }
     }
 
     fn merchant_key(&self, check: &mut Check, mchid: &str) -> Option<MerchantKey> {
         let serial_no = check
-            .text(
-                "merchant_serial_no",
-                &self.merchant_serial_no,
-                "40 hex characters",
-                |text| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit()),
-            )
+            .text("merchant_serial_no", &self.merchant_serial_no, "40 hex characters", |text| {
+                text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
+            })
             .map(str::to_ascii_uppercase);
-        let pem = check.needed_secret(
-            "merchant_private_key",
-            &self.merchant_private_key,
-            &self.merchant_private_key_file,
-        )?;
-        let key = MerchantKey::from_pem(
-            pem.expose_secret().as_bytes(),
-            mchid,
-            serial_no.as_deref().unwrap_or_default(),
-        );
+        let pem =
+            check.needed_secret("merchant_private_key", &self.merchant_private_key, &self.merchant_private_key_file)?;
+        let key =
+            MerchantKey::from_pem(pem.expose_secret().as_bytes(), mchid, serial_no.as_deref().unwrap_or_default());
         let key = check.ok("merchant_private_key", key)?;
         if let Some(path) = &self.merchant_certificate_file {
             compare_with_certificate(check, path, &key, serial_no.as_deref());
@@ -106,11 +95,7 @@ impl PaySettings {
 
     fn api_v3(&self, check: &mut Check) -> Option<ApiV3Keys> {
         let newest = check.needed_secret("apiv3_key", &self.apiv3_key, &self.apiv3_key_file);
-        let previous = check.secret(
-            "previous_apiv3_key",
-            &self.previous_apiv3_key,
-            &self.previous_apiv3_key_file,
-        );
+        let previous = check.secret("previous_apiv3_key", &self.previous_apiv3_key, &self.previous_apiv3_key_file);
         let mut key = |name, text: SecretString| {
             let key = ApiV3Key::new(text.expose_secret());
             check.ok(name, key)
@@ -121,13 +106,7 @@ impl PaySettings {
     }
 
     fn platform_keys(&self, check: &mut Check) -> PlatformKeys {
-        let current = public_key(
-            check,
-            "public_key",
-            &self.public_key_id,
-            &self.public_key,
-            &self.public_key_file,
-        );
+        let current = public_key(check, "public_key", &self.public_key_id, &self.public_key, &self.public_key_file);
         let previous = public_key(
             check,
             "previous_public_key",
@@ -136,10 +115,7 @@ impl PaySettings {
             &self.previous_public_key_file,
         );
         if self.public_key_id.is_none() && !self.platform_certificates {
-            check.wrong(
-                "public_key_id",
-                "is missing (or platform_certificates = true)",
-            );
+            check.wrong("public_key_id", "is missing (or platform_certificates = true)");
         }
         PlatformKeys::new(current.into_iter().chain(previous))
     }
@@ -169,12 +145,7 @@ fn public_key(
 }
 
 /// The classic mix-up: key of one certificate, serial of another.
-fn compare_with_certificate(
-    check: &mut Check,
-    path: &Path,
-    key: &MerchantKey,
-    serial_no: Option<&str>,
-) {
+fn compare_with_certificate(check: &mut Check, path: &Path, key: &MerchantKey, serial_no: Option<&str>) {
     const NAME: &str = "merchant_certificate_file";
     let der = match CertificateDer::from_pem_file(path) {
         Ok(der) => der,
@@ -186,16 +157,10 @@ fn compare_with_certificate(
         return check.wrong(NAME, "is not an X.509 certificate in PEM");
     };
     if certificate.public_key().subject_public_key.data.as_ref() != key.public_key() {
-        check.wrong(
-            "merchant_private_key",
-            "does not belong to merchant_certificate_file",
-        );
+        check.wrong("merchant_private_key", "does not belong to merchant_certificate_file");
     }
     let serial = certificate_serial(&certificate);
     if serial_no.is_some_and(|configured| configured != serial) {
-        check.wrong(
-            "merchant_serial_no",
-            format!("differs from the certificate's, {serial}"),
-        );
+        check.wrong("merchant_serial_no", format!("differs from the certificate's, {serial}"));
     }
 }

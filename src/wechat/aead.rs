@@ -44,25 +44,15 @@ impl ApiV3Keys {
         if resource.algorithm != ALGORITHM {
             return Err(OpenFault::Algorithm);
         }
-        let nonce: [u8; NONCE_LEN] = resource
-            .nonce
-            .as_bytes()
-            .try_into()
-            .map_err(|_| OpenFault::Nonce)?;
-        let sealed = BASE64
-            .decode(&resource.ciphertext)
-            .map_err(|_| OpenFault::Encoding)?;
+        let nonce: [u8; NONCE_LEN] = resource.nonce.as_bytes().try_into().map_err(|_| OpenFault::Nonce)?;
+        let sealed = BASE64.decode(&resource.ciphertext).map_err(|_| OpenFault::Encoding)?;
         let aad = resource.associated_data.as_deref().unwrap_or_default();
         std::iter::once(&self.newest)
             .chain(&self.previous)
             .find_map(|key| {
                 let mut text = sealed.clone();
                 let nonce = Nonce::assume_unique_for_key(nonce);
-                let length = key
-                    .0
-                    .open_in_place(nonce, Aad::from(aad.as_bytes()), &mut text)
-                    .ok()?
-                    .len();
+                let length = key.0.open_in_place(nonce, Aad::from(aad.as_bytes()), &mut text).ok()?.len();
                 text.truncate(length);
                 Some(text)
             })
@@ -72,9 +62,7 @@ impl ApiV3Keys {
 
 impl fmt::Debug for ApiV3Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiV3Keys")
-            .field("previous", &self.previous.is_some())
-            .finish_non_exhaustive()
+        f.debug_struct("ApiV3Keys").field("previous", &self.previous.is_some()).finish_non_exhaustive()
     }
 }
 

@@ -133,23 +133,11 @@ impl Inconclusive {
         request_id: Option<String>,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
-            call,
-            class: Class::Unknown,
-            status,
-            code: None,
-            request_id,
-            detail: detail.into(),
-        }
+        Self { call, class: Class::Unknown, status, code: None, request_id, detail: detail.into() }
     }
 
     /// Reads an answer outside the 2xx class, or a 202, which means "accepted, not finished".
-    pub(super) fn from_answer(
-        call: Call,
-        status: u16,
-        request_id: Option<String>,
-        body: &[u8],
-    ) -> Self {
+    pub(super) fn from_answer(call: Call, status: u16, request_id: Option<String>, body: &[u8]) -> Self {
         let error: Option<ErrorBody> = serde_json::from_slice(body).ok();
         let code = error.as_ref().map(|error| error.code.clone());
         Self {
@@ -180,20 +168,15 @@ impl ErrorBody {
     /// Message and detail for people. `detail.value` is left out: it repeats what we sent, an openid for instance.
     fn words(&self) -> String {
         let detail = &self.detail;
-        [
-            &self.message,
-            &detail["location"],
-            &detail["field"],
-            &detail["issue"],
-        ]
-        .into_iter()
-        .filter_map(Value::as_str)
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ")
-        .chars()
-        .take(Self::WORDS_MAX)
-        .collect()
+        [&self.message, &detail["location"], &detail["field"], &detail["issue"]]
+            .into_iter()
+            .filter_map(Value::as_str)
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("; ")
+            .chars()
+            .take(Self::WORDS_MAX)
+            .collect()
     }
 }
 
@@ -270,10 +253,7 @@ const CLOSE_ORDER: &[(&str, Class)] = &[
 const CREATE_REFUND: &[(&str, Class)] = &[
     ("INVALIDREQUEST", Class::Claimed(Claim::Conflict)),
     ("NOTENOUGH", Class::Claimed(Claim::NotEnough)),
-    (
-        "USERACCOUNTABNORMAL",
-        Class::Claimed(Claim::PayerAccountAbnormal),
-    ),
+    ("USERACCOUNTABNORMAL", Class::Claimed(Claim::PayerAccountAbnormal)),
     ("RESOURCENOTEXISTS", Class::Claimed(Claim::Absent)),
     ("ORDERNOTEXIST", Class::Claimed(Claim::Absent)),
 ];
@@ -289,8 +269,5 @@ fn by_code(call: Call, code: &str) -> Option<Class> {
         Call::CreateRefund => CREATE_REFUND,
         Call::QueryRefund | Call::Certificates => QUERY_RESOURCE,
     };
-    own.iter()
-        .chain(FOR_EVERY_CALL)
-        .find(|(known, _)| *known == code)
-        .map(|(_, class)| *class)
+    own.iter().chain(FOR_EVERY_CALL).find(|(known, _)| *known == code).map(|(_, class)| *class)
 }

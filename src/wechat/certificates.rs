@@ -48,8 +48,7 @@ pub fn open_list(
     now: OffsetDateTime,
     api_v3: &ApiV3Keys,
 ) -> Result<Vec<(String, PlatformKey)>, CertificateFault> {
-    let list: List = serde_json::from_slice(raw_body)
-        .map_err(|error| CertificateFault::List(json_fault(&error)))?;
+    let list: List = serde_json::from_slice(raw_body).map_err(|error| CertificateFault::List(json_fault(&error)))?;
     let certificates = list
         .data
         .iter()
@@ -72,9 +71,7 @@ pub(super) struct LearnGate {
 
 impl LearnGate {
     pub(super) fn allows(&mut self, serial: &str, now: OffsetDateTime) -> bool {
-        let too_soon = self
-            .last
-            .is_some_and(|last| (now - last).abs() < LEARN_AT_MOST_EVERY);
+        let too_soon = self.last.is_some_and(|last| (now - last).abs() < LEARN_AT_MOST_EVERY);
         if too_soon || self.asked.contains(serial) {
             return false;
         }

@@ -4,19 +4,13 @@
 use crate::wechat::account::PayAccount;
 use crate::wechat::answers::{Call, Claim, Class, Inconclusive};
 use crate::wechat::certificates::{self, CertificateFault, LearnGate};
-use crate::wechat::settings::is_local;
+use crate::wechat::connection::{Answer, http_client, measure, receive};
 use crate::wechat::verify::SignatureFault;
 use crate::wechat::{Ambient, aead::OpenFault};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, Url, redirect};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{Method, Url};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// WeChat refuses calls without a user agent.
-const USER_AGENT: &str = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
-
-/// The largest answer we know, a query with many coupons, is a few KiB.
-const ANSWER_MAX: usize = 1 << 20;
+use std::time::Instant;
 
 /// Calls WeChat Pay for one merchant. Cheap to share by reference; connections are kept and reused.
 #[derive(Debug)]
@@ -42,13 +36,6 @@ pub(super) struct Signed {
     pub body: Vec<u8>,
 }
 
-/// An answer nobody has checked yet.
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
 /// What WeChat has in the way of platform certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Certificates {
@@ -58,32 +45,10 @@ pub enum Certificates {
     None,
 }
 
-/// An HTTP client for one of WeChat's hosts. Only a local simulator is called past a configured proxy.
-pub(super) fn http_client(base_url: &Url, timeout: Duration) -> reqwest::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder()
-        .user_agent(USER_AGENT)
-        .timeout(timeout)
-        .connect_timeout(timeout.min(Duration::from_secs(2)))
-        // Below the minute after which load balancers drop an idle connection silently.
-        .pool_idle_timeout(Duration::from_secs(30))
-        // A redirect would carry our signature to another path, where it is wrong.
-        .redirect(redirect::Policy::none());
-    if is_local(base_url) {
-        builder.no_proxy().build()
-    } else {
-        builder.build()
-    }
-}
-
 impl PayClient {
     /// Fails only when the TLS library cannot start.
     pub fn new(account: Arc<PayAccount>, ambient: Ambient) -> reqwest::Result<Self> {
-        Ok(Self {
-            http: http_client(&account.base_url, account.timeout)?,
-            account,
-            ambient,
-            learn: Mutex::default(),
-        })
+        Ok(Self { http: http_client(&account.base_url, account.timeout)?, account, ambient, learn: Mutex::default() })
     }
 
     /// The merchant this client speaks for.
@@ -100,9 +65,8 @@ impl PayClient {
         let call = request.call;
         let mut record = Record::begin(call);
         let outcome = match self.exchange(request, &mut record).await {
-            Ok(signed) => conclude(&signed).map_err(|detail| {
-                Inconclusive::unknown(call, Some(signed.status), record.request_id.clone(), detail)
-            }),
+            Ok(signed) => conclude(&signed)
+                .map_err(|detail| Inconclusive::unknown(call, Some(signed.status), record.request_id.clone(), detail)),
             Err(inconclusive) => Err(inconclusive),
         };
         record.end(&outcome);
@@ -120,10 +84,7 @@ impl PayClient {
         let outcome = self.fetch_certificates(&mut record).await;
         record.end(&outcome);
         match outcome {
-            Err(Inconclusive {
-                class: Class::Claimed(Claim::Absent),
-                ..
-            }) => Ok(Certificates::None),
+            Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => Ok(Certificates::None),
             other => other,
         }
     }
@@ -132,8 +93,7 @@ impl PayClient {
     /// minute in all. True when it is held now and the message deserves a second look.
     pub async fn learn_serial(&self, serial: &str) -> bool {
         let now = (self.ambient.now)();
-        if !self.account.platform_certificates || !self.learn_gate(|gate| gate.allows(serial, now))
-        {
+        if !self.account.platform_certificates || !self.learn_gate(|gate| gate.allows(serial, now)) {
             return false;
         }
         let mut record = Record::begin(Call::Certificates);
@@ -152,14 +112,15 @@ impl PayClient {
         let answer = self.send(request, record).await?;
         let now = (self.ambient.now)();
         let keys = &self.account.keys;
-        let list = certificates::open_list(&answer.headers, &answer.body, now, &keys.api_v3)
-            .map_err(|fault| Inconclusive {
+        let list = certificates::open_list(&answer.headers, &answer.body, now, &keys.api_v3).map_err(|fault| {
+            Inconclusive {
                 class: match fault {
                     CertificateFault::Sealed(OpenFault::Authentication) => Class::Misconfigured,
                     _ => Class::Unknown,
                 },
                 ..record.unknown(answer.status, fault.to_string())
-            })?;
+            }
+        })?;
         keys.platform.replace_certificates(list);
         Ok(Certificates::Held(keys.platform.serials()))
     }
@@ -168,11 +129,7 @@ impl PayClient {
         with(&mut self.learn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn exchange(
-        &self,
-        request: Request,
-        record: &mut Record,
-    ) -> Result<Signed, Inconclusive> {
+    async fn exchange(&self, request: Request, record: &mut Record) -> Result<Signed, Inconclusive> {
         let answer = self.send(request, record).await?;
         let verify = || {
             let now = (self.ambient.now)();
@@ -180,28 +137,18 @@ impl PayClient {
             keys.verify(&answer.headers, &answer.body, now)
         };
         let checked = match verify() {
-            Err(SignatureFault::UnknownSerial(serial)) if self.learn_serial(&serial).await => {
-                verify()
-            }
+            Err(SignatureFault::UnknownSerial(serial)) if self.learn_serial(&serial).await => verify(),
             checked => checked,
         };
         match checked {
-            Ok(()) => Ok(Signed {
-                status: answer.status,
-                body: answer.body,
-            }),
+            Ok(()) => Ok(Signed { status: answer.status, body: answer.body }),
             Err(fault) => Err(record.unknown(answer.status, fault.to_string())),
         }
     }
 
     /// Signs and sends; an answer outside the 2xx class, or a 202, is already an error here.
     async fn send(&self, request: Request, record: &mut Record) -> Result<Answer, Inconclusive> {
-        let Request {
-            call,
-            method,
-            url,
-            body,
-        } = request;
+        let Request { call, method, url, body } = request;
         // What is signed is what the URL type will send, whatever it normalised.
         let target = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
@@ -214,11 +161,8 @@ impl PayClient {
             &(self.ambient.nonce)(),
             &body,
         );
-        let mut builder = self
-            .http
-            .request(method, url)
-            .header(ACCEPT, "application/json")
-            .header(AUTHORIZATION, authorization);
+        let mut builder =
+            self.http.request(method, url).header(ACCEPT, "application/json").header(AUTHORIZATION, authorization);
         if let Some(id) = &self.account.public_key_id {
             builder = builder.header("Wechatpay-Serial", id);
         }
@@ -226,40 +170,19 @@ impl PayClient {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body);
         }
         let answer = receive(builder).await;
-        let answer = answer.map_err(|detail| {
-            Inconclusive::unknown(call, None, record.request_id.clone(), detail)
-        })?;
-        record.request_id = answer
-            .headers
-            .get("request-id")
-            .and_then(|id| id.to_str().ok())
-            .map(str::to_owned);
+        let answer = answer.map_err(|detail| Inconclusive::unknown(call, None, record.request_id.clone(), detail))?;
+        record.request_id = answer.headers.get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         match answer.status {
             200..=299 if answer.status != 202 => Ok(answer),
-            status => Err(Inconclusive::from_answer(
-                call,
-                status,
-                record.request_id.clone(),
-                &answer.body,
-            )),
+            status => Err(Inconclusive::from_answer(call, status, record.request_id.clone(), &answer.body)),
         }
     }
 
     /// The base URL with these path segments, each percent-encoded, and our mchid as the query where asked.
     pub(super) fn url(&self, segments: &[&str], mchid: Option<&str>) -> Url {
         let mut url = self.account.base_url.clone();
-        url.set_path(
-            &segments
-                .iter()
-                .map(|s| encode(s))
-                .collect::<Vec<_>>()
-                .join("/"),
-        );
-        url.set_query(
-            mchid
-                .map(|mchid| format!("mchid={}", encode(mchid)))
-                .as_deref(),
-        );
+        url.set_path(&segments.iter().map(|s| encode(s)).collect::<Vec<_>>().join("/"));
+        url.set_query(mchid.map(|mchid| format!("mchid={}", encode(mchid))).as_deref());
         url
     }
 }
@@ -269,36 +192,10 @@ fn encode(segment: &str) -> String {
     segment
         .bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
             _ => format!("%{byte:02X}"),
         })
         .collect()
-}
-
-/// Waits for the whole answer. An error names the cause without the URL, which may hold a token.
-async fn receive(builder: reqwest::RequestBuilder) -> Result<Answer, String> {
-    let describe = |error: reqwest::Error| chain(&error.without_url());
-    let mut response = builder.send().await.map_err(describe)?;
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(describe)? {
-        if body.len().saturating_add(chunk.len()) > ANSWER_MAX {
-            return Err("answer too large".to_owned());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Answer {
-        status: response.status().as_u16(),
-        headers: response.headers().clone(),
-        body,
-    })
-}
-
-/// An error with its causes: "error sending request: connection refused".
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |cause| cause.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// One exchange for log and metrics.
@@ -310,11 +207,7 @@ struct Record {
 
 impl Record {
     fn begin(call: Call) -> Self {
-        Self {
-            call,
-            started: Instant::now(),
-            request_id: None,
-        }
+        Self { call, started: Instant::now(), request_id: None }
     }
 
     fn unknown(&self, status: u16, detail: String) -> Inconclusive {
@@ -328,23 +221,10 @@ impl Record {
             Ok(_) => "ok",
             Err(inconclusive) => inconclusive.class.label(),
         };
-        metrics::histogram!("wechat_request_seconds", "call" => call, "outcome" => label)
-            .record(took.as_secs_f64());
-        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = measure(call, label, took);
         match outcome {
-            Ok(_) => tracing::info!(
-                call,
-                outcome = label,
-                request_id,
-                duration_ms,
-                "WeChat answered"
-            ),
-            Err(Inconclusive {
-                status,
-                code,
-                detail,
-                ..
-            }) => tracing::warn!(
+            Ok(_) => tracing::info!(call, outcome = label, request_id, duration_ms, "WeChat answered"),
+            Err(Inconclusive { status, code, detail, .. }) => tracing::warn!(
                 call,
                 outcome = label,
                 status,

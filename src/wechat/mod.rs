@@ -11,7 +11,8 @@
 //! | [`aead`], [`notification`] | what does a callback say? |
 //! | [`transaction`], [`refund`] | WeChat's two documents |
 //! | [`answers`] | what may we conclude from an exchange, and what not? |
-//! | [`exchange`], [`pay`] | the calls |
+//! | `connection`, [`exchange`], [`pay`] | the calls |
+//! | [`official_account`], [`template`] | messages to the customer |
 //!
 //! One rule runs through all of it: only an answer whose signature was checked is a fact. Everything else (a
 //! time-out, a 5xx, an HTML page, an error without a signature) is [`answers::Inconclusive`].
@@ -20,12 +21,15 @@ pub mod account;
 pub mod aead;
 pub mod answers;
 pub mod certificates;
+mod connection;
 pub mod exchange;
 pub mod notification;
+pub mod official_account;
 pub mod pay;
 pub mod refund;
 pub mod settings;
 pub mod sign;
+pub mod template;
 pub mod transaction;
 pub mod verify;
 
@@ -45,10 +49,7 @@ pub struct Ambient {
 impl Ambient {
     /// The machine's clock, and nonces of 74 random bits behind a millisecond.
     pub fn system() -> Self {
-        Self {
-            now: OffsetDateTime::now_utc,
-            nonce: || uuid::Uuid::now_v7().simple().to_string(),
-        }
+        Self { now: OffsetDateTime::now_utc, nonce: || uuid::Uuid::now_v7().simple().to_string() }
     }
 }
 

@@ -109,21 +109,12 @@ fn read<T: DeserializeOwned>(
     events: &str,
 ) -> Result<Notification<T>, NotificationFault> {
     keys.platform.verify(headers, raw_body, now)?;
-    let envelope: Envelope = serde_json::from_slice(raw_body)
-        .map_err(|error| Unreadable::Envelope(json_fault(&error)))?;
+    let envelope: Envelope =
+        serde_json::from_slice(raw_body).map_err(|error| Unreadable::Envelope(json_fault(&error)))?;
     if !envelope.event_type.starts_with(events) {
         return Err(Unreadable::Event(envelope.event_type).into());
     }
-    let content = keys
-        .api_v3
-        .open(&envelope.resource)
-        .map_err(Unreadable::Sealed)?;
-    let content = serde_json::from_slice(&content)
-        .map_err(|error| Unreadable::Content(json_fault(&error)))?;
-    Ok(Notification {
-        id: envelope.id,
-        event_type: envelope.event_type,
-        create_time: envelope.create_time,
-        content,
-    })
+    let content = keys.api_v3.open(&envelope.resource).map_err(Unreadable::Sealed)?;
+    let content = serde_json::from_slice(&content).map_err(|error| Unreadable::Content(json_fault(&error)))?;
+    Ok(Notification { id: envelope.id, event_type: envelope.event_type, create_time: envelope.create_time, content })
 }

@@ -18,8 +18,7 @@ const DESCRIPTION_MAX: usize = 127;
 /// Longest `reason` of a refund, in bytes.
 const REASON_MAX: usize = 80;
 
-const CHINA_TIME: &[FormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]+08:00");
+const CHINA_TIME: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]+08:00");
 
 /// What the customer is asked to pay for.
 ///
@@ -80,11 +79,7 @@ impl PayClient {
     }
 
     /// POST /v3/pay/transactions/jsapi; `openid` is the payer's under our appid.
-    pub async fn create_jsapi_order(
-        &self,
-        order: &NewOrder<'_>,
-        openid: &str,
-    ) -> Result<PrepayId, Inconclusive> {
+    pub async fn create_jsapi_order(&self, order: &NewOrder<'_>, openid: &str) -> Result<PrepayId, Inconclusive> {
         #[derive(Deserialize)]
         struct Created {
             prepay_id: String,
@@ -119,14 +114,9 @@ impl PayClient {
     }
 
     /// GET /v3/pay/transactions/id/{transaction_id}; knows paid orders only.
-    pub async fn query_transaction(
-        &self,
-        transaction_id: &str,
-    ) -> Result<Transaction, Inconclusive> {
-        self.query(&["id", transaction_id], |transaction| {
-            transaction.transaction_id.as_deref() == Some(transaction_id)
-        })
-        .await
+    pub async fn query_transaction(&self, transaction_id: &str) -> Result<Transaction, Inconclusive> {
+        self.query(&["id", transaction_id], |transaction| transaction.transaction_id.as_deref() == Some(transaction_id))
+            .await
     }
 
     /// POST /v3/pay/transactions/out-trade-no/{out_trade_no}/close. Closing twice is fine.
@@ -135,14 +125,7 @@ impl PayClient {
         struct Body<'a> {
             mchid: &'a str,
         }
-        let path = [
-            "v3",
-            "pay",
-            "transactions",
-            "out-trade-no",
-            out_trade_no,
-            "close",
-        ];
+        let path = ["v3", "pay", "transactions", "out-trade-no", out_trade_no, "close"];
         let mchid = &self.account.mchid;
         let request = self.post(Call::CloseOrder, &path, &Body { mchid })?;
         self.call(request, |signed| match signed.status {
@@ -175,16 +158,11 @@ impl PayClient {
             out_refund_no: refund.out_refund_no,
             reason: plain_text(refund.reason, REASON_MAX),
             notify_url: self.account.refund_notify_url.as_deref(),
-            amount: RefundAmount {
-                refund: refund.refund_fen,
-                total: refund.total_fen,
-                currency: "CNY",
-            },
+            amount: RefundAmount { refund: refund.refund_fen, total: refund.total_fen, currency: "CNY" },
         };
         let path = ["v3", "refund", "domestic", "refunds"];
         let request = self.post(Call::CreateRefund, &path, &body)?;
-        self.call(request, |signed| refund_of(signed, refund.out_refund_no))
-            .await
+        self.call(request, |signed| refund_of(signed, refund.out_refund_no)).await
     }
 
     /// GET /v3/refund/domestic/refunds/{out_refund_no}.
@@ -192,14 +170,10 @@ impl PayClient {
         let request = Request {
             call: Call::QueryRefund,
             method: Method::GET,
-            url: self.url(
-                &["v3", "refund", "domestic", "refunds", out_refund_no],
-                None,
-            ),
+            url: self.url(&["v3", "refund", "domestic", "refunds", out_refund_no], None),
             body: Vec::new(),
         };
-        self.call(request, |signed| refund_of(signed, out_refund_no))
-            .await
+        self.call(request, |signed| refund_of(signed, out_refund_no)).await
     }
 
     async fn query(
@@ -218,11 +192,7 @@ impl PayClient {
         self.call(request, |signed| {
             let transaction: Transaction = json(signed)?;
             // The signature does not cover the question, so a mixed-up answer would pass it.
-            if is_asked_one(&transaction) {
-                Ok(transaction)
-            } else {
-                Err("answer is about another order".to_owned())
-            }
+            if is_asked_one(&transaction) { Ok(transaction) } else { Err("answer is about another order".to_owned()) }
         })
         .await
     }
@@ -261,10 +231,7 @@ impl PayClient {
             out_trade_no: order.out_trade_no,
             time_expire: china_time(order.time_expire),
             notify_url: &self.account.notify_url,
-            amount: OrderAmount {
-                total: order.total_fen,
-                currency: "CNY",
-            },
+            amount: OrderAmount { total: order.total_fen, currency: "CNY" },
             payer: openid.map(|openid| OrderPayer { openid }),
         };
         let path = ["v3", "pay", "transactions", product];
@@ -272,12 +239,7 @@ impl PayClient {
     }
 
     /// A POST whose body is serialised here, once; these bytes are signed and sent.
-    fn post(
-        &self,
-        call: Call,
-        path: &[&str],
-        body: &impl Serialize,
-    ) -> Result<Request, Inconclusive> {
+    fn post(&self, call: Call, path: &[&str], body: &impl Serialize) -> Result<Request, Inconclusive> {
         Ok(Request {
             call,
             method: Method::POST,
@@ -294,27 +256,18 @@ fn json<T: DeserializeOwned>(signed: &Signed) -> Result<T, String> {
 
 fn refund_of(signed: &Signed, out_refund_no: &str) -> Result<Refund, String> {
     let refund: Refund = json(signed)?;
-    if refund.out_refund_no == out_refund_no {
-        Ok(refund)
-    } else {
-        Err("answer is about another refund".to_owned())
-    }
+    if refund.out_refund_no == out_refund_no { Ok(refund) } else { Err("answer is about another refund".to_owned()) }
 }
 
 /// China time to the second, as WeChat writes it.
 fn china_time(at: OffsetDateTime) -> String {
-    at.to_offset(offset!(+8))
-        .format(CHINA_TIME)
-        .expect("the format has only parts that every date has")
+    at.to_offset(offset!(+8)).format(CHINA_TIME).expect("the format has only parts that every date has")
 }
 
 /// WeChat Pay takes characters of up to three bytes in UTF-8 (no emoji); the rest is cut at `max` bytes.
 fn plain_text(text: &str, max: usize) -> String {
     let mut plain = String::new();
-    for c in text
-        .chars()
-        .filter(|c| c.len_utf8() <= 3 && !c.is_control())
-    {
+    for c in text.chars().filter(|c| c.len_utf8() <= 3 && !c.is_control()) {
         if plain.len().saturating_add(c.len_utf8()) > max {
             break;
         }

@@ -17,11 +17,7 @@ pub struct Refund {
     pub out_trade_no: String,
     #[serde(alias = "refund_status")]
     pub status: RefundStatus,
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "time::serde::rfc3339::option"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
     pub success_time: Option<OffsetDateTime>,
     pub amount: RefundAmount,
 }

@@ -4,6 +4,7 @@
 //! first. [`PaySettings::load`] (in [`super::account`]) and [`OfficialAccountSettings::load`] turn them into values
 //! that need no second look.
 
+use crate::domain::notification::Kind;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -78,6 +79,39 @@ pub struct Templates {
     pub waitlist_offer: Option<String>,
 }
 
+impl Templates {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self {
+            booking_confirmed,
+            booking_failed,
+            hold_lapsed,
+            order_expired,
+            payment_received,
+            refunded,
+            waitlist_offer,
+        } = self;
+        [booking_confirmed, booking_failed, hold_lapsed, order_expired, payment_received, refunded, waitlist_offer]
+            .iter()
+            .all(|id| id.is_none())
+    }
+}
+
+impl Templates {
+    /// The template of a kind, when the merchant has one.
+    pub fn of(&self, kind: Kind) -> Option<&str> {
+        match kind {
+            Kind::BookingConfirmed => &self.booking_confirmed,
+            Kind::BookingFailed => &self.booking_failed,
+            Kind::HoldLapsed => &self.hold_lapsed,
+            Kind::OrderExpired => &self.order_expired,
+            Kind::PaymentReceived => &self.payment_received,
+            Kind::Refunded => &self.refunded,
+            Kind::WaitlistOffer => &self.waitlist_offer,
+        }
+        .as_deref()
+    }
+}
+
 /// One thing that is wrong with one setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -104,17 +138,11 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn new(section: &'static str) -> Self {
-        Self {
-            section,
-            problems: Vec::new(),
-        }
+        Self { section, problems: Vec::new() }
     }
 
     pub(super) fn wrong(&mut self, name: &str, what: impl fmt::Display) {
-        self.problems.push(Problem {
-            setting: format!("{}.{name}", self.section),
-            what: what.to_string(),
-        });
+        self.problems.push(Problem { setting: format!("{}.{name}", self.section), what: what.to_string() });
     }
 
     /// The value, or a note of the fault under the setting's name.
@@ -157,10 +185,7 @@ impl Check {
             (None, Some(path)) => match std::fs::read_to_string(path) {
                 Ok(text) => Some(SecretString::from(text.trim())),
                 Err(error) => {
-                    self.wrong(
-                        &format!("{name}_file"),
-                        format!("cannot be read: {}: {error}", path.display()),
-                    );
+                    self.wrong(&format!("{name}_file"), format!("cannot be read: {}: {error}", path.display()));
                     None
                 }
             },
@@ -209,24 +234,12 @@ impl Check {
         let url = self.ok(name, Url::parse(text))?;
         let rules = [
             (text.len() > max, "is too long"),
-            (
-                text.contains(char::is_whitespace),
-                "must not contain a blank",
-            ),
-            (
-                url.query().is_some() || url.fragment().is_some(),
-                "must not have a query or fragment",
-            ),
+            (text.contains(char::is_whitespace), "must not contain a blank"),
+            (url.query().is_some() || url.fragment().is_some(), "must not have a query or fragment"),
             (url.path() == "/", "must have a path"),
-            (
-                !url.username().is_empty() || url.password().is_some(),
-                "must not carry a login",
-            ),
+            (!url.username().is_empty() || url.password().is_some(), "must not carry a login"),
             (!local_allowed && url.scheme() != "https", "must be https"),
-            (
-                !local_allowed && is_local(&url),
-                "must be reachable from the internet",
-            ),
+            (!local_allowed && is_local(&url), "must be reachable from the internet"),
         ];
         for (broken, what) in rules {
             if broken {
@@ -247,8 +260,7 @@ impl Check {
 
 /// `wx` and 16 hex digits, as WeChat gives them out.
 pub(super) fn is_appid(text: &str) -> bool {
-    text.strip_prefix("wx")
-        .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+    text.strip_prefix("wx").is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// This machine, its private network, or a bare name as containers have: never WeChat's side of the internet.
@@ -258,9 +270,7 @@ pub(super) fn is_local(url: &Url) -> bool {
     };
     match host.trim_matches(['[', ']']).parse::<IpAddr>() {
         Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        Ok(IpAddr::V6(ip)) => {
-            ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
-        }
+        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
         Err(_) => !host.trim_end_matches('.').contains('.'),
     }
 }

@@ -41,11 +41,7 @@ impl MerchantKey {
         let key = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der())
             .map_err(|rejected| KeyFault::Rejected(rejected.to_string()))?;
         match key.public_modulus_len().saturating_mul(8) {
-            2048 => Ok(Self {
-                key,
-                mchid: mchid.to_owned(),
-                serial_no: serial_no.to_owned(),
-            }),
+            2048 => Ok(Self { key, mchid: mchid.to_owned(), serial_no: serial_no.to_owned() }),
             bits => Err(KeyFault::Size(bits)),
         }
     }
@@ -59,14 +55,7 @@ impl MerchantKey {
     ///
     /// `target` is path and query exactly as they go on the wire (percent-encoded, without scheme and host), `body`
     /// the very bytes that are sent; empty without a body.
-    pub fn authorization(
-        &self,
-        method: &str,
-        target: &str,
-        at: OffsetDateTime,
-        nonce: &str,
-        body: &[u8],
-    ) -> String {
+    pub fn authorization(&self, method: &str, target: &str, at: OffsetDateTime, nonce: &str, body: &[u8]) -> String {
         let timestamp = at.unix_timestamp();
         let mut message = format!("{method}\n{target}\n{timestamp}\n{nonce}\n").into_bytes();
         message.extend_from_slice(body);
@@ -80,13 +69,7 @@ impl MerchantKey {
     }
 
     /// What the front end hands to `WeixinJSBridge` to open the payment sheet.
-    pub fn jsapi_invocation(
-        &self,
-        appid: &str,
-        prepay_id: &str,
-        at: OffsetDateTime,
-        nonce: &str,
-    ) -> JsapiInvocation {
+    pub fn jsapi_invocation(&self, appid: &str, prepay_id: &str, at: OffsetDateTime, nonce: &str) -> JsapiInvocation {
         let timestamp = at.unix_timestamp().to_string();
         let package = format!("prepay_id={prepay_id}");
         let message = format!("{appid}\n{timestamp}\n{nonce}\n{package}\n");
@@ -103,12 +86,7 @@ impl MerchantKey {
     fn sign(&self, message: &[u8]) -> String {
         let mut signature = vec![0; self.key.public_modulus_len()];
         self.key
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                message,
-                &mut signature,
-            )
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
             .expect("a checked RSA key signs any message into a buffer of its own length");
         BASE64.encode(signature)
     }

@@ -4,6 +4,11 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use time::OffsetDateTime;
 
+use crate::domain::{
+    message::{Openid, Payment},
+    money::Fen,
+};
+
 /// A payment as WeChat sees it. An unpaid order lacks most members; unknown members are ignored.
 ///
 /// Read it through [`Transaction::standing`], which says what it means for the order.
@@ -27,11 +32,7 @@ pub struct Transaction {
     pub bank_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attach: Option<String>,
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "time::serde::rfc3339::option"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
     pub success_time: Option<OffsetDateTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer: Option<Payer>,
@@ -125,7 +126,7 @@ impl From<TradeState> for String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// Money was taken, whatever was given back since.
-    Paid(Payment),
+    Paid(Box<Payment>),
     /// Nobody paid yet and somebody still may, even past `time_expire`: only a close ends that.
     Unpaid,
     /// Can never be paid any more.
@@ -134,42 +135,35 @@ pub enum Standing {
     Unclear(&'static str),
 }
 
-/// A payment with everything that must be compared with the order before it settles.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payment {
-    pub appid: Option<String>,
-    pub mchid: Option<String>,
-    pub out_trade_no: String,
-    pub transaction_id: String,
-    /// The order's price in fen, before coupons.
-    pub total_fen: i64,
-    pub currency: String,
-    pub success_time: Option<OffsetDateTime>,
-}
-
 impl Transaction {
     pub fn standing(&self) -> Standing {
         match &self.trade_state {
-            TradeState::Success | TradeState::Refund => self.payment().map_or(
-                Standing::Unclear("paid, without its number or amount"),
-                Standing::Paid,
-            ),
+            TradeState::Success | TradeState::Refund => {
+                self.payment().map_or(Standing::Unclear("paid, without its number or amount"), |payment| {
+                    Standing::Paid(Box::new(payment))
+                })
+            }
             TradeState::NotPay | TradeState::UserPaying | TradeState::PayError => Standing::Unpaid,
             TradeState::Closed | TradeState::Revoked => Standing::Closed,
             TradeState::Other(_) => Standing::Unclear("unknown trade_state"),
         }
     }
 
+    /// Everything that must be compared with the order before it settles; `None` when a part is missing.
     fn payment(&self) -> Option<Payment> {
         let amount = self.amount.as_ref()?;
         Some(Payment {
-            appid: self.appid.clone(),
-            mchid: self.mchid.clone(),
             out_trade_no: self.out_trade_no.clone()?,
             transaction_id: self.transaction_id.clone()?,
-            total_fen: amount.total?,
+            mchid: self.mchid.clone()?,
+            appid: self.appid.clone()?,
+            trade_type: self.trade_type.clone().unwrap_or_default(),
+            bank_type: self.bank_type.clone(),
+            total_fen: Fen(amount.total?),
+            payer_total_fen: amount.payer_total.map(Fen),
             currency: amount.currency.clone()?,
-            success_time: self.success_time,
+            success_time: self.success_time?,
+            payer_openid: self.payer.as_ref().and_then(|payer| payer.openid.clone()).map(Openid),
         })
     }
 }

@@ -93,36 +93,25 @@ pub struct PlatformKey {
 impl PlatformKey {
     /// A WeChat Pay public key (`wxp_pub.pem`), downloaded by hand from the merchant platform.
     pub fn from_public_key_pem(pem: &[u8]) -> Result<Self, PlatformKeyFault> {
-        let der = SubjectPublicKeyInfoDer::from_pem_slice(pem)
-            .map_err(|_| PlatformKeyFault::NotPublicKey)?;
-        let (_, spki) = SubjectPublicKeyInfo::from_der(der.as_ref())
-            .map_err(|_| PlatformKeyFault::NotPublicKey)?;
-        Ok(Self {
-            key: rsa_key(&spki)?,
-            validity: None,
-        })
+        let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| PlatformKeyFault::NotPublicKey)?;
+        let (_, spki) = SubjectPublicKeyInfo::from_der(der.as_ref()).map_err(|_| PlatformKeyFault::NotPublicKey)?;
+        Ok(Self { key: rsa_key(&spki)?, validity: None })
     }
 
     /// A platform certificate, and its serial in WeChat's spelling (upper-case hex).
     pub fn from_certificate_pem(pem: &[u8]) -> Result<(String, Self), PlatformKeyFault> {
-        let der =
-            CertificateDer::from_pem_slice(pem).map_err(|_| PlatformKeyFault::NotCertificate)?;
-        let (_, certificate) =
-            X509Certificate::from_der(&der).map_err(|_| PlatformKeyFault::NotCertificate)?;
+        let der = CertificateDer::from_pem_slice(pem).map_err(|_| PlatformKeyFault::NotCertificate)?;
+        let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| PlatformKeyFault::NotCertificate)?;
         let validity = certificate.validity();
         let key = Self {
             key: rsa_key(certificate.public_key())?,
-            validity: Some((
-                validity.not_before.to_datetime(),
-                validity.not_after.to_datetime(),
-            )),
+            validity: Some((validity.not_before.to_datetime(), validity.not_after.to_datetime())),
         };
         Ok((certificate_serial(&certificate), key))
     }
 
     fn is_valid_at(&self, now: OffsetDateTime) -> bool {
-        self.validity
-            .is_none_or(|(from, until)| from <= now && now <= until)
+        self.validity.is_none_or(|(from, until)| from <= now && now <= until)
     }
 }
 
@@ -143,8 +132,7 @@ fn rsa_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<ParsedPublicKey, PlatformK
     if rsa.key_size() != 2048 {
         return Err(PlatformKeyFault::Size(rsa.key_size()));
     }
-    ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, spki.raw)
-        .map_err(|_| PlatformKeyFault::NotRsa)
+    ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, spki.raw).map_err(|_| PlatformKeyFault::NotRsa)
 }
 
 type Ring = HashMap<String, PlatformKey>;
@@ -158,21 +146,13 @@ pub struct PlatformKeys {
 impl PlatformKeys {
     /// Starts from the configured public keys; certificates come later, by refresh.
     pub fn new(public_keys: impl IntoIterator<Item = (String, PlatformKey)>) -> Self {
-        Self {
-            ring: RwLock::new(Arc::new(public_keys.into_iter().collect())),
-        }
+        Self { ring: RwLock::new(Arc::new(public_keys.into_iter().collect())) }
     }
 
     /// Takes WeChat's newest list of certificates in place of the one before; public keys stay.
-    pub fn replace_certificates(
-        &self,
-        certificates: impl IntoIterator<Item = (String, PlatformKey)>,
-    ) {
+    pub fn replace_certificates(&self, certificates: impl IntoIterator<Item = (String, PlatformKey)>) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        let kept = ring
-            .iter()
-            .filter(|(_, key)| key.validity.is_none())
-            .map(|(id, key)| (id.clone(), key.clone()));
+        let kept = ring.iter().filter(|(_, key)| key.validity.is_none()).map(|(id, key)| (id.clone(), key.clone()));
         *ring = Arc::new(kept.chain(certificates).collect());
     }
 
@@ -184,12 +164,7 @@ impl PlatformKeys {
     }
 
     /// Checks that `raw_body`, untouched as it came from the wire, was signed by WeChat within the last minutes.
-    pub fn verify(
-        &self,
-        headers: &HeaderMap,
-        raw_body: &[u8],
-        now: OffsetDateTime,
-    ) -> Result<(), SignatureFault> {
+    pub fn verify(&self, headers: &HeaderMap, raw_body: &[u8], now: OffsetDateTime) -> Result<(), SignatureFault> {
         verify_with(&self.ring(), headers, raw_body, now)
     }
 
@@ -200,18 +175,11 @@ impl PlatformKeys {
 
 impl fmt::Debug for PlatformKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PlatformKeys")
-            .field(&self.serials())
-            .finish()
+        f.debug_tuple("PlatformKeys").field(&self.serials()).finish()
     }
 }
 
-fn verify_with(
-    ring: &Ring,
-    headers: &HeaderMap,
-    raw_body: &[u8],
-    now: OffsetDateTime,
-) -> Result<(), SignatureFault> {
+fn verify_with(ring: &Ring, headers: &HeaderMap, raw_body: &[u8], now: OffsetDateTime) -> Result<(), SignatureFault> {
     // Left out, the type is RSA; the official clients differ in whether they insist on the header.
     match header(headers, "wechatpay-signature-type") {
         Ok(SCHEME) | Err(SignatureFault::MissingHeader(_)) => {}
@@ -223,9 +191,7 @@ fn verify_with(
     let serial = header(headers, "wechatpay-serial")?;
     let signature = header(headers, "wechatpay-signature")?;
 
-    let seconds: i64 = timestamp
-        .parse()
-        .map_err(|_| SignatureFault::UnreadableHeader("wechatpay-timestamp"))?;
+    let seconds: i64 = timestamp.parse().map_err(|_| SignatureFault::UnreadableHeader("wechatpay-timestamp"))?;
     let skew_seconds = now.unix_timestamp().saturating_sub(seconds);
     if skew_seconds.unsigned_abs() >= FRESH_SECONDS {
         return Err(SignatureFault::Stale { skew_seconds });
@@ -237,16 +203,12 @@ fn verify_with(
         .get(serial)
         .filter(|key| key.is_valid_at(now))
         .ok_or_else(|| SignatureFault::UnknownSerial(serial.to_owned()))?;
-    let signature = BASE64
-        .decode(signature)
-        .map_err(|_| SignatureFault::Undecodable)?;
+    let signature = BASE64.decode(signature).map_err(|_| SignatureFault::Undecodable)?;
 
     let mut message = format!("{timestamp}\n{nonce}\n").into_bytes();
     message.extend_from_slice(raw_body);
     message.push(b'\n');
-    key.key
-        .verify_sig(&message, &signature)
-        .map_err(|_| SignatureFault::Mismatch)
+    key.key.verify_sig(&message, &signature).map_err(|_| SignatureFault::Mismatch)
 }
 
 /// The one value of a header. Two values are refused: the next reader of the message might take the other.

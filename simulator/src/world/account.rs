@@ -25,10 +25,7 @@ pub(crate) struct AccountError {
 
 impl AccountError {
     pub(crate) fn new(errcode: i64, errmsg: &str) -> Self {
-        Self {
-            errcode,
-            errmsg: errmsg.to_owned(),
-        }
+        Self { errcode, errmsg: errmsg.to_owned() }
     }
 }
 
@@ -61,10 +58,7 @@ impl World {
     /// The token all processes share: the same again until its last five minutes.
     pub(crate) fn stable_token(&mut self, force: bool, now: OffsetDateTime) -> Value {
         let current = self.account.stable.clone();
-        let dies = current
-            .as_ref()
-            .and_then(|token| self.account.tokens.get(token))
-            .copied();
+        let dies = current.as_ref().and_then(|token| self.account.tokens.get(token)).copied();
         let force = force && self.may_force(now);
         if let (Some(token), Some(dies)) = (&current, dies)
             && !force
@@ -106,9 +100,7 @@ impl World {
     }
 
     fn new_token(&mut self, now: OffsetDateTime) -> String {
-        self.account
-            .tokens
-            .retain(|_, dies| now < *dies + TOKEN_LIFE);
+        self.account.tokens.retain(|_, dies| now < *dies + TOKEN_LIFE);
         let token = format!("{}_{}", self.next_number(), self.random.text(130));
         self.account.tokens.insert(token.clone(), now + TOKEN_LIFE);
         token
@@ -121,43 +113,25 @@ impl World {
         }
     }
 
-    pub(crate) fn check_token(
-        &self,
-        token: Option<&str>,
-        now: OffsetDateTime,
-    ) -> Result<(), AccountError> {
+    pub(crate) fn check_token(&self, token: Option<&str>, now: OffsetDateTime) -> Result<(), AccountError> {
         match token.map(|token| self.account.tokens.get(token)) {
             None => Err(AccountError::new(41001, "access_token missing")),
-            Some(None) => Err(AccountError::new(
-                40001,
-                "invalid credential, access_token is invalid or not latest",
-            )),
-            Some(Some(dies)) if now >= *dies => {
-                Err(AccountError::new(42001, "access_token expired"))
-            }
+            Some(None) => Err(AccountError::new(40001, "invalid credential, access_token is invalid or not latest")),
+            Some(Some(dies)) if now >= *dies => Err(AccountError::new(42001, "access_token expired")),
             Some(Some(_)) => Ok(()),
         }
     }
 
     /// Sends a template message; answers its msgid. `message` is a JSON object.
-    pub(crate) fn send_message(
-        &mut self,
-        message: &Value,
-        now: OffsetDateTime,
-    ) -> Result<u64, AccountError> {
+    pub(crate) fn send_message(&mut self, message: &Value, now: OffsetDateTime) -> Result<u64, AccountError> {
         let text = |name: &str| message[name].as_str();
         let touser = text("touser").unwrap_or_default();
-        if touser.is_empty()
-            || touser.len() > 128
-            || !touser.bytes().all(|byte| byte.is_ascii_graphic())
-        {
+        if touser.is_empty() || touser.len() > 128 || !touser.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(AccountError::new(40003, "invalid openid"));
         }
         let template_id = text("template_id").unwrap_or_default();
         let templates = &self.settings.templates;
-        if template_id.is_empty()
-            || !(templates.is_empty() || templates.iter().any(|known| known == template_id))
-        {
+        if template_id.is_empty() || !(templates.is_empty() || templates.iter().any(|known| known == template_id)) {
             return Err(AccountError::new(40037, "invalid template_id"));
         }
         check_data(&message["data"])?;
@@ -190,12 +164,8 @@ impl World {
 
 /// Every value follows the rule of its key's prefix (WeChat: template message, parameter limits).
 fn check_data(data: &Value) -> Result<(), AccountError> {
-    let wrong = |key: &str, issue: &str| {
-        Err(AccountError::new(
-            47003,
-            &format!("argument invalid! data.{key}.value {issue}"),
-        ))
-    };
+    let wrong =
+        |key: &str, issue: &str| Err(AccountError::new(47003, &format!("argument invalid! data.{key}.value {issue}")));
     let Some(data) = data.as_object().filter(|data| !data.is_empty()) else {
         return Err(AccountError::new(47003, "argument invalid! data is empty"));
     };
@@ -203,10 +173,7 @@ fn check_data(data: &Value) -> Result<(), AccountError> {
         let Some(value) = holder["value"].as_str().filter(|value| !value.is_empty()) else {
             return wrong(key, "is empty");
         };
-        if !fits(
-            key.trim_end_matches(|digit: char| digit.is_ascii_digit()),
-            value,
-        ) {
+        if !fits(key.trim_end_matches(|digit: char| digit.is_ascii_digit()), value) {
             return wrong(key, "invalid");
         }
     }
@@ -216,19 +183,14 @@ fn check_data(data: &Value) -> Result<(), AccountError> {
 fn fits(kind: &str, value: &str) -> bool {
     let length = value.chars().count();
     let all = |test: fn(char) -> bool| value.chars().all(test);
-    let date_like =
-        |c: char| c.is_ascii_digit() || "年月日时分秒点 :-~/上下午周一二三四五六".contains(c);
+    let date_like = |c: char| c.is_ascii_digit() || "年月日时分秒点 :-~/上下午周一二三四五六".contains(c);
     match kind {
         "thing" => length <= 20,
         "short_thing" | "symbol" => length <= 5,
         "number" => length <= 32 && all(|c| c.is_ascii_digit() || c == '.' || c == '-'),
         "letter" => length <= 32 && all(|c| c.is_ascii_alphabetic()),
         "character_string" => length <= 32 && all(|c| c.is_ascii_graphic()),
-        "time" | "date" => {
-            length <= 64
-                && value.chars().all(date_like)
-                && value.contains(|c: char| c.is_ascii_digit())
-        }
+        "time" | "date" => length <= 64 && value.chars().all(date_like) && value.contains(|c: char| c.is_ascii_digit()),
         "amount" => is_amount(value),
         "phone_number" => length <= 17 && all(|c| c.is_ascii_digit() || "+-() ".contains(c)),
         "car_number" => length <= 8,
@@ -242,9 +204,7 @@ fn fits(kind: &str, value: &str) -> bool {
 
 /// At most one sign of currency, at most ten digits with decimals, perhaps 元.
 fn is_amount(value: &str) -> bool {
-    let number = value
-        .strip_prefix(['¥', '￥', '$', '€', '£'])
-        .unwrap_or(value);
+    let number = value.strip_prefix(['¥', '￥', '$', '€', '£']).unwrap_or(value);
     let number = number.strip_suffix('元').unwrap_or(number);
     let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());

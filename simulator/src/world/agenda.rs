@@ -40,10 +40,7 @@ impl Agenda {
     }
 
     pub(super) fn take_due(&mut self, now: OffsetDateTime) -> Option<Event> {
-        let first = self
-            .events
-            .first_entry()
-            .filter(|entry| entry.key().0 <= now)?;
+        let first = self.events.first_entry().filter(|entry| entry.key().0 <= now)?;
         Some(first.remove())
     }
 }

@@ -12,9 +12,7 @@ use super::{
 };
 
 /// Waits between attempts in seconds: fifteen resends in about a day.
-const RESENDS: [u64; 15] = [
-    15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10_800, 10_800, 10_800, 21_600, 21_600,
-];
+const RESENDS: [u64; 15] = [15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10_800, 10_800, 10_800, 21_600, 21_600];
 
 /// Something the merchant is to be told.
 pub(super) struct Subject {
@@ -66,29 +64,19 @@ pub(crate) struct Attempt {
 impl World {
     /// Puts a callback on its way, unless the script has other plans.
     pub(super) fn announce(&mut self, subject: Subject, now: OffsetDateTime) {
-        let fault = self
-            .play
-            .draw(subject.operation, &subject.out_trade_no)
-            .callback;
+        let fault = self.play.draw(subject.operation, &subject.out_trade_no).callback;
         if subject.notify_url.is_empty() || matches!(fault, Some((CallbackFault::Never, _))) {
             return;
         }
         let (fault, forged) = fault.unzip();
         let mut resource = subject.resource;
         if fault == Some(CallbackFault::WrongAmount) {
-            let total = resource
-                .pointer("/amount/total")
-                .and_then(Value::as_i64)
-                .unwrap_or_default();
+            let total = resource.pointer("/amount/total").and_then(Value::as_i64).unwrap_or_default();
             resource["amount"]["total"] = Value::from(total.saturating_add(1));
         }
         let number = self.next_number();
         let chance = self.random.next();
-        let id = format!(
-            "{:08x}-{:04x}-5000-8000-{number:012x}",
-            chance >> 32,
-            chance & 0xFFFF
-        );
+        let id = format!("{:08x}-{:04x}-5000-8000-{number:012x}", chance >> 32, chance & 0xFFFF);
         let callback = Callback {
             letter: Letter {
                 id: id.clone(),
@@ -107,9 +95,7 @@ impl World {
         };
         self.callbacks.insert(id.clone(), callback);
         match fault {
-            Some(CallbackFault::LateMs(late)) => {
-                self.send_at(&id, now + Duration::from_millis(late))
-            }
+            Some(CallbackFault::LateMs(late)) => self.send_at(&id, now + Duration::from_millis(late)),
             Some(CallbackFault::Twice) => {
                 self.send_at(&id, now);
                 self.agenda.note(now, Event::SendCopy { callback: id });
@@ -124,12 +110,7 @@ impl World {
     }
 
     fn send_at(&mut self, id: &str, at: OffsetDateTime) {
-        let slot = self.agenda.note(
-            at,
-            Event::Send {
-                callback: id.to_owned(),
-            },
-        );
+        let slot = self.agenda.note(at, Event::Send { callback: id.to_owned() });
         if let Some(callback) = self.callbacks.get_mut(id) {
             callback.slot = Some(slot);
         }
@@ -157,9 +138,7 @@ impl World {
             }
             attempts.push(Attempt {
                 letter: callback.letter.clone(),
-                forgery: callback
-                    .forgery
-                    .filter(|_| callback.attempts <= callback.forged),
+                forgery: callback.forgery.filter(|_| callback.attempts <= callback.forged),
                 copy,
                 turn,
             });
@@ -175,9 +154,7 @@ impl World {
     /// What became of an attempt. Success ends a callback, anything else is tried again until the schedule ends.
     pub(crate) fn attempted(&mut self, id: &str, accepted: bool, now: OffsetDateTime) {
         if let Some(callback) = self.callbacks.get(id) {
-            let wait = RESENDS
-                .get((callback.attempts as usize).saturating_sub(1))
-                .copied();
+            let wait = RESENDS.get((callback.attempts as usize).saturating_sub(1)).copied();
             match wait {
                 Some(seconds) if !accepted => self.send_at(id, now + self.sped_up(seconds)),
                 _ => {

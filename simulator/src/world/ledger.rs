@@ -10,10 +10,7 @@ impl World {
     pub(crate) fn ledger(&self, now: OffsetDateTime) -> Value {
         let mut orders: Vec<_> = self.orders.values().collect();
         orders.sort_unstable_by_key(|order| order.number);
-        let mut paid: Vec<_> = orders
-            .iter()
-            .filter_map(|order| Some((order, order.payment.as_ref()?)))
-            .collect();
+        let mut paid: Vec<_> = orders.iter().filter_map(|order| Some((order, order.payment.as_ref()?))).collect();
         paid.sort_by_key(|(_, payment)| payment.paid_at);
         let mut refunds: Vec<_> = self.refunds.values().collect();
         refunds.sort_unstable_by_key(|refund| refund.number);

@@ -15,10 +15,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use self::{
-    account::Account, agenda::Agenda, callback::Callback, order::Order, refund::Refund,
-    script::Play,
-};
+use self::{account::Account, agenda::Agenda, callback::Callback, order::Order, refund::Refund, script::Play};
 use crate::{random::Seeded, refusal::Refusal, settings::Settings};
 
 /// What a call of Pay v3 answers.
@@ -84,6 +81,5 @@ pub(crate) fn china(time: OffsetDateTime) -> String {
         Err(_) => UtcOffset::UTC,
     };
     let time = time.to_offset(CHINA).replace_nanosecond(0).unwrap_or(time);
-    time.format(&Rfc3339)
-        .expect("years are of four digits and offsets of whole minutes")
+    time.format(&Rfc3339).expect("years are of four digits and offsets of whole minutes")
 }

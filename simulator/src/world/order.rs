@@ -94,14 +94,8 @@ impl Order {
     /// A missed deadline closes nothing: only a call does, or the seventh day.
     pub(crate) fn state(&self, now: OffsetDateTime) -> TradeState {
         if self.payment.is_some() {
-            if self.refunds.is_empty() {
-                TradeState::Success
-            } else {
-                TradeState::Refund
-            }
-        } else if self.closed
-            || now >= self.created_at + DEFAULT_LIFE.max(self.pay_before - self.created_at)
-        {
+            if self.refunds.is_empty() { TradeState::Success } else { TradeState::Refund }
+        } else if self.closed || now >= self.created_at + DEFAULT_LIFE.max(self.pay_before - self.created_at) {
             TradeState::Closed
         } else {
             TradeState::NotPay
@@ -109,10 +103,7 @@ impl Order {
     }
 
     pub(crate) fn text(&self, pointer: &str) -> &str {
-        self.parameters
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.parameters.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 
     /// What a query answers, and, for a paid order, what the callback says.
@@ -145,26 +136,11 @@ impl Order {
 
 impl World {
     /// Places an order, or places the same one again for a fresh code. `parameters` went through `fields`.
-    pub(crate) fn order(
-        &mut self,
-        trade_type: TradeType,
-        parameters: Value,
-        now: OffsetDateTime,
-    ) -> Outcome {
-        let text = |pointer: &str| {
-            parameters
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-        };
+    pub(crate) fn order(&mut self, trade_type: TradeType, parameters: Value, now: OffsetDateTime) -> Outcome {
+        let text = |pointer: &str| parameters.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         self.own_mchid("body", text("/mchid"))?;
         if text("/appid") != self.settings.appid {
-            return Err(Refusal::new(
-                400,
-                "APPID_MCHID_NOT_MATCH",
-                "appid和mchid不匹配",
-                268_445_527,
-            ));
+            return Err(Refusal::new(400, "APPID_MCHID_NOT_MATCH", "appid和mchid不匹配", 268_445_527));
         }
         let out_trade_no = text("/out_trade_no").to_owned();
         if let Some(order) = self.orders.get(&out_trade_no) {
@@ -175,14 +151,9 @@ impl World {
             let order = Order {
                 number,
                 trade_type,
-                total: parameters
-                    .pointer("/amount/total")
-                    .and_then(Value::as_i64)
-                    .unwrap_or_default(),
+                total: parameters.pointer("/amount/total").and_then(Value::as_i64).unwrap_or_default(),
                 created_at: now,
-                pay_before: asked
-                    .unwrap_or(now + DEFAULT_LIFE)
-                    .clamp(now + SHORTEST_LIFE, now + LONGEST_LIFE),
+                pay_before: asked.unwrap_or(now + DEFAULT_LIFE).clamp(now + SHORTEST_LIFE, now + LONGEST_LIFE),
                 code: (String::new(), now),
                 closed: false,
                 payment: None,
@@ -192,20 +163,11 @@ impl World {
             };
             self.orders.insert(out_trade_no.clone(), order);
         }
-        Ok(Reply::Document(self.issue_code(
-            &out_trade_no,
-            trade_type,
-            now,
-        )))
+        Ok(Reply::Document(self.issue_code(&out_trade_no, trade_type, now)))
     }
 
     /// A fresh code; the one before stops working.
-    fn issue_code(
-        &mut self,
-        out_trade_no: &str,
-        trade_type: TradeType,
-        now: OffsetDateTime,
-    ) -> Value {
+    fn issue_code(&mut self, out_trade_no: &str, trade_type: TradeType, now: OffsetDateTime) -> Value {
         let (code, answer) = match trade_type {
             TradeType::Native => {
                 let code = self.random.text(9);
@@ -225,47 +187,26 @@ impl World {
         answer
     }
 
-    pub(crate) fn query(
-        &self,
-        out_trade_no: &str,
-        mchid: Option<&str>,
-        now: OffsetDateTime,
-    ) -> Outcome {
+    pub(crate) fn query(&self, out_trade_no: &str, mchid: Option<&str>, now: OffsetDateTime) -> Outcome {
         self.query_mchid(mchid)?;
         let order = self.orders.get(out_trade_no).ok_or_else(no_such_order)?;
         Ok(Reply::Document(order.trade(now)))
     }
 
     /// Only paid orders have a transaction id.
-    pub(crate) fn query_transaction(
-        &self,
-        transaction_id: &str,
-        mchid: Option<&str>,
-        now: OffsetDateTime,
-    ) -> Outcome {
+    pub(crate) fn query_transaction(&self, transaction_id: &str, mchid: Option<&str>, now: OffsetDateTime) -> Outcome {
         self.query_mchid(mchid)?;
-        let out_trade_no = self
-            .transactions
-            .get(transaction_id)
-            .ok_or_else(no_such_order)?;
+        let out_trade_no = self.transactions.get(transaction_id).ok_or_else(no_such_order)?;
         self.query(out_trade_no, mchid, now)
     }
 
     /// The order number behind a transaction id, for the script.
     pub(crate) fn order_of_transaction(&self, transaction_id: &str) -> &str {
-        self.transactions
-            .get(transaction_id)
-            .map(String::as_str)
-            .unwrap_or_default()
+        self.transactions.get(transaction_id).map(String::as_str).unwrap_or_default()
     }
 
     /// 204 says only that nobody can pay this number now; it is said of unknown numbers too.
-    pub(crate) fn close(
-        &mut self,
-        out_trade_no: &str,
-        mchid: &str,
-        now: OffsetDateTime,
-    ) -> Outcome {
+    pub(crate) fn close(&mut self, out_trade_no: &str, mchid: &str, now: OffsetDateTime) -> Outcome {
         self.own_mchid("body", mchid)?;
         let Some(order) = self.orders.get_mut(out_trade_no) else {
             return Ok(Reply::Nothing);
@@ -287,12 +228,7 @@ impl World {
             Some(mchid) => self.own_mchid("query", mchid),
             None => Err(Refusal {
                 detail: Some(json!({"location": "uri_template", "value": ""})),
-                ..Refusal::field(
-                    "uri_template",
-                    "/uri_template/mchid",
-                    &Value::Null,
-                    "为必填参数",
-                )
+                ..Refusal::field("uri_template", "/uri_template/mchid", &Value::Null, "为必填参数")
             }),
         }
     }
@@ -303,53 +239,29 @@ impl World {
             return Ok(());
         }
         let issue = "与HTTP头Authorization中的mchid不一致";
-        Err(Refusal {
-            sub_code: 268_445_527,
-            ..Refusal::field(location, "/mchid", &json!(mchid), issue)
-        })
+        Err(Refusal { sub_code: 268_445_527, ..Refusal::field(location, "/mchid", &json!(mchid), issue) })
     }
 }
 
 /// The same number again is the same order, if it can still be paid and nothing about it differs.
-fn may_repeat(
-    order: &Order,
-    trade_type: TradeType,
-    parameters: &Value,
-    now: OffsetDateTime,
-) -> Result<(), Refusal> {
+fn may_repeat(order: &Order, trade_type: TradeType, parameters: &Value, now: OffsetDateTime) -> Result<(), Refusal> {
     match order.state(now) {
         TradeState::Success | TradeState::Refund => {
             return Err(Refusal::new(400, "ORDERPAID", "该订单已支付", 268_449_538));
         }
         TradeState::Closed => {
-            return Err(Refusal::new(
-                400,
-                "ORDER_CLOSED",
-                "该订单已关闭，请重新下单",
-                268_447_914,
-            ));
+            return Err(Refusal::new(400, "ORDER_CLOSED", "该订单已关闭，请重新下单", 268_447_914));
         }
         TradeState::NotPay => {}
     }
     if order.trade_type != trade_type {
-        return Err(Refusal::new(
-            403,
-            "OUT_TRADE_NO_USED",
-            "商户订单号已被其他产品使用",
-            268_498_688,
-        ));
+        return Err(Refusal::new(403, "OUT_TRADE_NO_USED", "商户订单号已被其他产品使用", 268_498_688));
     }
     if order.parameters != *parameters {
-        return Err(Refusal::invalid(
-            "请求重入时，参数与首次请求时不一致",
-            268_498_688,
-        ));
+        return Err(Refusal::invalid("请求重入时，参数与首次请求时不一致", 268_498_688));
     }
     if now >= order.pay_before {
-        return Err(Refusal::invalid(
-            "订单已过支付截止时间，请关单后重新下单",
-            268_447_914,
-        ));
+        return Err(Refusal::invalid("订单已过支付截止时间，请关单后重新下单", 268_447_914));
     }
     Ok(())
 }
@@ -365,8 +277,6 @@ fn code_url(code: &str) -> String {
 
 /// The part of a code_url that names the order; both shapes in use, with or without what follows.
 pub(super) fn code_of(code_url: &str) -> &str {
-    let code = code_url
-        .split_once("pr=")
-        .map_or(code_url, |(_, rest)| rest);
+    let code = code_url.split_once("pr=").map_or(code_url, |(_, rest)| rest);
     code.split('&').next().unwrap_or(code)
 }

@@ -78,25 +78,13 @@ impl World {
     }
 
     /// The money moves; the callback follows. Answers the transaction id.
-    pub(crate) fn pay(
-        &mut self,
-        bill: &Bill,
-        openid: Option<&str>,
-        now: OffsetDateTime,
-    ) -> Result<String, Unpayable> {
+    pub(crate) fn pay(&mut self, bill: &Bill, openid: Option<&str>, now: OffsetDateTime) -> Result<String, Unpayable> {
         let out_trade_no = self.payable(bill, now)?.out_trade_no.clone();
         let transaction_id = self.transaction_id("4200", now);
-        let order = self
-            .orders
-            .get_mut(&out_trade_no)
-            .ok_or(Unpayable::Unknown)?;
-        let payer = openid.map(str::to_owned).or_else(|| {
-            order
-                .parameters
-                .pointer("/payer/openid")
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        });
+        let order = self.orders.get_mut(&out_trade_no).ok_or(Unpayable::Unknown)?;
+        let payer = openid
+            .map(str::to_owned)
+            .or_else(|| order.parameters.pointer("/payer/openid").and_then(Value::as_str).map(str::to_owned));
         order.payment = Some(Payment {
             transaction_id: transaction_id.clone(),
             openid: payer.unwrap_or_else(|| SOMEBODY.to_owned()),
@@ -111,8 +99,7 @@ impl World {
             original_type: "transaction",
             resource: order.trade(now),
         };
-        self.transactions
-            .insert(transaction_id.clone(), out_trade_no);
+        self.transactions.insert(transaction_id.clone(), out_trade_no);
         self.announce(news, now);
         Ok(transaction_id)
     }

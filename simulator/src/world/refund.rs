@@ -117,29 +117,16 @@ impl World {
     }
 
     /// Accepts a refund, or answers how the same one stands. `parameters` went through `fields`.
-    pub(crate) fn refund(
-        &mut self,
-        parameters: Value,
-        fault: Option<RefundFault>,
-        now: OffsetDateTime,
-    ) -> Outcome {
+    pub(crate) fn refund(&mut self, parameters: Value, fault: Option<RefundFault>, now: OffsetDateTime) -> Outcome {
         let text = |name: &str| parameters[name].as_str().unwrap_or_default();
         let amount = |name: &str| parameters["amount"][name].as_i64().unwrap_or_default();
         if text("transaction_id").is_empty() && text("out_trade_no").is_empty() {
             let issue = "transaction_id和out_trade_no必须二选一";
-            return Err(Refusal::field(
-                "body",
-                "/transaction_id",
-                &Value::Null,
-                issue,
-            ));
+            return Err(Refusal::field("body", "/transaction_id", &Value::Null, issue));
         }
         if let Some(refund) = self.refunds.get(text("out_refund_no")) {
             if refund.parameters != parameters {
-                return Err(Refusal::invalid(
-                    "退款单号重入时，参数与首次请求时不一致",
-                    268_498_688,
-                ));
+                return Err(Refusal::invalid("退款单号重入时，参数与首次请求时不一致", 268_498_688));
             }
             return Ok(Reply::Document(refund.document()));
         }
@@ -152,27 +139,14 @@ impl World {
         let (refund, total) = (amount("refund"), amount("total"));
         self.may_refund(order, refund, total, now)?;
         if !text("out_trade_no").is_empty() && text("out_trade_no") != order.out_trade_no {
-            return Err(Refusal::invalid(
-                "transaction_id与out_trade_no不是同一订单",
-                268_447_843,
-            ));
+            return Err(Refusal::invalid("transaction_id与out_trade_no不是同一订单", 268_447_843));
         }
         let fate = match fault {
             Some(RefundFault::NotEnough) => {
-                return Err(Refusal::new(
-                    403,
-                    "NOT_ENOUGH",
-                    "基本账户余额不足，请充值后重新发起",
-                    268_435_464,
-                ));
+                return Err(Refusal::new(403, "NOT_ENOUGH", "基本账户余额不足，请充值后重新发起", 268_435_464));
             }
             Some(RefundFault::UserAccountAbnormal) => {
-                return Err(Refusal::new(
-                    403,
-                    "USER_ACCOUNT_ABNORMAL",
-                    "用户账户异常或注销",
-                    268_435_464,
-                ));
+                return Err(Refusal::new(403, "USER_ACCOUNT_ABNORMAL", "用户账户异常或注销", 268_435_464));
             }
             Some(RefundFault::Abnormal) => RefundStatus::Abnormal,
             Some(RefundFault::Closed) => RefundStatus::Closed,
@@ -200,12 +174,7 @@ impl World {
             Some(RefundFault::SlowMs(slow)) => std::time::Duration::from_millis(slow),
             _ => self.sped_up(SETTLES_AFTER),
         };
-        self.agenda.note(
-            now + takes,
-            Event::Settle {
-                out_refund_no: out_refund_no.clone(),
-            },
-        );
+        self.agenda.note(now + takes, Event::Settle { out_refund_no: out_refund_no.clone() });
         let document = refund.document();
         self.refunds.insert(out_refund_no.clone(), refund);
         if let Some(order) = self.orders.get_mut(&out_trade_no) {
@@ -214,69 +183,38 @@ impl World {
         Ok(Reply::Document(document))
     }
 
-    fn may_refund(
-        &self,
-        order: &Order,
-        refund: i64,
-        total: i64,
-        now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
+    fn may_refund(&self, order: &Order, refund: i64, total: i64, now: OffsetDateTime) -> Result<(), Refusal> {
         if total != order.total {
-            return Err(Refusal::invalid(
-                "订单金额与退款请求中的total不一致",
-                268_498_688,
-            ));
+            return Err(Refusal::invalid("订单金额与退款请求中的total不一致", 268_498_688));
         }
-        if order
-            .payment
-            .as_ref()
-            .is_some_and(|payment| now > payment.paid_at + REFUNDABLE_FOR)
-        {
+        if order.payment.as_ref().is_some_and(|payment| now > payment.paid_at + REFUNDABLE_FOR) {
             return Err(Refusal::invalid("订单已超过可退款的最大期限", 268_447_914));
         }
         if order.refunds.len() >= MOST_PER_ORDER {
             return Err(Refusal::invalid("订单退款次数已达50次", 268_435_464));
         }
-        let earlier = || {
-            order
-                .refunds
-                .iter()
-                .filter_map(|number| self.refunds.get(number))
-        };
+        let earlier = || order.refunds.iter().filter_map(|number| self.refunds.get(number));
         let left = earlier()
             .filter(|earlier| earlier.status != RefundStatus::Closed)
-            .try_fold(order.total, |left, earlier| {
-                left.checked_sub(earlier.refund)
-            })
+            .try_fold(order.total, |left, earlier| left.checked_sub(earlier.refund))
             .unwrap_or_default();
         if refund > left {
             return Err(Refusal::invalid("退款金额大于可退金额", 268_435_464));
         }
         if earlier().any(|earlier| now < earlier.created_at + BETWEEN_REFUNDS) {
-            return Err(Refusal::new(
-                429,
-                "FREQUENCY_LIMITED",
-                "同一订单两次退款需间隔1分钟",
-                268_447_840,
-            ));
+            return Err(Refusal::new(429, "FREQUENCY_LIMITED", "同一订单两次退款需间隔1分钟", 268_447_840));
         }
         Ok(())
     }
 
     pub(crate) fn query_refund(&self, out_refund_no: &str) -> Outcome {
-        let refund = self
-            .refunds
-            .get(out_refund_no)
-            .ok_or_else(|| Refusal::no_resource("退款单不存在"))?;
+        let refund = self.refunds.get(out_refund_no).ok_or_else(|| Refusal::no_resource("退款单不存在"))?;
         Ok(Reply::Document(refund.document()))
     }
 
     /// The order number behind a refund number, for the script.
     pub(crate) fn order_of_refund(&self, out_refund_no: &str) -> &str {
-        self.refunds
-            .get(out_refund_no)
-            .map(|refund| refund.out_trade_no.as_str())
-            .unwrap_or_default()
+        self.refunds.get(out_refund_no).map(|refund| refund.out_trade_no.as_str()).unwrap_or_default()
     }
 
     /// The money arrives, or does not.

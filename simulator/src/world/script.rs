@@ -27,9 +27,7 @@ pub(crate) enum Operation {
 
 impl Operation {
     fn covers(self, operation: Self) -> bool {
-        self == operation
-            || self == Self::Any
-                && !matches!(operation, Self::CallbackPayment | Self::CallbackRefund)
+        self == operation || self == Self::Any && !matches!(operation, Self::CallbackPayment | Self::CallbackRefund)
     }
 }
 
@@ -161,9 +159,7 @@ impl CallbackFault {
             Self::WrongKey => Some(Forgery::WrongKey),
             Self::Signtest => Some(Forgery::Signtest),
             Self::Replayed => Some(Forgery::Replayed),
-            Self::LateMs(_) | Self::Twice | Self::Never | Self::Reordered | Self::WrongAmount => {
-                None
-            }
+            Self::LateMs(_) | Self::Twice | Self::Never | Self::Reordered | Self::WrongAmount => None,
         }
     }
 }
@@ -214,21 +210,12 @@ pub(crate) struct Play {
 
 impl Play {
     pub(crate) fn new(default_seed: u64) -> Self {
-        Self {
-            script: Script::default(),
-            default_seed,
-            struck: Vec::new(),
-            asked: HashMap::new(),
-        }
+        Self { script: Script::default(), default_seed, struck: Vec::new(), asked: HashMap::new() }
     }
 
     /// Puts a new script in the place of the old one.
     pub(crate) fn start(&mut self, script: Script) {
-        *self = Self {
-            struck: vec![0; script.rules.len()],
-            script,
-            ..Self::new(self.default_seed)
-        };
+        *self = Self { struck: vec![0; script.rules.len()], script, ..Self::new(self.default_seed) };
     }
 
     pub(crate) fn script(&self) -> &Script {
@@ -259,11 +246,7 @@ impl Play {
             if let Some(rate) = rule.rate {
                 let asked = self.asked.entry((index, subject.to_owned())).or_default();
                 *asked += 1;
-                let key: [&[u8]; 3] = [
-                    &index.to_le_bytes(),
-                    subject.as_bytes(),
-                    &asked.to_le_bytes(),
-                ];
+                let key: [&[u8]; 3] = [&index.to_le_bytes(), subject.as_bytes(), &asked.to_le_bytes()];
                 if f64::from(random::per_million(seed, &key)) >= millions(rate) {
                     continue;
                 }
@@ -302,18 +285,12 @@ impl Rule {
         fault.refund = fault.refund.or(self.refund);
         fault.expire_token |= self.expire_token;
         let attempts = self.attempts.unwrap_or(1);
-        fault.callback = fault
-            .callback
-            .or(self.callback.map(|fault| (fault, attempts)));
+        fault.callback = fault.callback.or(self.callback.map(|fault| (fault, attempts)));
         if fault.instead.is_none()
             && let Some(status) = self.status
         {
-            fault.instead = Some(Scripted {
-                status,
-                code: self.code.clone(),
-                message: self.message.clone(),
-                html: self.html,
-            });
+            fault.instead =
+                Some(Scripted { status, code: self.code.clone(), message: self.message.clone(), html: self.html });
         }
     }
 
@@ -329,10 +306,7 @@ impl Rule {
         if self.rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
             return Err("`rate` is a number from 0 to 1");
         }
-        if self
-            .status
-            .is_some_and(|status| !(400..600).contains(&status))
-        {
+        if self.status.is_some_and(|status| !(400..600).contains(&status)) {
             return Err("`status` is an error's: 400 to 599");
         }
         if self.status.is_none() && (self.code.is_some() || self.message.is_some() || self.html) {
@@ -345,9 +319,7 @@ impl Rule {
             return Err("`attempts` goes with a forged `callback`");
         }
         if of_callbacks && of_answers {
-            return Err(
-                "callbacks go wrong by `callback`, e.g. {\"late_ms\": 500} or \"signtest\"",
-            );
+            return Err("callbacks go wrong by `callback`, e.g. {\"late_ms\": 500} or \"signtest\"");
         }
         if self.errcode.is_some() && !of_account {
             return Err("`errcode` goes with `on`: template_send or token");
@@ -366,11 +338,7 @@ impl Rule {
             && self.errcode.is_none()
             && self.refund.is_none()
             && !self.expire_token;
-        if nothing {
-            Err("says nothing that goes wrong")
-        } else {
-            Ok(())
-        }
+        if nothing { Err("says nothing that goes wrong") } else { Ok(()) }
     }
 }
 
@@ -382,8 +350,7 @@ impl Script {
     pub(crate) fn parse(body: &[u8]) -> Result<Self, String> {
         let script: Self = serde_json::from_slice(body).map_err(|reason| reason.to_string())?;
         for (index, rule) in script.rules.iter().enumerate() {
-            rule.check()
-                .map_err(|reason| format!("rules[{index}]: {reason}"))?;
+            rule.check().map_err(|reason| format!("rules[{index}]: {reason}"))?;
         }
         Ok(script)
     }

@@ -57,11 +57,7 @@ pub(crate) struct Callback {
 
 impl Merchant {
     pub(crate) async fn new() -> Self {
-        Self::with(Settings {
-            callback_speed: 300.0,
-            ..Settings::default()
-        })
-        .await
+        Self::with(Settings { callback_speed: 300.0, ..Settings::default() }).await
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
@@ -73,35 +69,14 @@ impl Merchant {
         let answers = Arc::new(Mutex::new(Vec::<StatusCode>::new()));
         let to_give = Arc::clone(&answers);
         let take = async move |headers: HeaderMap, body: Bytes| {
-            sender
-                .send(Callback {
-                    headers,
-                    body,
-                    at: tokio::time::Instant::now(),
-                })
-                .unwrap();
+            sender.send(Callback { headers, body, at: tokio::time::Instant::now() }).unwrap();
             let mut answers = to_give.lock().unwrap();
-            if answers.is_empty() {
-                StatusCode::NO_CONTENT
-            } else {
-                answers.remove(0)
-            }
+            if answers.is_empty() { StatusCode::NO_CONTENT } else { answers.remove(0) }
         };
         let app = Router::new().fallback(take);
         tokio::spawn(async move { axum::serve(inbox, app).await });
-        let http = reqwest::Client::builder()
-            .user_agent("tiny-merchant")
-            .no_proxy()
-            .build()
-            .unwrap();
-        Self {
-            wechat,
-            http,
-            notify_url,
-            callbacks,
-            answers,
-            asks_for: None,
-        }
+        let http = reqwest::Client::builder().user_agent("tiny-merchant").no_proxy().build().unwrap();
+        Self { wechat, http, notify_url, callbacks, answers, asks_for: None }
     }
 
     pub(crate) fn native(&self, out_trade_no: &str) -> Value {
@@ -113,9 +88,7 @@ impl Merchant {
 
     /// Orders and answers the code_url.
     pub(crate) async fn ordered(&self, out_trade_no: &str) -> String {
-        let answer = self
-            .post("/v3/pay/transactions/native", &self.native(out_trade_no))
-            .await;
+        let answer = self.post("/v3/pay/transactions/native", &self.native(out_trade_no)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()["code_url"].as_str().unwrap().to_owned()
     }
@@ -123,18 +96,13 @@ impl Merchant {
     /// Orders, pays, and answers the transaction id.
     pub(crate) async fn paid(&self, out_trade_no: &str) -> String {
         self.ordered(out_trade_no).await;
-        let (status, receipt) = self
-            .sim("/_sim/pay", &json!({"out_trade_no": out_trade_no}))
-            .await;
+        let (status, receipt) = self.sim("/_sim/pay", &json!({"out_trade_no": out_trade_no})).await;
         assert_eq!(status, 200, "{receipt}");
         receipt["transaction_id"].as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn query(&self, out_trade_no: &str) -> Answer {
-        self.get(&format!(
-            "/v3/pay/transactions/out-trade-no/{out_trade_no}?mchid={MCHID}"
-        ))
-        .await
+        self.get(&format!("/v3/pay/transactions/out-trade-no/{out_trade_no}?mchid={MCHID}")).await
     }
 
     pub(crate) async fn close(&self, out_trade_no: &str) -> Answer {
@@ -147,17 +115,10 @@ impl Merchant {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send(Method::POST, path, body.to_string())
-            .await
-            .unwrap()
+        self.send(Method::POST, path, body.to_string()).await.unwrap()
     }
 
-    pub(crate) async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: String,
-    ) -> reqwest::Result<Answer> {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: String) -> reqwest::Result<Answer> {
         let authorization = authorize(&method, path, &body, OffsetDateTime::now_utc());
         let mut request = self
             .http
@@ -168,22 +129,14 @@ impl Merchant {
             request = request.header("Wechatpay-Serial", serial);
         }
         if !body.is_empty() {
-            request = request
-                .header("Content-Type", "application/json")
-                .body(body);
+            request = request.header("Content-Type", "application/json").body(body);
         }
         Answer::read(request.send().await?).await
     }
 
     /// One of the simulator's own strings.
     pub(crate) async fn sim(&self, path: &str, body: &Value) -> (u16, Value) {
-        let answer = self
-            .http
-            .post(format!("{}{path}", self.wechat.url))
-            .json(body)
-            .send()
-            .await
-            .unwrap();
+        let answer = self.http.post(format!("{}{path}", self.wechat.url)).json(body).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
@@ -193,14 +146,7 @@ impl Merchant {
     }
 
     pub(crate) async fn ledger(&self) -> Value {
-        self.http
-            .get(format!("{}/_sim/ledger", self.wechat.url))
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap()
+        self.http.get(format!("{}/_sim/ledger", self.wechat.url)).send().await.unwrap().json().await.unwrap()
     }
 
     pub(crate) async fn callback(&mut self) -> Callback {
@@ -210,15 +156,8 @@ impl Merchant {
 
     /// Whether the simulator has no callback left to send.
     pub(crate) async fn all_callbacks_are_done(&self) -> bool {
-        let health: Value = self
-            .http
-            .get(format!("{}/healthz", self.wechat.url))
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let health: Value =
+            self.http.get(format!("{}/healthz", self.wechat.url)).send().await.unwrap().json().await.unwrap();
         health["callbacks_under_way"] == 0
     }
 
@@ -242,15 +181,9 @@ impl Answer {
 
     /// Status and code of an error.
     pub(crate) fn error(&self) -> (u16, String) {
-        assert!(
-            !self.headers.contains_key("Wechatpay-Signature"),
-            "errors are not signed"
-        );
+        assert!(!self.headers.contains_key("Wechatpay-Signature"), "errors are not signed");
         assert!(self.headers.contains_key("Request-ID"));
-        (
-            self.status,
-            self.json()["code"].as_str().unwrap().to_owned(),
-        )
+        (self.status, self.json()["code"].as_str().unwrap().to_owned())
     }
 
     pub(crate) fn is_genuine(&self) -> bool {
@@ -278,9 +211,7 @@ impl Callback {
 
 pub(crate) fn authorize(method: &Method, target: &str, body: &str, now: OffsetDateTime) -> String {
     let (timestamp, nonce) = (now.unix_timestamp(), "593BEC0C930BF1AFEB40B4A08C8FB242");
-    let signature = sign(&format!(
-        "{method}\n{target}\n{timestamp}\n{nonce}\n{body}\n"
-    ));
+    let signature = sign(&format!("{method}\n{target}\n{timestamp}\n{nonce}\n{body}\n"));
     let serial_no = &KEYS.merchant_serial_no;
     format!(
         "WECHATPAY2-SHA256-RSA2048 mchid=\"{MCHID}\",nonce_str=\"{nonce}\",timestamp=\"{timestamp}\",\
@@ -289,37 +220,20 @@ pub(crate) fn authorize(method: &Method, target: &str, body: &str, now: OffsetDa
 }
 
 pub(crate) fn sign(message: &str) -> String {
-    let (_, pem) =
-        x509_parser::pem::parse_x509_pem(KEYS.merchant_private_key_pem.as_bytes()).unwrap();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(KEYS.merchant_private_key_pem.as_bytes()).unwrap();
     let key = RsaKeyPair::from_pkcs8(&pem.contents).unwrap();
     let mut signature = vec![0; key.public_modulus_len()];
-    key.sign(
-        &RSA_PKCS1_SHA256,
-        &SystemRandom::new(),
-        message.as_bytes(),
-        &mut signature,
-    )
-    .unwrap();
+    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature).unwrap();
     BASE64_STANDARD.encode(signature)
 }
 
 /// By the key that `Wechatpay-Serial` names, over the raw body, inside five minutes.
 pub(crate) fn is_genuine(headers: &HeaderMap, body: &[u8]) -> bool {
-    let header = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-    };
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let timestamp: i64 = header("Wechatpay-Timestamp").parse().unwrap_or_default();
     let fresh = (OffsetDateTime::now_utc().unix_timestamp() - timestamp).abs() < 300;
-    let message = [
-        header("Wechatpay-Timestamp").as_bytes(),
-        header("Wechatpay-Nonce").as_bytes(),
-        body,
-        b"",
-    ]
-    .join(&b'\n');
+    let message =
+        [header("Wechatpay-Timestamp").as_bytes(), header("Wechatpay-Nonce").as_bytes(), body, b""].join(&b'\n');
     fresh
         && header("Wechatpay-Signature-Type") == "WECHATPAY2-SHA256-RSA2048"
         && public_key(header("Wechatpay-Serial"))
@@ -330,26 +244,18 @@ pub(crate) fn verifies(spki: &[u8], message: &[u8], signature: &str) -> bool {
     use x509_parser::prelude::FromDer as _;
     let (_, key) = x509_parser::x509::SubjectPublicKeyInfo::from_der(spki).unwrap();
     let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &key.subject_public_key.data);
-    BASE64_STANDARD
-        .decode(signature)
-        .is_ok_and(|signature| key.verify(message, &signature).is_ok())
+    BASE64_STANDARD.decode(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
 }
 
 pub(crate) fn spki(pem: &str) -> Vec<u8> {
-    x509_parser::pem::parse_x509_pem(pem.as_bytes())
-        .unwrap()
-        .1
-        .contents
+    x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap().1.contents
 }
 
 fn public_key(serial: &str) -> Option<Vec<u8>> {
     if serial == KEYS.public_key_id {
         return Some(spki(&KEYS.public_key_pem));
     }
-    let certificate = KEYS
-        .platform_certificates
-        .iter()
-        .find(|certificate| certificate.serial_no == serial)?;
+    let certificate = KEYS.platform_certificates.iter().find(|certificate| certificate.serial_no == serial)?;
     let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.pem.as_bytes()).unwrap();
     Some(pem.parse_x509().unwrap().public_key().raw.to_vec())
 }
@@ -365,7 +271,5 @@ pub(crate) fn open_bytes(resource: &Value) -> Vec<u8> {
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, KEYS.apiv3_key.as_bytes()).unwrap());
     let nonce = Nonce::try_assume_unique_for_key(text("nonce").as_bytes()).unwrap();
     let mut sealed = BASE64_STANDARD.decode(text("ciphertext")).unwrap();
-    key.open_in_place(nonce, Aad::from(text("associated_data")), &mut sealed)
-        .unwrap()
-        .to_vec()
+    key.open_in_place(nonce, Aad::from(text("associated_data")), &mut sealed).unwrap().to_vec()
 }

@@ -13,19 +13,14 @@ async fn an_order_is_placed_asked_for_paid_and_told() {
     assert_eq!(answer.status, 200);
     assert!(answer.is_genuine(), "{answer:?}");
     let code_url = answer.json()["code_url"].as_str().unwrap().to_owned();
-    assert!(
-        code_url.starts_with("weixin://wxpay/bizpayurl/up?pr=") && code_url.len() <= 64,
-        "{code_url}"
-    );
+    assert!(code_url.starts_with("weixin://wxpay/bizpayurl/up?pr=") && code_url.len() <= 64, "{code_url}");
 
     let unpaid = merchant.query("hf000001").await;
     assert!(unpaid.is_genuine());
     assert_eq!(unpaid.json()["trade_state"], "NOTPAY");
     assert!(unpaid.json().get("transaction_id").is_none());
 
-    let (status, receipt) = merchant
-        .sim("/_sim/pay", &json!({"code_url": code_url}))
-        .await;
+    let (status, receipt) = merchant.sim("/_sim/pay", &json!({"code_url": code_url})).await;
     assert_eq!(status, 200);
     let callback = merchant.callback().await;
     assert!(callback.is_genuine());
@@ -37,18 +32,14 @@ async fn an_order_is_placed_asked_for_paid_and_told() {
     assert_eq!(paid["trade_state"], "SUCCESS");
     assert_eq!(paid["amount"]["total"], 20000);
     assert!(paid["success_time"].as_str().unwrap().ends_with("+08:00"));
-    let by_transaction = format!(
-        "/v3/pay/transactions/id/{}?mchid={MCHID}",
-        receipt["transaction_id"].as_str().unwrap()
-    );
+    let by_transaction =
+        format!("/v3/pay/transactions/id/{}?mchid={MCHID}", receipt["transaction_id"].as_str().unwrap());
     assert_eq!(merchant.get(&by_transaction).await.json(), paid);
 
     let ledger = merchant.ledger().await;
     assert_eq!(ledger["payments"][0]["out_trade_no"], "hf000001");
     assert_eq!(ledger["payments"][0]["total"], 20000);
-    let (status, problem) = merchant
-        .sim("/_sim/pay", &json!({"code_url": code_url}))
-        .await;
+    let (status, problem) = merchant.sim("/_sim/pay", &json!({"code_url": code_url})).await;
     assert_eq!((status, problem["reason"].as_str()), (409, Some("paid")));
 }
 
@@ -59,10 +50,7 @@ async fn the_same_number_again_is_the_same_order_with_a_fresh_code() {
     let second = merchant.ordered("hf000001").await;
     assert_ne!(first, second);
     let (status, problem) = merchant.sim("/_sim/pay", &json!({"code_url": first})).await;
-    assert_eq!(
-        (status, problem["reason"].as_str()),
-        (409, Some("code-replaced"))
-    );
+    assert_eq!((status, problem["reason"].as_str()), (409, Some("code-replaced")));
 
     for (member, value) in [
         ("description", json!("另一门课")),
@@ -72,19 +60,13 @@ async fn the_same_number_again_is_the_same_order_with_a_fresh_code() {
     ] {
         let mut other = merchant.native("hf000001");
         other[member] = value;
-        assert_eq!(
-            merchant.post(NATIVE, &other).await.error(),
-            (400, "INVALID_REQUEST".into()),
-            "{member}"
-        );
+        assert_eq!(merchant.post(NATIVE, &other).await.error(), (400, "INVALID_REQUEST".into()), "{member}");
     }
     let mut jsapi = merchant.native("hf000001");
     jsapi["payer"] = json!({"openid": "oSomebody"});
     let answer = merchant.post("/v3/pay/transactions/jsapi", &jsapi).await;
     assert_eq!(answer.error(), (403, "OUT_TRADE_NO_USED".into()));
-    let (status, _) = merchant
-        .sim("/_sim/pay", &json!({"code_url": second}))
-        .await;
+    let (status, _) = merchant.sim("/_sim/pay", &json!({"code_url": second})).await;
     assert_eq!(status, 200);
     let again = merchant.post(NATIVE, &merchant.native("hf000001")).await;
     assert_eq!(again.error(), (400, "ORDERPAID".into()));
@@ -99,26 +81,15 @@ async fn close_is_for_ever_and_says_little() {
         assert_eq!((closed.status, closed.body.len()), (204, 0));
         assert!(closed.is_genuine(), "204 is signed too");
     }
-    assert_eq!(
-        merchant.query("hf000001").await.json()["trade_state"],
-        "CLOSED"
-    );
-    assert_eq!(
-        merchant.query("hf-unknown").await.error(),
-        (404, "ORDER_NOT_EXIST".into())
-    );
+    assert_eq!(merchant.query("hf000001").await.json()["trade_state"], "CLOSED");
+    assert_eq!(merchant.query("hf-unknown").await.error(), (404, "ORDER_NOT_EXIST".into()));
     let again = merchant.post(NATIVE, &merchant.native("hf000001")).await;
     assert_eq!(again.error(), (400, "ORDER_CLOSED".into()));
-    let (status, problem) = merchant
-        .sim("/_sim/pay", &json!({"code_url": code_url}))
-        .await;
+    let (status, problem) = merchant.sim("/_sim/pay", &json!({"code_url": code_url})).await;
     assert_eq!((status, problem["reason"].as_str()), (409, Some("closed")));
 
     merchant.paid("hf000002").await;
-    assert_eq!(
-        merchant.close("hf000002").await.error(),
-        (400, "ORDERPAID".into())
-    );
+    assert_eq!(merchant.close("hf000002").await.error(), (400, "ORDERPAID".into()));
 }
 
 #[tokio::test]
@@ -126,9 +97,7 @@ async fn a_code_ages_and_a_deadline_passes() {
     let merchant = Merchant::new().await;
     let code_url = merchant.ordered("hf000001").await;
     let soon = time::OffsetDateTime::now_utc() + time::Duration::hours(3);
-    let soon = soon
-        .format(&time::format_description::well_known::Rfc3339)
-        .unwrap();
+    let soon = soon.format(&time::format_description::well_known::Rfc3339).unwrap();
     let mut short = merchant.native("hf000002");
     short["time_expire"] = json!(soon);
     let mut past = merchant.native("hf000003");
@@ -136,58 +105,21 @@ async fn a_code_ages_and_a_deadline_passes() {
     for order in [&short, &past] {
         assert_eq!(merchant.post(NATIVE, order).await.status, 200);
     }
-    assert_eq!(
-        merchant
-            .sim("/_sim/pay", &json!({"out_trade_no": "hf000003"}))
-            .await
-            .0,
-        200,
-        "lifted to a minute"
-    );
+    assert_eq!(merchant.sim("/_sim/pay", &json!({"out_trade_no": "hf000003"})).await.0, 200, "lifted to a minute");
 
-    merchant
-        .sim("/_sim/clock", &json!({"advance_seconds": 7200}))
-        .await;
-    let (status, problem) = merchant
-        .sim("/_sim/pay", &json!({"code_url": code_url}))
-        .await;
-    assert_eq!(
-        (status, problem["reason"].as_str()),
-        (409, Some("code-expired"))
-    );
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 7200})).await;
+    let (status, problem) = merchant.sim("/_sim/pay", &json!({"code_url": code_url})).await;
+    assert_eq!((status, problem["reason"].as_str()), (409, Some("code-expired")));
     let fresh = merchant.ordered("hf000001").await;
-    assert_eq!(
-        merchant
-            .sim("/_sim/pay", &json!({"code_url": fresh}))
-            .await
-            .0,
-        200
-    );
+    assert_eq!(merchant.sim("/_sim/pay", &json!({"code_url": fresh})).await.0, 200);
 
-    merchant
-        .sim("/_sim/clock", &json!({"advance_seconds": 3600}))
-        .await;
-    let (status, problem) = merchant
-        .sim("/_sim/pay", &json!({"out_trade_no": "hf000002"}))
-        .await;
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 3600})).await;
+    let (status, problem) = merchant.sim("/_sim/pay", &json!({"out_trade_no": "hf000002"})).await;
     assert_eq!((status, problem["reason"].as_str()), (409, Some("expired")));
-    assert_eq!(
-        merchant.query("hf000002").await.json()["trade_state"],
-        "NOTPAY",
-        "a deadline closes nothing"
-    );
-    assert_eq!(
-        merchant.post(NATIVE, &short).await.error(),
-        (400, "INVALID_REQUEST".into())
-    );
-    merchant
-        .sim("/_sim/clock", &json!({"advance_seconds": 7 * 86400}))
-        .await;
-    assert_eq!(
-        merchant.query("hf000002").await.json()["trade_state"],
-        "CLOSED",
-        "after seven days WeChat closes"
-    );
+    assert_eq!(merchant.query("hf000002").await.json()["trade_state"], "NOTPAY", "a deadline closes nothing");
+    assert_eq!(merchant.post(NATIVE, &short).await.error(), (400, "INVALID_REQUEST".into()));
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 7 * 86400})).await;
+    assert_eq!(merchant.query("hf000002").await.json()["trade_state"], "CLOSED", "after seven days WeChat closes");
 }
 
 #[tokio::test]
@@ -197,21 +129,8 @@ async fn inside_wechat_the_payer_is_known() {
     order["payer"] = json!({"openid": "oSomebody"});
     let answer = merchant.post("/v3/pay/transactions/jsapi", &order).await;
     assert!(answer.is_genuine());
-    assert!(
-        answer.json()["prepay_id"]
-            .as_str()
-            .unwrap()
-            .starts_with("wx")
-    );
-    merchant
-        .sim("/_sim/pay", &json!({"out_trade_no": "hf000001"}))
-        .await;
+    assert!(answer.json()["prepay_id"].as_str().unwrap().starts_with("wx"));
+    merchant.sim("/_sim/pay", &json!({"out_trade_no": "hf000001"})).await;
     let paid = merchant.query("hf000001").await.json();
-    assert_eq!(
-        (
-            paid["payer"]["openid"].as_str(),
-            paid["trade_type"].as_str()
-        ),
-        (Some("oSomebody"), Some("JSAPI"))
-    );
+    assert_eq!((paid["payer"]["openid"].as_str(), paid["trade_type"].as_str()), (Some("oSomebody"), Some("JSAPI")));
 }

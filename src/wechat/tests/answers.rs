@@ -88,11 +88,7 @@ fn s2_4_every_documented_code_has_its_conclusion() {
         (QueryOrder, 302, "SOMETHING_NEW", Unknown),
     ];
     for (call, status, code, expected) in rows {
-        assert_eq!(
-            class(*call, *status, code),
-            *expected,
-            "{call:?} {status} {code}"
-        );
+        assert_eq!(class(*call, *status, code), *expected, "{call:?} {status} {code}");
     }
 }
 
@@ -100,14 +96,7 @@ fn s2_4_every_documented_code_has_its_conclusion() {
 fn an_answer_that_is_no_wechat_error_proves_nothing() {
     for call in Call::ALL {
         for status in [202, 301, 400, 401, 403, 404, 500, 502, 503] {
-            for body in [
-                "",
-                "<html>502</html>",
-                "{}",
-                "[]",
-                "\"ORDERPAID\"",
-                "{\"code\":1}",
-            ] {
+            for body in ["", "<html>502</html>", "{}", "[]", "\"ORDERPAID\"", "{\"code\":1}"] {
                 let answer = Inconclusive::from_answer(call, status, None, body.as_bytes());
                 assert_eq!(answer.class, Class::Unknown, "{call:?} {status} {body}");
             }
@@ -121,12 +110,8 @@ fn an_answer_that_is_no_wechat_error_proves_nothing() {
 fn words_for_people_leave_the_value_out() {
     let body = json!({"code": "PARAM_ERROR", "message": "bad", "detail":
         {"location": "body", "field": "/payer/openid", "value": "o-secret", "issue": "too short"}});
-    let answer =
-        Inconclusive::from_answer(Call::CreateOrder, 400, None, body.to_string().as_bytes());
-    assert_eq!(
-        answer.to_string(),
-        "create_order refused, HTTP 400 PARAM_ERROR: bad; body; /payer/openid; too short"
-    );
+    let answer = Inconclusive::from_answer(Call::CreateOrder, 400, None, body.to_string().as_bytes());
+    assert_eq!(answer.to_string(), "create_order refused, HTTP 400 PARAM_ERROR: bad; body; /payer/openid; too short");
 }
 
 #[test]

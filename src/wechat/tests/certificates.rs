@@ -1,8 +1,8 @@
 //! Platform certificates: first list, tampered lists, merchants without, serials that appear.
 
 use super::support::{
-    API_V3_KEY, NOW, PLATFORM, Reply, STRANGER, Server, api_v3, certificate_pem, client, now, seal,
-    settings, signed_headers,
+    API_V3_KEY, NOW, PLATFORM, Reply, STRANGER, Server, api_v3, certificate_pem, client, now, seal, settings,
+    signed_headers,
 };
 use crate::wechat::answers::Class;
 use crate::wechat::certificates::{LearnGate, open_list};
@@ -54,10 +54,7 @@ async fn a_merchant_without_certificates_works_on() {
     settings.platform_certificates = true;
     let client = client(&settings);
     assert_eq!(client.refresh_certificates().await, Ok(Certificates::None));
-    let failed = client
-        .refresh_certificates()
-        .await
-        .expect_err("a gateway's page");
+    let failed = client.refresh_certificates().await.expect_err("a gateway's page");
     assert_eq!(failed.class, Class::Unknown);
 }
 
@@ -71,10 +68,7 @@ async fn an_answer_under_a_new_serial_is_believed_after_one_refresh() {
     let client = client(&settings);
     client.close_order("hf0001").await.expect("closed");
     // The gate is shut for a minute: no further refresh, and no answer believed.
-    let doubt = client
-        .close_order("hf0002")
-        .await
-        .expect_err("unknown serial");
+    let doubt = client.close_order("hf0002").await.expect_err("unknown serial");
     assert_eq!(doubt.class, Class::Unknown);
     assert_eq!(server.seen().len(), 3);
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod certificates;
 mod notification;
+mod official_account;
 mod pay;
 mod settings;
 mod sign;

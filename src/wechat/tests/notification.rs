@@ -1,12 +1,9 @@
 //! Callbacks: the published AEAD vectors, the way of a good one, and each way of being refused.
 
-use super::support::{
-    API_V3_KEY, NOW, PLATFORM, PUBLIC_KEY_ID, api_v3, notification_keys, now, seal, signed_headers,
-};
+use super::support::{API_V3_KEY, NOW, PLATFORM, PUBLIC_KEY_ID, api_v3, notification_keys, now, seal, signed_headers};
 use crate::wechat::aead::{ApiV3Key, ApiV3Keys, OpenFault, Resource, WrongLength};
 use crate::wechat::notification::{
-    NotificationFault, NotificationKeys, PaymentNotification, read_payment_notification,
-    read_refund_notification,
+    NotificationFault, NotificationKeys, PaymentNotification, read_payment_notification, read_refund_notification,
 };
 use crate::wechat::refund::RefundStatus;
 use crate::wechat::transaction::{Standing, TradeState, Transaction};
@@ -31,10 +28,7 @@ fn published_aead_vectors() {
             associated_data: Some(text("associated_data")),
             ciphertext: text("ciphertext_base64"),
         };
-        assert_eq!(
-            keys.open(&good).as_deref(),
-            Ok(text("plaintext").as_bytes())
-        );
+        assert_eq!(keys.open(&good).as_deref(), Ok(text("plaintext").as_bytes()));
         let open = |change: &dyn Fn(&mut Resource)| {
             let mut resource = good.clone();
             change(&mut resource);
@@ -42,31 +36,13 @@ fn published_aead_vectors() {
         };
         let data = |r: &mut Resource| r.associated_data = Some("bad-associatedData".to_owned());
         assert_eq!(open(&data), OpenFault::Authentication);
-        assert_eq!(
-            open(&|r| r.associated_data = None),
-            OpenFault::Authentication
-        );
-        assert_eq!(
-            open(&|r| r.nonce = "bad-4a9R25RW".to_owned()),
-            OpenFault::Authentication
-        );
+        assert_eq!(open(&|r| r.associated_data = None), OpenFault::Authentication);
+        assert_eq!(open(&|r| r.nonce = "bad-4a9R25RW".to_owned()), OpenFault::Authentication);
         assert_eq!(open(&|r| r.nonce = "short".to_owned()), OpenFault::Nonce);
-        assert_eq!(
-            open(&|r| r.ciphertext = "A".repeat(172)),
-            OpenFault::Authentication
-        );
-        assert_eq!(
-            open(&|r| r.ciphertext = String::new()),
-            OpenFault::Authentication
-        );
-        assert_eq!(
-            open(&|r| r.ciphertext = "invalid cipher".to_owned()),
-            OpenFault::Encoding
-        );
-        assert_eq!(
-            open(&|r| r.algorithm = "AEAD_SM4_GCM".to_owned()),
-            OpenFault::Algorithm
-        );
+        assert_eq!(open(&|r| r.ciphertext = "A".repeat(172)), OpenFault::Authentication);
+        assert_eq!(open(&|r| r.ciphertext = String::new()), OpenFault::Authentication);
+        assert_eq!(open(&|r| r.ciphertext = "invalid cipher".to_owned()), OpenFault::Encoding);
+        assert_eq!(open(&|r| r.algorithm = "AEAD_SM4_GCM".to_owned()), OpenFault::Algorithm);
     }
 }
 
@@ -108,17 +84,11 @@ fn s4_1_a_good_payment_callback_is_read() {
         let content = transaction().to_string();
         let envelope = envelope("TRANSACTION.SUCCESS", API_V3_KEY, aad, content.as_bytes());
         let read = deliver_json(&envelope).expect("good");
-        assert_eq!(
-            (read.id.as_str(), read.event_type.as_str()),
-            ("EV-1", "TRANSACTION.SUCCESS")
-        );
+        assert_eq!((read.id.as_str(), read.event_type.as_str()), ("EV-1", "TRANSACTION.SUCCESS"));
         let Standing::Paid(payment) = read.content.standing() else {
             panic!("paid");
         };
-        assert_eq!(
-            (payment.total_fen, payment.currency.as_str()),
-            (20_000, "CNY")
-        );
+        assert_eq!((payment.total_fen.0, payment.currency.as_str()), (20_000, "CNY"));
         assert!(!format!("{read:?}").contains("o-secret"));
         let travelled = serde_json::to_string(&read.content).expect("JSON");
         let arrived: Transaction = serde_json::from_str(&travelled).expect("the same");
@@ -129,12 +99,7 @@ fn s4_1_a_good_payment_callback_is_read() {
 #[test]
 fn s4_1_each_bad_callback_is_refused_by_its_reason() {
     let content = transaction().to_string();
-    let good = envelope(
-        "TRANSACTION.SUCCESS",
-        API_V3_KEY,
-        Some("transaction"),
-        content.as_bytes(),
-    );
+    let good = envelope("TRANSACTION.SUCCESS", API_V3_KEY, Some("transaction"), content.as_bytes());
     let with = |path: &str, value: Value| {
         let mut changed = good.clone();
         *changed.pointer_mut(path).expect("the member") = value;
@@ -145,18 +110,12 @@ fn s4_1_each_bad_callback_is_refused_by_its_reason() {
     assert_eq!(with("/id", json!(1)), "envelope");
     assert_eq!(with("/resource/nonce", json!("")), "sealing");
     assert_eq!(with("/resource/algorithm", json!("none")), "sealing");
-    assert_eq!(
-        with("/resource/associated_data", json!("refund")),
-        "decryption"
-    );
+    assert_eq!(with("/resource/associated_data", json!("refund")), "decryption");
 
     let sealed = |key: &str, content: &[u8]| {
         deliver_json(&envelope("TRANSACTION.SUCCESS", key, None, content)).expect_err("bad")
     };
-    assert_eq!(
-        sealed("another-key-of-thirty-two-bytes!", b"{}"),
-        "decryption"
-    );
+    assert_eq!(sealed("another-key-of-thirty-two-bytes!", b"{}"), "decryption");
     assert_eq!(sealed(API_V3_KEY, b"\xff"), "content");
     assert_eq!(sealed(API_V3_KEY, b"{}"), "content");
     let mut yuan = transaction();
@@ -197,13 +156,7 @@ fn a_refund_callback_is_read_by_its_own_spelling() {
         "amount": {"total": 20000, "refund": 500, "payer_total": 20000, "payer_refund": 500},
     });
     let text = content.to_string();
-    let body = envelope(
-        "REFUND.ABNORMAL",
-        API_V3_KEY,
-        Some("refund"),
-        text.as_bytes(),
-    )
-    .to_string();
+    let body = envelope("REFUND.ABNORMAL", API_V3_KEY, Some("refund"), text.as_bytes()).to_string();
     let headers = signed_headers(&PLATFORM, PUBLIC_KEY_ID, NOW, body.as_bytes());
     let keys = notification_keys();
     let read = read_refund_notification(&headers, body.as_bytes(), now(), &keys).expect("good");
@@ -235,10 +188,7 @@ fn s2_4_every_trade_state_has_one_meaning() {
         let mut partial = transaction();
         partial.as_object_mut().expect("object").remove(member);
         let partial: Transaction = serde_json::from_value(partial).expect("all is optional");
-        assert!(
-            matches!(partial.standing(), Standing::Unclear(_)),
-            "{member}"
-        );
+        assert!(matches!(partial.standing(), Standing::Unclear(_)), "{member}");
     }
 }
 

@@ -1,8 +1,7 @@
 //! The calls over a real connection: what goes out, and what each kind of answer becomes.
 
 use super::support::{
-    MERCHANT, NOW, PLATFORM, PUBLIC_KEY_ID, Reply, STRANGER, Server, client, settings,
-    signed_headers,
+    MERCHANT, NOW, PLATFORM, PUBLIC_KEY_ID, Reply, STRANGER, Server, client, settings, signed_headers,
 };
 use crate::wechat::answers::{Claim, Class, Inconclusive};
 use crate::wechat::exchange::PayClient;
@@ -43,12 +42,7 @@ async fn s2_3_an_order_goes_out_signed_over_the_bytes_sent() {
     assert_eq!(seen.headers["wechatpay-serial"], PUBLIC_KEY_ID);
     assert_eq!(seen.headers["accept"], "application/json");
     assert_eq!(seen.headers["content-type"], "application/json");
-    assert!(
-        seen.headers["user-agent"]
-            .to_str()
-            .expect("text")
-            .starts_with("holdfast/")
-    );
+    assert!(seen.headers["user-agent"].to_str().expect("text").starts_with("holdfast/"));
     let body: Value = serde_json::from_slice(&seen.body).expect("JSON");
     assert_eq!(
         body,
@@ -65,9 +59,7 @@ async fn s2_3_an_order_goes_out_signed_over_the_bytes_sent() {
 fn assert_signed(method: &str, target: &str, seen: &super::support::Seen) {
     let header = seen.headers["authorization"].to_str().expect("text");
     let member = |name: &str| {
-        let (_, rest) = header
-            .split_once(&format!("{name}=\""))
-            .expect("the member");
+        let (_, rest) = header.split_once(&format!("{name}=\"")).expect("the member");
         rest.split_once('"').expect("its end").0.to_owned()
     };
     let (timestamp, nonce) = (member("timestamp"), member("nonce_str"));
@@ -102,36 +94,21 @@ async fn s2_4_whatever_is_not_signed_is_unknown() {
     let foreign = signed_headers(&STRANGER, PUBLIC_KEY_ID, NOW, CODE.as_bytes());
     let old = signed_headers(&PLATFORM, PUBLIC_KEY_ID, NOW - 300, CODE.as_bytes());
     let mut probe = signed_headers(&PLATFORM, PUBLIC_KEY_ID, NOW, CODE.as_bytes());
-    let signature = probe["wechatpay-signature"]
-        .to_str()
-        .expect("text")
-        .to_owned();
+    let signature = probe["wechatpay-signature"].to_str().expect("text").to_owned();
     let signature = format!("WECHATPAY/SIGNTEST/{signature}");
     probe.insert("wechatpay-signature", signature.parse().expect("a value"));
     for (name, reply) in [
         ("lost answer", Reply::Nothing),
         ("no signature", Reply::plain(200, CODE)),
-        (
-            "another's signature",
-            Reply::Http(200, foreign, CODE.into()),
-        ),
+        ("another's signature", Reply::Http(200, foreign, CODE.into())),
         ("old signature", Reply::Http(200, old, CODE.into())),
         ("SIGNTEST", Reply::Http(200, probe, CODE.into())),
         ("gateway page", Reply::plain(502, "<html>")),
-        (
-            "system error",
-            Reply::plain(500, r#"{"code":"SYSTEM_ERROR","message":""}"#),
-        ),
+        ("system error", Reply::plain(500, r#"{"code":"SYSTEM_ERROR","message":""}"#)),
         ("redirect", Reply::plain(302, "")),
         ("signed nonsense", Reply::signed(200, "<html>")),
-        (
-            "signed, no code",
-            Reply::signed(200, r#"{"code_url":"https://example.com"}"#),
-        ),
-        (
-            "signed, too large",
-            Reply::signed(200, &"x".repeat((1 << 20) + 1)),
-        ),
+        ("signed, no code", Reply::signed(200, r#"{"code_url":"https://example.com"}"#)),
+        ("signed, too large", Reply::signed(200, &"x".repeat((1 << 20) + 1))),
     ] {
         let doubt = create(reply).await.expect_err(name);
         assert_eq!(doubt.class, Class::Unknown, "{name}: {doubt}");
@@ -141,19 +118,13 @@ async fn s2_4_whatever_is_not_signed_is_unknown() {
 #[tokio::test]
 async fn a_server_that_is_away_or_silent_is_unknown() {
     let away = client(&settings("http://127.0.0.1:1"));
-    let doubt = away
-        .query_order("hf0001")
-        .await
-        .expect_err("nobody listens");
+    let doubt = away.query_order("hf0001").await.expect_err("nobody listens");
     assert_eq!((doubt.class, doubt.status), (Class::Unknown, None));
 
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut settings = settings(&format!("http://{}", silent.local_addr().expect("address")));
     settings.timeout_ms = Some(100);
-    let doubt = client(&settings)
-        .close_order("hf0001")
-        .await
-        .expect_err("a time-out");
+    let doubt = client(&settings).close_order("hf0001").await.expect_err("a time-out");
     assert_eq!((doubt.class, doubt.status), (Class::Unknown, None));
 }
 
@@ -188,14 +159,8 @@ async fn a_close_is_proved_by_204_alone() {
 #[tokio::test]
 async fn jsapi_orders_name_the_payer() {
     let (server, client) = serve(vec![Reply::signed(200, r#"{"prepay_id":"wx201"}"#)]);
-    let prepay_id = client
-        .create_jsapi_order(&ORDER, "openid-u")
-        .await
-        .expect("an id");
-    assert_eq!(
-        client.jsapi_invocation(&prepay_id).package,
-        "prepay_id=wx201"
-    );
+    let prepay_id = client.create_jsapi_order(&ORDER, "openid-u").await.expect("an id");
+    assert_eq!(client.jsapi_invocation(&prepay_id).package, "prepay_id=wx201");
     let body: Value = serde_json::from_slice(&server.seen()[0].body).expect("JSON");
     assert_eq!(body["payer"], json!({"openid": "openid-u"}));
 }
@@ -208,17 +173,12 @@ async fn a_refund_is_accepted_then_followed() {
             "amount": {"total": 20000, "refund": 500, "currency": "CNY"}})
         .to_string()
     };
-    let (server, client) = serve(vec![
-        Reply::signed(200, &answer("PROCESSING")),
-        Reply::signed(200, &answer("SUCCESS")),
-    ]);
-    let refund = NewRefund {
-        transaction_id: "42",
-        out_refund_no: "r1",
-        reason: "课程取消",
-        refund_fen: 500,
-        total_fen: 20_000,
-    };
+    let (server, client) =
+        serve(vec![Reply::signed(200, &answer("PROCESSING")), Reply::signed(200, &answer("SUCCESS"))]);
+    let refund =
+        NewRefund {
+            transaction_id: "42", out_refund_no: "r1", reason: "课程取消", refund_fen: 500, total_fen: 20_000
+        };
     let accepted = client.create_refund(&refund).await.expect("accepted");
     assert_eq!(accepted.status, RefundStatus::Processing);
     let done = client.query_refund("r1").await.expect("done");
@@ -237,10 +197,7 @@ async fn a_refund_is_accepted_then_followed() {
 #[tokio::test]
 async fn a_long_description_is_cut_between_characters() {
     let (server, client) = serve(vec![Reply::signed(200, CODE)]);
-    let order = NewOrder {
-        description: &"瑜".repeat(60),
-        ..ORDER
-    };
+    let order = NewOrder { description: &"瑜".repeat(60), ..ORDER };
     client.create_native_order(&order).await.expect("a code");
     let body: Value = serde_json::from_slice(&server.seen()[0].body).expect("JSON");
     assert_eq!(body["description"].as_str().map(str::len), Some(126));

@@ -1,17 +1,11 @@
 //! Settings: everything that is wrong, at once, by name; and no secret in any output.
 
-use super::support::{
-    MERCHANT, MERCHANT_SERIAL, PLATFORM, STRANGER, certificate_pem, private_pem, settings,
-};
+use super::support::{MERCHANT, MERCHANT_SERIAL, PLATFORM, STRANGER, certificate_pem, private_pem, settings};
 use crate::wechat::settings::PaySettings;
 use secrecy::SecretString;
 
 fn problems(settings: &PaySettings) -> Vec<String> {
-    settings
-        .problems()
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    settings.problems().iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -38,10 +32,7 @@ fn s2_1_production_and_simulator_differ_in_configuration_only() {
     settings.base_url = Some("https://api.mch.weixin.qq.com".to_owned());
     assert_eq!(
         problems(&settings),
-        [
-            "wechat_pay.notify_url must be https",
-            "wechat_pay.notify_url must be reachable from the internet",
-        ]
+        ["wechat_pay.notify_url must be https", "wechat_pay.notify_url must be reachable from the internet",]
     );
     settings.notify_url = Some("https://pay.example.com/v1/wechat/notify/payments".to_owned());
     assert_eq!(problems(&settings), [""; 0]);
@@ -89,9 +80,8 @@ fn s2_1_every_wrong_setting_is_named_in_one_go() {
 #[test]
 fn s2_1_key_serial_and_certificate_must_belong_together() {
     let path = std::env::temp_dir().join(format!("apiclient_cert-{}.pem", std::process::id()));
-    let serial: Vec<u8> = (0..20)
-        .map(|i| u8::from_str_radix(&MERCHANT_SERIAL[i * 2..i * 2 + 2], 16).expect("hex"))
-        .collect();
+    let serial: Vec<u8> =
+        (0..20).map(|i| u8::from_str_radix(&MERCHANT_SERIAL[i * 2..i * 2 + 2], 16).expect("hex")).collect();
     std::fs::write(&path, certificate_pem(&MERCHANT, &serial)).expect("a file");
     let mut settings = settings("http://127.0.0.1:8090");
     settings.merchant_certificate_file = Some(path.clone());
@@ -102,11 +92,8 @@ fn s2_1_key_serial_and_certificate_must_belong_together() {
     assert_eq!(
         problems(&settings),
         [
-            "wechat_pay.merchant_private_key does not belong to merchant_certificate_file"
-                .to_owned(),
-            format!(
-                "wechat_pay.merchant_serial_no differs from the certificate's, {MERCHANT_SERIAL}"
-            ),
+            "wechat_pay.merchant_private_key does not belong to merchant_certificate_file".to_owned(),
+            format!("wechat_pay.merchant_serial_no differs from the certificate's, {MERCHANT_SERIAL}"),
         ]
     );
     std::fs::remove_file(path).expect("the file");
@@ -116,10 +103,7 @@ fn s2_1_key_serial_and_certificate_must_belong_together() {
 fn a_secret_given_twice_is_not_guessed() {
     let mut settings = settings("http://127.0.0.1:8090");
     settings.apiv3_key_file = Some("apiv3_key".into());
-    assert_eq!(
-        problems(&settings),
-        ["wechat_pay.apiv3_key is given twice, also as apiv3_key_file"]
-    );
+    assert_eq!(problems(&settings), ["wechat_pay.apiv3_key is given twice, also as apiv3_key_file"]);
 }
 
 #[test]

@@ -9,25 +9,16 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 
 fn merchant_key() -> MerchantKey {
-    MerchantKey::from_pem(
-        private_pem(&MERCHANT).as_bytes(),
-        "1900000109",
-        MERCHANT_SERIAL,
-    )
-    .expect("a good key")
+    MerchantKey::from_pem(private_pem(&MERCHANT).as_bytes(), "1900000109", MERCHANT_SERIAL).expect("a good key")
 }
 
 fn is_signed(message: &[u8], signature: &str) -> bool {
     let signature = BASE64.decode(signature).expect("base64");
-    UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, MERCHANT.public_key())
-        .verify(message, &signature)
-        .is_ok()
+    UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, MERCHANT.public_key()).verify(message, &signature).is_ok()
 }
 
 fn member<'a>(authorization: &'a str, name: &str) -> &'a str {
-    let (_, rest) = authorization
-        .split_once(&format!("{name}=\""))
-        .expect("the member");
+    let (_, rest) = authorization.split_once(&format!("{name}=\"")).expect("the member");
     rest.split_once('"').expect("its end").0
 }
 
@@ -59,14 +50,7 @@ fn jsapi_parameters_are_signed_and_spelled_for_the_page() {
     let lines = format!("wx8888888888888888\n{NOW}\nn\nprepay_id=wx201\n");
     assert!(is_signed(lines.as_bytes(), &invocation.pay_sign));
     let json = serde_json::to_value(&invocation).expect("JSON");
-    for name in [
-        "appId",
-        "timeStamp",
-        "nonceStr",
-        "package",
-        "signType",
-        "paySign",
-    ] {
+    for name in ["appId", "timeStamp", "nonceStr", "package", "signType", "paySign"] {
         assert!(json[name].is_string(), "{name}");
     }
     assert_eq!(json["signType"], "RSA");
@@ -76,23 +60,14 @@ fn jsapi_parameters_are_signed_and_spelled_for_the_page() {
 fn only_a_2048_bit_pkcs8_key_is_taken() {
     let load = |pem: &str| MerchantKey::from_pem(pem.as_bytes(), "1", "2").map(|_| ());
     assert_eq!(load(""), Err(KeyFault::NotPkcs8));
-    assert_eq!(
-        load(&support::public_pem(&MERCHANT)),
-        Err(KeyFault::NotPkcs8)
-    );
+    assert_eq!(load(&support::public_pem(&MERCHANT)), Err(KeyFault::NotPkcs8));
     let pkcs1 = private_pem(&MERCHANT).replace("PRIVATE KEY", "RSA PRIVATE KEY");
     assert_eq!(load(&pkcs1), Err(KeyFault::NotPkcs8));
-    assert_eq!(
-        load(&private_pem(&rsa(KeySize::Rsa3072))),
-        Err(KeyFault::Size(3072))
-    );
+    assert_eq!(load(&private_pem(&rsa(KeySize::Rsa3072))), Err(KeyFault::Size(3072)));
 }
 
 #[test]
 fn debug_shows_no_key() {
     let text = format!("{:?}", merchant_key());
-    assert_eq!(
-        text,
-        format!("MerchantKey {{ mchid: \"1900000109\", serial_no: \"{MERCHANT_SERIAL}\", .. }}")
-    );
+    assert_eq!(text, format!("MerchantKey {{ mchid: \"1900000109\", serial_no: \"{MERCHANT_SERIAL}\", .. }}"));
 }

@@ -44,22 +44,13 @@ pub(super) fn at(seconds: i64) -> OffsetDateTime {
 }
 
 pub(super) fn ambient() -> Ambient {
-    Ambient {
-        now,
-        nonce: || "593BEC0C930BF1AFEB40B4A08C8FB242".to_owned(),
-    }
+    Ambient { now, nonce: || "593BEC0C930BF1AFEB40B4A08C8FB242".to_owned() }
 }
 
 fn pem(label: &str, der: &[u8]) -> String {
     let lines: Vec<_> = BASE64.encode(der).into_bytes();
-    let lines: Vec<_> = lines
-        .chunks(64)
-        .map(|line| String::from_utf8_lossy(line).into_owned())
-        .collect();
-    format!(
-        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
-        lines.join("\n")
-    )
+    let lines: Vec<_> = lines.chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 pub(super) fn private_pem(key: &KeyPair) -> String {
@@ -78,13 +69,7 @@ pub(super) fn public_pem(key: &KeyPair) -> String {
 
 fn sign(key: &KeyPair, message: &[u8]) -> Vec<u8> {
     let mut signature = vec![0; key.public_modulus_len()];
-    key.sign(
-        &RSA_PKCS1_SHA256,
-        &SystemRandom::new(),
-        message,
-        &mut signature,
-    )
-    .expect("a key signs");
+    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).expect("a key signs");
     signature
 }
 
@@ -122,10 +107,7 @@ pub(super) fn api_v3(key: &str) -> ApiV3Keys {
 }
 
 pub(super) fn notification_keys() -> NotificationKeys {
-    NotificationKeys {
-        platform: platform_keys(),
-        api_v3: api_v3(API_V3_KEY),
-    }
+    NotificationKeys { platform: platform_keys(), api_v3: api_v3(API_V3_KEY) }
 }
 
 /// AEAD_AES_256_GCM as WeChat seals.
@@ -158,41 +140,17 @@ fn der(tag: u8, content: &[u8]) -> Vec<u8> {
 /// A self-signed X.509 certificate, the smallest there is; valid from 2025 to 2030.
 pub(super) fn certificate_pem(key: &KeyPair, serial: &[u8]) -> String {
     // sha256WithRSAEncryption with NULL parameters.
-    let algorithm = der(
-        0x30,
-        &[
-            der(
-                0x06,
-                &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b],
-            ),
-            der(0x05, &[]),
-        ]
-        .concat(),
-    );
+    let algorithm =
+        der(0x30, &[der(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b]), der(0x05, &[])].concat());
     let nobody = der(0x30, &[]);
-    let validity = der(
-        0x30,
-        &[der(0x17, b"250101000000Z"), der(0x17, b"300101000000Z")].concat(),
-    );
+    let validity = der(0x30, &[der(0x17, b"250101000000Z"), der(0x17, b"300101000000Z")].concat());
     let version = der(0xa0, &der(0x02, &[2]));
     let tbs = der(
         0x30,
-        &[
-            version,
-            der(0x02, serial),
-            algorithm.clone(),
-            nobody.clone(),
-            validity,
-            nobody,
-            spki(key),
-        ]
-        .concat(),
+        &[version, der(0x02, serial), algorithm.clone(), nobody.clone(), validity, nobody, spki(key)].concat(),
     );
     let signature = der(0x03, &[vec![0], sign(key, &tbs)].concat());
-    pem(
-        "CERTIFICATE",
-        &der(0x30, &[tbs, algorithm, signature].concat()),
-    )
+    pem("CERTIFICATE", &der(0x30, &[tbs, algorithm, signature].concat()))
 }
 
 pub(super) fn settings(base_url: &str) -> PaySettings {
@@ -297,19 +255,10 @@ fn read_request(reader: &mut impl std::io::BufRead) -> Seen {
             text => lines.push(text.to_owned()),
         }
     }
-    let headers: Vec<_> = lines[1..]
-        .iter()
-        .map(|line| line.split_once(": ").expect("a header"))
-        .collect();
+    let headers: Vec<_> = lines[1..].iter().map(|line| line.split_once(": ").expect("a header")).collect();
     let headers = header_map(&headers);
-    let length = headers
-        .get("content-length")
-        .map_or(0, |n| n.to_str().expect("text").parse().expect("a number"));
+    let length = headers.get("content-length").map_or(0, |n| n.to_str().expect("text").parse().expect("a number"));
     let mut body = vec![0; length];
     reader.read_exact(&mut body).expect("a body");
-    Seen {
-        line: lines[0].clone(),
-        headers,
-        body,
-    }
+    Seen { line: lines[0].clone(), headers, body }
 }

@@ -1,8 +1,8 @@
 //! Signature checks: the published vector, each fault by name, mixed keys, arbitrary input.
 
 use super::support::{
-    NOW, PLATFORM, PUBLIC_KEY_ID, STRANGER, at, certificate_pem, header_map, now, platform_keys,
-    public_pem, signed_headers,
+    NOW, PLATFORM, PUBLIC_KEY_ID, STRANGER, at, certificate_pem, header_map, now, platform_keys, public_pem,
+    signed_headers,
 };
 use crate::wechat::verify::{PlatformKey, PlatformKeyFault, PlatformKeys, SignatureFault};
 use proptest::prelude::*;
@@ -19,32 +19,21 @@ fn published_vector_verifies_and_its_negatives_do_not() {
         let key = text(&vector["input"]["public_key_pem"]);
         let key = PlatformKey::from_public_key_pem(key.as_bytes()).expect("the key");
         let keys = PlatformKeys::new([(text(&headers["Wechatpay-Serial"]), key)]);
-        let mut pairs: Vec<_> = headers
-            .as_object()
-            .expect("headers")
-            .iter()
-            .map(|(name, value)| (name.as_str(), text(value)))
-            .collect();
+        let mut pairs: Vec<_> =
+            headers.as_object().expect("headers").iter().map(|(name, value)| (name.as_str(), text(value))).collect();
         if let Some(signature) = signature {
             pairs.retain(|(name, _)| *name != "Wechatpay-Signature");
             pairs.push(("Wechatpay-Signature", signature.to_owned()));
         }
         let pairs: Vec<_> = pairs.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        keys.verify(
-            &header_map(&pairs),
-            body.as_bytes(),
-            at(1_722_850_421 + late),
-        )
+        keys.verify(&header_map(&pairs), body.as_bytes(), at(1_722_850_421 + late))
     };
     let body = text(&vector["input"]["body"]);
     assert_eq!(check(&body, None, 0), Ok(()));
     assert_eq!(check(&body, None, 299), Ok(()));
     assert_eq!(check(&body, None, -299), Ok(()));
     for late in [300, -300, 86_400] {
-        assert_eq!(
-            check(&body, None, late),
-            Err(SignatureFault::Stale { skew_seconds: late })
-        );
+        assert_eq!(check(&body, None, late), Err(SignatureFault::Stale { skew_seconds: late }));
     }
     for negative in vector["negative"].as_array().expect("negatives") {
         let fault = match negative["signature"].as_str() {
@@ -66,27 +55,17 @@ fn every_fault_has_its_name() {
     let verify = |change: &dyn Fn(&mut reqwest::header::HeaderMap)| {
         let mut headers = good.clone();
         change(&mut headers);
-        keys.verify(&headers, b"{}", now())
-            .map_err(|fault| fault.label())
+        keys.verify(&headers, b"{}", now()).map_err(|fault| fault.label())
     };
     assert_eq!(verify(&|_| {}), Ok(()));
-    assert_eq!(
-        verify(&|h| drop(h.remove("wechatpay-signature-type"))),
-        Ok(())
-    );
+    assert_eq!(verify(&|h| drop(h.remove("wechatpay-signature-type"))), Ok(()));
     for name in ["timestamp", "nonce", "serial", "signature"] {
         let name = format!("wechatpay-{name}");
-        assert_eq!(
-            verify(&|h| drop(h.remove(name.as_str()))),
-            Err("header_missing")
-        );
+        assert_eq!(verify(&|h| drop(h.remove(name.as_str()))), Err("header_missing"));
         let twice = good[name.as_str()].clone();
         assert_eq!(
             verify(&|h| {
-                h.append(
-                    reqwest::header::HeaderName::from_bytes(name.as_bytes()).expect("a name"),
-                    twice.clone(),
-                );
+                h.append(reqwest::header::HeaderName::from_bytes(name.as_bytes()).expect("a name"), twice.clone());
             }),
             Err("header_unreadable")
         );
@@ -95,30 +74,15 @@ fn every_fault_has_its_name() {
         let value = value.parse().expect("a header value");
         verify(&|h| drop(h.insert(name, reqwest::header::HeaderValue::clone(&value))))
     };
-    assert_eq!(
-        set("wechatpay-signature-type", "WECHATPAY2-SM2-WITH-SM3"),
-        Err("type_unsupported")
-    );
+    assert_eq!(set("wechatpay-signature-type", "WECHATPAY2-SM2-WITH-SM3"), Err("type_unsupported"));
     assert_eq!(set("wechatpay-timestamp", "soon"), Err("header_unreadable"));
-    assert_eq!(
-        set("wechatpay-timestamp", &i64::MIN.to_string()),
-        Err("stale")
-    );
-    assert_eq!(
-        set("wechatpay-serial", "PUB_KEY_ID_9"),
-        Err("serial_unknown")
-    );
-    assert_eq!(
-        set("wechatpay-serial", &"A".repeat(65)),
-        Err("header_unreadable")
-    );
+    assert_eq!(set("wechatpay-timestamp", &i64::MIN.to_string()), Err("stale"));
+    assert_eq!(set("wechatpay-serial", "PUB_KEY_ID_9"), Err("serial_unknown"));
+    assert_eq!(set("wechatpay-serial", &"A".repeat(65)), Err("header_unreadable"));
     assert_eq!(set("wechatpay-signature", "AAAA"), Err("mismatch"));
     assert_eq!(set("wechatpay-nonce", "another"), Err("mismatch"));
     let stranger = signed_headers(&STRANGER, PUBLIC_KEY_ID, NOW, b"{}");
-    assert_eq!(
-        keys.verify(&stranger, b"{}", now()),
-        Err(SignatureFault::Mismatch)
-    );
+    assert_eq!(keys.verify(&stranger, b"{}", now()), Err(SignatureFault::Mismatch));
 }
 
 #[test]
@@ -158,17 +122,11 @@ fn certificate(key: &aws_lc_rs::rsa::KeyPair, serial: &[u8]) -> (String, Platfor
 fn keys_of_other_kinds_and_sizes_are_refused() {
     let load = |pem: &str| PlatformKey::from_public_key_pem(pem.as_bytes()).map(|_| ());
     assert_eq!(load("no PEM"), Err(PlatformKeyFault::NotPublicKey));
-    assert_eq!(
-        load(&certificate_pem(&PLATFORM, &[1])),
-        Err(PlatformKeyFault::NotPublicKey)
-    );
+    assert_eq!(load(&certificate_pem(&PLATFORM, &[1])), Err(PlatformKeyFault::NotPublicKey));
     let big = super::support::rsa(aws_lc_rs::rsa::KeySize::Rsa4096);
     assert_eq!(load(&public_pem(&big)), Err(PlatformKeyFault::Size(4096)));
     let certificate = |pem: &str| PlatformKey::from_certificate_pem(pem.as_bytes()).map(|_| ());
-    assert_eq!(
-        certificate(&public_pem(&PLATFORM)),
-        Err(PlatformKeyFault::NotCertificate)
-    );
+    assert_eq!(certificate(&public_pem(&PLATFORM)), Err(PlatformKeyFault::NotCertificate));
 }
 
 proptest! {

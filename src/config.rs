@@ -1,0 +1,265 @@
+//! Settings: composed from the parts' own, read from the compiled-in defaults, a file and the environment.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use config::{Config, Environment, File, FileFormat, Value, ValueKind};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use time::Duration;
+
+use crate::{
+    api::{ApiSettings, auth::AuthSettings},
+    broker::BrokerSettings,
+    cache::CacheSettings,
+    store::{hold::Deadlines, user::PersonalKey},
+    telemetry::LogSettings,
+    wechat::settings::{OfficialAccountSettings, PaySettings, Problem},
+};
+
+const DEFAULTS: &str = include_str!("holdfast.toml");
+
+/// Everything a process can be told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    #[serde(default)]
+    pub api: ApiSettings,
+    #[serde(default)]
+    pub auth: AuthSettings,
+    pub database: DatabaseSettings,
+    pub broker: BrokerSettings,
+    pub cache: CacheSettings,
+    pub order: OrderSettings,
+    pub personal: PersonalSettings,
+    pub health: HealthSettings,
+    pub log: LogSettings,
+    pub process: ProcessSettings,
+    #[serde(default)]
+    pub wechat_pay: PaySettings,
+    #[serde(default)]
+    pub official_account: OfficialAccountSettings,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSettings {
+    pub url: Option<SecretString>,
+    pub max_connections: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderSettings {
+    pub id_prefix: String,
+    pub price_fen: i64,
+    pub hold_seconds: u32,
+    pub payment_seconds: u32,
+}
+
+impl OrderSettings {
+    pub fn deadlines(&self) -> Deadlines {
+        Deadlines {
+            hold: Duration::seconds(self.hold_seconds.into()),
+            payment: Duration::seconds(self.payment_seconds.into()),
+        }
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let prefix_fits = self.id_prefix.len() <= 8
+            && self.id_prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if !prefix_fits {
+            problems.push(problem("order.id_prefix", "must be at most 8 of a-z and 0-9"));
+        }
+        if self.price_fen <= 0 {
+            problems.push(problem("order.price_fen", "must be above zero"));
+        }
+        if self.hold_seconds == 0 || self.hold_seconds > self.payment_seconds {
+            problems.push(problem("order.hold_seconds", "must be above zero and at most order.payment_seconds"));
+        }
+        problems
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonalSettings {
+    pub key: Option<SecretString>,
+    pub key_file: Option<PathBuf>,
+}
+
+impl PersonalSettings {
+    /// # Errors
+    /// Missing, unreadable, or not the base64 of 32 bytes.
+    pub fn load(&self) -> Result<PersonalKey, Problem> {
+        let text = match (&self.key, &self.key_file) {
+            (Some(key), None) => key.clone(),
+            (None, Some(file)) => std::fs::read_to_string(file)
+                .map_err(|error| problem("personal.key_file", format!("cannot be read: {error}")))?
+                .into(),
+            (None, None) => return Err(problem("personal.key", "is missing")),
+            (Some(_), Some(_)) => return Err(problem("personal.key", "is given directly and by file; keep one")),
+        };
+        PersonalKey::parse(&text).map_err(|what| problem("personal.key", what))
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthSettings {
+    pub listen: std::net::SocketAddr,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessSettings {
+    pub grace_seconds: u64,
+}
+
+/// The settings, or why they cannot be read.
+#[derive(Debug)]
+pub struct Loaded {
+    pub settings: Result<Settings, Problem>,
+    /// Every setting that has a value, secrets masked.
+    pub shown: Vec<Shown>,
+}
+
+/// One setting as `config check` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shown {
+    pub setting: String,
+    pub value: String,
+    pub source: String,
+}
+
+/// Reads defaults, file and environment. `environment` is passed in so that tests choose it.
+pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
+    let mut ours = BTreeMap::new();
+    let mut file = None;
+    for (name, value) in environment {
+        match name.as_str() {
+            "HOLDFAST_CONFIG" => file = Some(value),
+            "DATABASE_URL" => drop(ours.entry("HOLDFAST_DATABASE__URL".to_owned()).or_insert(value)),
+            "AMQP_URL" => drop(ours.entry("HOLDFAST_BROKER__URL".to_owned()).or_insert(value)),
+            "REDIS_URL" => drop(ours.entry("HOLDFAST_CACHE__URL".to_owned()).or_insert(value)),
+            // Other HOLDFAST_ variables (HOLDFAST_API, say) are for scripts.
+            _ if name.starts_with("HOLDFAST_") && name.contains("__") => drop(ours.insert(name, value)),
+            _ => {}
+        }
+    }
+    let environment = Environment::with_prefix("HOLDFAST")
+        .prefix_separator("_")
+        .separator("__")
+        .source(Some(ours.into_iter().collect::<config::Map<_, _>>()));
+    let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    if let Some(file) = file {
+        builder = builder.add_source(File::new(&file, FileFormat::Toml));
+    }
+    let unreadable = |error: config::ConfigError| problem("settings", error.to_string());
+    let config = match builder.add_source(environment).build() {
+        Ok(config) => config,
+        Err(error) => return Loaded { settings: Err(unreadable(error)), shown: Vec::new() },
+    };
+    let mut shown = Vec::new();
+    show("", &config.cache, &mut shown);
+    shown.sort_by(|a, b| a.setting.cmp(&b.setting));
+    Loaded { settings: config.try_deserialize().map_err(unreadable), shown }
+}
+
+impl Settings {
+    /// Everything that is wrong, for all roles, at once; empty when every role can start.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let urls =
+            [("database.url", &self.database.url), ("broker.url", &self.broker.url), ("cache.url", &self.cache.url)];
+        for (setting, url) in urls {
+            if url.as_ref().is_none_or(|url| url.expose_secret().is_empty()) {
+                problems.push(problem(setting, "is missing"));
+            }
+        }
+        problems.extend(self.api.problems());
+        problems.extend(self.auth.problems());
+        problems.extend(self.order.problems());
+        problems.extend(self.personal.load().err());
+        problems.extend(self.wechat_pay.problems());
+        problems.extend(self.official_account.problems());
+        problems
+    }
+}
+
+/// A required address, or the problem that it is missing.
+///
+/// # Errors
+/// It is missing.
+pub fn needed(setting: &str, url: &Option<SecretString>) -> Result<SecretString, Problem> {
+    url.clone().filter(|url| !url.expose_secret().is_empty()).ok_or_else(|| problem(setting, "is missing"))
+}
+
+fn problem(setting: &str, what: impl Into<String>) -> Problem {
+    Problem { setting: setting.to_owned(), what: what.into() }
+}
+
+fn show(path: &str, value: &Value, shown: &mut Vec<Shown>) {
+    if let ValueKind::Table(table) = &value.kind {
+        for (name, value) in table {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            show(&path, value, shown);
+        }
+    } else {
+        shown.push(Shown {
+            setting: path.to_owned(),
+            value: masked(path, &value.to_string()),
+            source: value.origin().map_or_else(|| "default".to_owned(), ToOwned::to_owned),
+        });
+    }
+}
+
+/// A secret shows only that it is there; an address keeps its host.
+fn masked(path: &str, value: &str) -> String {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    let is_secret = ["secret", "key", "password"].iter().any(|word| name == *word || name.ends_with(&format!("_{word}")));
+    if is_secret {
+        return format!("({} characters)", value.chars().count());
+    }
+    match (name, value.split_once("://"), value.rsplit_once('@')) {
+        ("url", Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(environment: &[(&str, &str)]) -> Loaded {
+        load(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn s2_1_an_empty_environment_lists_everything_that_is_missing_at_once() {
+        let settings = with(&[]).settings.expect("the defaults are readable");
+        let missing: Vec<String> = settings.problems().iter().map(|problem| problem.setting.clone()).collect();
+        for setting in ["database.url", "broker.url", "cache.url", "auth.secret", "personal.key", "wechat_pay.mchid", "official_account.secret"] {
+            assert!(missing.iter().any(|missing| missing == setting), "{setting} is not among {missing:?}");
+        }
+    }
+
+    #[test]
+    fn the_environment_wins_and_short_names_serve() {
+        let loaded = with(&[
+            ("DATABASE_URL", "postgres://u:hidden@h/db"),
+            ("HOLDFAST_ORDER__HOLD_SECONDS", "5"),
+            ("HOLDFAST_API", "http://127.0.0.1:8080"),
+        ]);
+        let settings = loaded.settings.expect("readable");
+        assert_eq!(settings.order.hold_seconds, 5);
+        assert!(settings.database.url.is_some());
+        assert!(!format!("{:?}", loaded.shown).contains("hidden"));
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_by_name() {
+        let problem = with(&[("HOLDFAST_ORDER__HOLD_SECOND", "5")]).settings.expect_err("unknown");
+        assert!(problem.what.contains("hold_second"), "{problem}");
+    }
+}

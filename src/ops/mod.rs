@@ -1,0 +1,57 @@
+//! The operator's commands, one file each. Results go to standard output, everything else to standard error.
+
+pub mod config;
+pub mod migrate;
+pub mod order;
+pub mod sample;
+pub mod schedule;
+pub mod token;
+pub mod topology;
+
+use serde::Serialize;
+
+use crate::{
+    cache::Cache,
+    config::{Settings, needed},
+    exit::Failure,
+    store::Database,
+};
+
+/// A list, as the API answers it too.
+#[derive(Debug, Serialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub next: Option<String>,
+}
+
+/// Prints the result as one JSON document, or in words.
+fn print<T: Serialize>(json: bool, result: &T, words: impl FnOnce() -> String) {
+    if json {
+        println!("{}", serde_json::to_string(result).expect("results are plain data"));
+    } else {
+        let words = words();
+        if !words.is_empty() {
+            println!("{words}");
+        }
+    }
+}
+
+fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING).set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    table.to_string()
+}
+
+fn database(settings: &Settings) -> Result<Database, Failure> {
+    let url = needed("database.url", &settings.database.url)?;
+    Database::open(&url, 2).map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
+}
+
+/// The cache, when it is configured: commands go on without it.
+fn cache(settings: &Settings) -> Option<Cache> {
+    needed("cache.url", &settings.cache.url).ok()?;
+    Cache::open(&settings.cache).ok()
+}

@@ -1,0 +1,110 @@
+//! `holdfast schedule`: courses' sessions.
+
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
+
+use crate::{
+    cache::catalogue::Card,
+    config::Settings,
+    domain::{document::ScheduleDocument, ids::ScheduleId, money::Fen},
+    exit::Failure,
+    store::{
+        self,
+        schedule::{NewSchedule, ScheduleFilter},
+    },
+};
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Add a session with all its seats free.
+    Add {
+        /// Seats in the room.
+        #[arg(long, value_parser = clap::value_parser!(i32).range(1..=100_000))]
+        capacity: i32,
+        /// Its course: 1 to 64 visible ASCII characters. Made when it is new.
+        #[arg(long, default_value = "pottery")]
+        course: String,
+        /// What customers read; only for a new course.
+        #[arg(long)]
+        title: Option<String>,
+        /// RFC 3339; a week from now when left out.
+        #[arg(long)]
+        starts_at: Option<String>,
+        /// In fen; the configured price when left out.
+        #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+        price_fen: Option<i64>,
+    },
+    /// List sessions, soonest first.
+    List {
+        #[arg(long)]
+        course: Option<String>,
+        /// At most this many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+}
+
+pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<(), Failure> {
+    match command {
+        Command::Add { capacity, course, title, starts_at, price_fen } => {
+            let starts_at = match starts_at {
+                None => OffsetDateTime::now_utc() + Duration::days(7),
+                Some(text) => OffsetDateTime::parse(&text, &Rfc3339)
+                    .map_err(|_| Failure::wrong("--starts-at must be RFC 3339, like 2026-12-01T19:30:00+08:00"))?,
+            };
+            if !(1..=64).contains(&course.len()) || !course.bytes().all(|b| b.is_ascii_graphic()) {
+                return Err(Failure::wrong("--course must be 1 to 64 visible ASCII characters"));
+            }
+            let new = NewSchedule {
+                schedule_id: ScheduleId(Uuid::now_v7()),
+                course: title.unwrap_or_else(|| course.clone()),
+                course_id: course,
+                starts_at,
+                price_fen: Fen(price_fen.unwrap_or(settings.order.price_fen)),
+                capacity,
+            };
+            add(&new, settings, json).await
+        }
+        Command::List { course, limit } => {
+            let database = super::database(settings)?;
+            let filter = ScheduleFilter { course_id: course, ..ScheduleFilter::default() };
+            let items = store::schedule::list(database.pool(), &filter, limit).await?;
+            let page = super::Page { items, next: None };
+            super::print(json, &page, || listed(&page.items));
+            Ok(())
+        }
+    }
+}
+
+async fn add(new: &NewSchedule, settings: &Settings, json: bool) -> Result<(), Failure> {
+    let database = super::database(settings)?;
+    let mut step = database.begin("schedule.add").await?;
+    store::schedule::add(&mut step, new).await?;
+    step.commit().await?;
+    let Some(document) = store::schedule::find(database.pool(), new.schedule_id).await? else {
+        return Err(Failure::No("the session is gone again".into()));
+    };
+    if let Some(cache) = super::cache(settings) {
+        // Absent cache: the ingress fills it by itself.
+        let _ = cache.put_cards(&[(document.schedule_id, Card::of(&document))]).await;
+    }
+    super::print(json, &document, || listed(std::slice::from_ref(&document)));
+    Ok(())
+}
+
+fn listed(schedules: &[ScheduleDocument]) -> String {
+    super::table(
+        &["schedule_id", "course", "starts_at", "price", "available", "capacity", "status"],
+        schedules.iter().map(|schedule| {
+            vec![
+                schedule.schedule_id.to_string(),
+                schedule.course.clone(),
+                schedule.starts_at.format(&Rfc3339).unwrap_or_default(),
+                schedule.price_fen.to_string(),
+                schedule.available.to_string(),
+                schedule.capacity.to_string(),
+                schedule.status.clone(),
+            ]
+        }),
+    )
+}

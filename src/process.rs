@@ -1,0 +1,223 @@
+//! Boot and stop of every long-running role: settings → logs → metrics → topology → role, and out again.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::SecretString;
+use tokio::{signal::unix, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, ApiParts},
+    broker::{Broker, Link, consume, consume::Handler, topology::Topology},
+    cache::{Cache, token::SharedToken},
+    config::{Settings, needed},
+    domain::message::Queue,
+    exit::Failure,
+    store::{Database, payment::Merchant, user::PersonalKey},
+    telemetry,
+    wechat::{Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient},
+    workers::{notifications::Notifications, payments::Payments, prepay::Prepay, seats::Seats},
+};
+
+/// The workers that can be started, by the name that operators use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum WorkerName {
+    Seats,
+    Prepay,
+    Payments,
+    Notifications,
+}
+
+impl WorkerName {
+    pub const ALL: [Self; 4] = [Self::Seats, Self::Prepay, Self::Payments, Self::Notifications];
+}
+
+/// What every role has.
+struct Process {
+    settings: Settings,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+}
+
+impl Process {
+    fn boot(settings: Settings) -> Result<Self, Failure> {
+        let failed = |error: anyhow::Error| Failure::wrong(format!("{error:#}"));
+        telemetry::start_logs(&settings.log).map_err(failed)?;
+        let metrics = telemetry::start_metrics().map_err(failed)?;
+        let stop = CancellationToken::new();
+        stop_on_signals(stop.clone(), Duration::from_secs(settings.process.grace_seconds)).map_err(failed)?;
+        Ok(Self { settings, metrics, stop })
+    }
+
+    fn broker_url(&self) -> Result<SecretString, Failure> {
+        Ok(needed("broker.url", &self.settings.broker.url)?)
+    }
+
+    fn database(&self) -> Result<Database, Failure> {
+        let url = needed("database.url", &self.settings.database.url)?;
+        Database::open(&url, self.settings.database.max_connections)
+            .map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
+    }
+
+    fn cache(&self) -> Result<Cache, Failure> {
+        needed("cache.url", &self.settings.cache.url)?;
+        Cache::open(&self.settings.cache).map_err(|error| Failure::wrong(format!("cache.url cannot be read: {error}")))
+    }
+
+    fn pay_account(&self) -> Result<Arc<PayAccount>, Failure> {
+        Ok(Arc::new(self.settings.wechat_pay.load()?))
+    }
+
+    fn personal_key(&self) -> Result<Arc<PersonalKey>, Failure> {
+        Ok(Arc::new(self.settings.personal.load()?))
+    }
+
+    /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`.
+    async fn check_topology(&self) -> Result<(), Failure> {
+        let link = Link::new(self.broker_url()?, "topology check".into());
+        let topology = Topology::required();
+        loop {
+            match topology.check(&link).await {
+                Ok(differences) if differences.is_empty() => break,
+                Ok(differences) => {
+                    let mut problems: Vec<String> = differences.iter().map(ToString::to_string).collect();
+                    problems.push("the broker is not as rabbitmq/definitions.json says; see `holdfast topology apply`".into());
+                    return Err(Failure::Wrong(problems));
+                }
+                Err(away) => tracing::warn!(%away, "waiting for the broker"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+        link.close().await;
+        Ok(())
+    }
+}
+
+/// Runs the ingress until it is told to stop.
+pub async fn run_api(settings: Settings) -> Result<(), Failure> {
+    let process = Process::boot(settings)?;
+    let account = process.pay_account()?;
+    let parts = ApiParts {
+        broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
+        database: process.database()?,
+        cache: process.cache()?,
+        account: account.clone(),
+        metrics: process.metrics.clone(),
+        stop: process.stop.clone(),
+    };
+    let _certificates = tokio::spawn(keep_certificates(pay_client(account)?));
+    // Callbacks and orders are taken (or answered 503) from the first moment; only a broker that is there and
+    // differs ends the process.
+    tokio::select! {
+        served = api::serve::run(&process.settings, parts) => served,
+        Err(failure) = process.check_topology() => Err(failure),
+    }
+}
+
+/// Runs these workers in one process until it is told to stop.
+pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(), Failure> {
+    let process = Process::boot(settings)?;
+    let database = process.database()?;
+    let cache = process.cache()?;
+    let broker = Broker::start(&process.broker_url()?, "worker", process.settings.broker.confirm_within());
+    process.check_topology().await?;
+
+    let mut running = JoinSet::new();
+    for name in names {
+        match name {
+            WorkerName::Seats => {
+                let seats = Arc::new(Seats {
+                    db: database.clone(),
+                    cache: cache.clone(),
+                    personal: process.personal_key()?,
+                    deadlines: process.settings.order.deadlines(),
+                });
+                for queue in Queue::order_lanes() {
+                    spawn(&mut running, &broker, queue, seats.clone(), &process.stop);
+                }
+            }
+            WorkerName::Prepay => {
+                let wechat = pay_client(process.pay_account()?)?;
+                tokio::spawn(keep_certificates(wechat.clone()));
+                let prepay = Prepay { db: database.clone(), cache: cache.clone(), wechat };
+                spawn(&mut running, &broker, Queue::Prepay, Arc::new(prepay), &process.stop);
+            }
+            WorkerName::Payments => {
+                let account = process.pay_account()?;
+                let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
+                let payments = Payments { db: database.clone(), cache: cache.clone(), merchant };
+                spawn(&mut running, &broker, Queue::Payments, Arc::new(payments), &process.stop);
+            }
+            WorkerName::Notifications => {
+                let account = OfficialAccountClient::new(process.settings.official_account.load()?)
+                    .map_err(|error| Failure::wrong(format!("the HTTP client cannot start: {error}")))?;
+                let notifications = Notifications {
+                    db: database.clone(),
+                    personal: process.personal_key()?,
+                    account: Arc::new(account),
+                    token: Arc::new(SharedToken::new(cache.clone())),
+                };
+                spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
+            }
+        }
+    }
+    let health = api::health::serve_alone(
+        process.settings.health.listen,
+        api::health::Dependencies { database, broker: broker.clone(), cache },
+        process.metrics.clone(),
+    )
+    .await
+    .map_err(|error| Failure::wrong(format!("health.listen cannot be used: {error}")))?;
+    tracing::info!(workers = ?names, health = %health, "working");
+    while running.join_next().await.is_some() {}
+    broker.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn spawn<H: Handler>(running: &mut JoinSet<()>, broker: &Broker, queue: Queue, handler: Arc<H>, stop: &CancellationToken) {
+    running.spawn(consume::run(broker.clone(), queue, handler, stop.clone()));
+}
+
+fn pay_client(account: Arc<PayAccount>) -> Result<Arc<PayClient>, Failure> {
+    PayClient::new(account, Ambient::system())
+        .map(Arc::new)
+        .map_err(|error| Failure::wrong(format!("the HTTP client cannot start: {error}")))
+}
+
+/// Keeps WeChat's platform certificates fresh; at once done when they are switched off.
+async fn keep_certificates(wechat: Arc<PayClient>) {
+    while wechat.account().platform_certificates {
+        let pause = match wechat.refresh_certificates().await {
+            Ok(_) => certificates::REFRESH_EVERY,
+            Err(error) => {
+                tracing::warn!(%error, "WeChat's platform certificates could not be refreshed");
+                Duration::from_secs(60)
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// The first SIGTERM or SIGINT asks for an orderly end; a second one, or the end of the grace, is the end.
+fn stop_on_signals(stop: CancellationToken, grace: Duration) -> anyhow::Result<()> {
+    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
+    let mut interrupt = unix::signal(unix::SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!(?grace, "stopping: finishing what is in hand");
+        stop.cancel();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = tokio::time::sleep(grace) => {}
+        }
+        tracing::warn!("stopped before everything was finished; unfinished messages will be delivered again");
+        std::process::exit(0);
+    });
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! The connection to one of WeChat's hosts: how long we wait, how much we read, what we measure.
+
+use crate::wechat::settings::is_local;
+use reqwest::header::HeaderMap;
+use reqwest::{RequestBuilder, Url, redirect};
+use std::time::Duration;
+
+/// WeChat refuses calls without a user agent.
+const USER_AGENT: &str = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
+
+/// The largest answer we know, a query with many coupons, is a few KiB.
+const ANSWER_MAX: usize = 1 << 20;
+
+/// An answer nobody has checked yet.
+pub(super) struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// An HTTP client for one of WeChat's hosts. Only a local simulator is called past a configured proxy.
+pub(super) fn http_client(base_url: &Url, timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .timeout(timeout)
+        .connect_timeout(timeout.min(Duration::from_secs(2)))
+        // Below the minute after which load balancers drop an idle connection silently.
+        .pool_idle_timeout(Duration::from_secs(30))
+        // A redirect would carry our signature to another path, where it is wrong.
+        .redirect(redirect::Policy::none());
+    if is_local(base_url) { builder.no_proxy().build() } else { builder.build() }
+}
+
+/// Waits for the whole answer. An error names the cause without the URL, which may hold a token.
+pub(super) async fn receive(builder: RequestBuilder) -> Result<Answer, String> {
+    let describe = |error: reqwest::Error| chain(&error.without_url());
+    let mut response = builder.send().await.map_err(describe)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(describe)? {
+        if body.len().saturating_add(chunk.len()) > ANSWER_MAX {
+            return Err("answer too large".to_owned());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
+}
+
+/// An error with its causes: "error sending request: connection refused".
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Counts one exchange with either of WeChat's hosts, and gives its milliseconds for the log.
+pub(super) fn measure(call: &'static str, outcome: &'static str, took: Duration) -> u64 {
+    metrics::histogram!("wechat_request_seconds", "call" => call, "outcome" => outcome).record(took.as_secs_f64());
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,312 @@
+//! Messages to the customer by the Official Account: its token, and template messages.
+//!
+//! Answers are HTTP 200 with an `errcode` and carry no signature; nothing about money is decided here. Errcode 0
+//! means accepted, not delivered.
+
+use crate::wechat::connection::{http_client, measure, receive};
+use crate::wechat::json_fault;
+use crate::wechat::settings::{Check, OfficialAccountSettings, Problem, Templates, is_appid};
+use crate::wechat::template::fit;
+use reqwest::Url;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// An Official Account (service account) that can send. Made by [`OfficialAccountSettings::load`].
+#[derive(Debug)]
+pub struct OfficialAccount {
+    pub base_url: Url,
+    pub appid: String,
+    pub secret: SecretString,
+    pub templates: Templates,
+    pub timeout: Duration,
+}
+
+impl OfficialAccountSettings {
+    /// Everything that is wrong; empty when messages can be sent.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.load().err().unwrap_or_default()
+    }
+
+    /// The account, or every problem at once.
+    pub fn load(&self) -> Result<OfficialAccount, Vec<Problem>> {
+        let mut check = Check::new("official_account");
+        let base_url = check.base_url(&self.base_url);
+        let appid = check.text("appid", &self.appid, "wx and 16 hex digits", is_appid);
+        let secret = check.needed_secret("secret", &self.secret, &self.secret_file);
+        if self.templates.is_empty() {
+            check.wrong("templates", "names no template, so nothing can be sent");
+        }
+        let timeout = check.timeout(self.timeout_ms);
+        match (base_url, appid, secret) {
+            (Some(base_url), Some(appid), Some(secret)) if check.problems.is_empty() => Ok(OfficialAccount {
+                base_url,
+                appid: appid.to_owned(),
+                secret,
+                templates: self.templates.clone(),
+                timeout,
+            }),
+            _ => Err(check.problems),
+        }
+    }
+}
+
+/// A token for sending. One for all processes; see to it that only one of them fetches at a time.
+#[derive(Debug, Clone)]
+pub struct AccessToken {
+    /// Up to 512 characters.
+    pub token: SecretString,
+    /// At most two hours; a token near its end may come with five minutes.
+    pub expires_in: Duration,
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("stable_token failed, errcode {errcode:?}: {detail}")]
+pub struct TokenFault {
+    /// `None` when no answer came that could be read.
+    pub errcode: Option<i64>,
+    pub reaction: Reaction,
+    pub detail: String,
+}
+
+/// A message to one follower.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct TemplateMessage<'a> {
+    /// The openid under this account.
+    pub touser: &'a str,
+    pub template_id: &'a str,
+    /// What a tap opens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<&'a str>,
+    /// By key (`thing4`); each value is brought to its key's rule when it is sent.
+    #[serde(serialize_with = "fitted")]
+    pub data: BTreeMap<&'a str, String>,
+    /// The same for every try of one message: within ten minutes WeChat sends it only once.
+    pub client_msg_id: &'a str,
+}
+
+impl fmt::Debug for TemplateMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TemplateMessage")
+            .field("template_id", &self.template_id)
+            .field("client_msg_id", &self.client_msg_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a sending ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sending {
+    /// Accepted. `msgid` comes back in the delivery event; it needs 64 bits.
+    Sent { msgid: Option<i64> },
+    /// Not sent.
+    Refused { errcode: i64, reaction: Reaction, detail: String },
+    /// Perhaps sent. The same `client_msg_id` makes a repetition harmless for ten minutes, not longer.
+    Unknown { detail: String },
+}
+
+/// What helps against an errcode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// The token is dead: fetch another, repeat once.
+    RefreshToken,
+    /// WeChat is busy or we are too quick: the same again, later.
+    RetryLater,
+    /// A code nobody has explained to us: a few tries, then a person.
+    RetryBounded,
+    /// This person cannot be reached: never again.
+    Drop,
+    /// This message is wrong: a person mends it; the others go on.
+    FixMessage,
+    /// No message would go through: stop sending and alert.
+    FixAndStop,
+    /// The day's quota is used up: keep the messages until tomorrow, China time.
+    PauseUntilTomorrow,
+}
+
+/// Official Account, return codes of template sending. Matched by number only: `errmsg` ends in a changing id.
+const REACTIONS: &[(i64, Reaction)] = &[
+    (-1, Reaction::RetryLater),            // system busy
+    (40001, Reaction::RefreshToken),       // token invalid
+    (40014, Reaction::RefreshToken),       // token invalid
+    (42001, Reaction::RefreshToken),       // token expired
+    (41001, Reaction::FixAndStop),         // token missing
+    (40003, Reaction::Drop),               // openid invalid
+    (43004, Reaction::Drop),               // not a follower
+    (43019, Reaction::Drop),               // on the blacklist
+    (43101, Reaction::Drop),               // refused by the user
+    (40013, Reaction::FixAndStop),         // appid
+    (40125, Reaction::FixAndStop),         // secret
+    (40164, Reaction::FixAndStop),         // our address is not on the white list
+    (48001, Reaction::FixAndStop),         // not authorised
+    (48002, Reaction::FixAndStop),         // forbidden
+    (50002, Reaction::FixAndStop),         // account restricted
+    (40037, Reaction::FixMessage),         // template id
+    (44002, Reaction::FixMessage),         // empty body
+    (47001, Reaction::FixMessage),         // unreadable JSON
+    (47003, Reaction::FixMessage),         // a value breaks its rule
+    (45009, Reaction::PauseUntilTomorrow), // daily quota
+    (45011, Reaction::RetryLater),         // too frequent
+];
+
+impl Reaction {
+    fn to_sending(errcode: i64) -> Self {
+        REACTIONS.iter().find(|(code, _)| *code == errcode).map_or(Self::RetryBounded, |(_, reaction)| *reaction)
+    }
+
+    /// As for sending, but 40001 means a wrong secret here: there is no token yet that could be dead.
+    fn to_token_request(errcode: i64) -> Self {
+        match Self::to_sending(errcode) {
+            Self::RefreshToken => Self::FixAndStop,
+            other => other,
+        }
+    }
+
+    /// For metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::RefreshToken => "refresh_token",
+            Self::RetryLater => "retry_later",
+            Self::RetryBounded => "retry_bounded",
+            Self::Drop => "drop",
+            Self::FixMessage => "fix_message",
+            Self::FixAndStop => "fix_and_stop",
+            Self::PauseUntilTomorrow => "pause_until_tomorrow",
+        }
+    }
+}
+
+/// Calls the Official Account's host.
+#[derive(Debug)]
+pub struct OfficialAccountClient {
+    account: OfficialAccount,
+    http: reqwest::Client,
+}
+
+/// Either call's answer; which members are there depends on how it went.
+#[derive(Default, Deserialize)]
+struct Answer {
+    errcode: Option<i64>,
+    #[serde(default)]
+    errmsg: String,
+    msgid: Option<i64>,
+    access_token: Option<SecretString>,
+    expires_in: Option<u64>,
+}
+
+impl OfficialAccountClient {
+    /// Fails only when the TLS library cannot start.
+    pub fn new(account: OfficialAccount) -> reqwest::Result<Self> {
+        Ok(Self { http: http_client(&account.base_url, account.timeout)?, account })
+    }
+
+    /// The account this client sends for.
+    pub fn account(&self) -> &OfficialAccount {
+        &self.account
+    }
+
+    /// POST /cgi-bin/stable_token. Gives everybody who asks the same token until its last five minutes.
+    ///
+    /// `force_refresh` kills the present token at once and is allowed twenty times a day.
+    pub async fn stable_token(&self, force_refresh: bool) -> Result<AccessToken, TokenFault> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            grant_type: &'static str,
+            appid: &'a str,
+            secret: &'a str,
+            force_refresh: bool,
+        }
+        let body = Body {
+            grant_type: "client_credential",
+            appid: &self.account.appid,
+            secret: self.account.secret.expose_secret(),
+            force_refresh,
+        };
+        let url = self.url("/cgi-bin/stable_token");
+        let started = Instant::now();
+        let answer = self.post(url, &body).await;
+        let outcome = match answer {
+            Ok(Answer { access_token: Some(token), expires_in: Some(seconds), .. }) => {
+                Ok(AccessToken { token, expires_in: Duration::from_secs(seconds) })
+            }
+            Ok(Answer { errcode: Some(errcode), errmsg, .. }) => Err(TokenFault {
+                errcode: Some(errcode),
+                reaction: Reaction::to_token_request(errcode),
+                detail: errmsg,
+            }),
+            Ok(_) => Err(TokenFault::unknown("neither token nor errcode".to_owned())),
+            Err(detail) => Err(TokenFault::unknown(detail)),
+        };
+        let (label, errcode, detail) = match &outcome {
+            Ok(_) => ("ok", None, ""),
+            Err(fault) => (fault.reaction.label(), fault.errcode, fault.detail.as_str()),
+        };
+        record("stable_token", label, errcode, detail, started.elapsed());
+        outcome
+    }
+
+    /// POST /cgi-bin/message/template/send.
+    pub async fn send_template(&self, token: &SecretString, message: &TemplateMessage<'_>) -> Sending {
+        let mut url = self.url("/cgi-bin/message/template/send");
+        url.query_pairs_mut().append_pair("access_token", token.expose_secret());
+        let started = Instant::now();
+        let sending = match self.post(url, message).await {
+            Ok(Answer { errcode: Some(0), msgid, .. }) => Sending::Sent { msgid },
+            Ok(Answer { errcode: Some(errcode), errmsg: detail, .. }) => {
+                Sending::Refused { errcode, reaction: Reaction::to_sending(errcode), detail }
+            }
+            Ok(_) => Sending::Unknown { detail: "answer without errcode".to_owned() },
+            Err(detail) => Sending::Unknown { detail },
+        };
+        let (label, errcode, detail) = match &sending {
+            Sending::Sent { .. } => ("ok", None, ""),
+            Sending::Refused { errcode, reaction, detail } => (reaction.label(), Some(*errcode), detail.as_str()),
+            Sending::Unknown { detail } => ("unknown", None, detail.as_str()),
+        };
+        record("send_template", label, errcode, detail, started.elapsed());
+        sending
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.account.base_url.clone();
+        url.set_path(path);
+        url
+    }
+
+    /// An error is a lost or unreadable answer, told without token, secret or openid.
+    async fn post(&self, url: Url, body: &impl Serialize) -> Result<Answer, String> {
+        let answer = receive(self.http.post(url).json(body)).await?;
+        match answer.status {
+            200 => serde_json::from_slice(&answer.body).map_err(|error| json_fault(&error)),
+            status => Err(format!("HTTP {status}")),
+        }
+    }
+}
+
+impl TokenFault {
+    fn unknown(detail: String) -> Self {
+        Self { errcode: None, reaction: Reaction::RetryLater, detail }
+    }
+}
+
+fn fitted<S: serde::Serializer>(data: &BTreeMap<&str, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Value {
+        value: String,
+    }
+    serializer.collect_map(data.iter().map(|(key, value)| {
+        let value = fit(key, value);
+        (key, Value { value })
+    }))
+}
+
+fn record(call: &'static str, outcome: &'static str, errcode: Option<i64>, detail: &str, took: Duration) {
+    let duration_ms = measure(call, outcome, took);
+    match outcome {
+        "ok" => tracing::info!(call, outcome, duration_ms, "WeChat answered"),
+        _ => tracing::warn!(call, outcome, errcode, duration_ms, detail, "WeChat did not do it"),
+    }
+}

@@ -1,0 +1,172 @@
+//! Worker `notifications`: writes to customers through the Official Account.
+//!
+//! Consumes   notification.due             from queue `notifications`
+//! Changes    notifications
+//! Emits      nothing
+//! Calls      Official Account: token, template message
+//! Retries    when WeChat is busy or its answer was lost, within the ten minutes in which a repeat is harmless
+//! Safe twice because a notification is claimed before the call, and WeChat sends a `client_msg_id` once
+
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    broker::consume::{Fault, Handler, Received, Shape, Verdict},
+    cache::token::{FreshToken, SharedToken},
+    domain::{
+        ids::OrderId,
+        message::NotificationDue,
+        notification::{Facts, Kind, words},
+        retry,
+    },
+    store::{
+        self, Database,
+        notification::{Addressed, Claim, Ended},
+        user::PersonalKey,
+    },
+    wechat::official_account::{OfficialAccountClient, Reaction, Sending, TemplateMessage, TokenFault},
+};
+
+pub struct Notifications {
+    pub db: Database,
+    pub personal: Arc<PersonalKey>,
+    pub account: Arc<OfficialAccountClient>,
+    pub token: Arc<SharedToken>,
+}
+
+impl Handler for Notifications {
+    type Message = NotificationDue;
+    const NAME: &'static str = "notifications";
+    const SHAPE: Shape = Shape { batch: 1, concurrent: 32 };
+
+    async fn handle(&self, batch: &[Received<NotificationDue>]) -> Result<Vec<Verdict>, Fault> {
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for received in batch {
+            verdicts.push(self.tell(&received.message).await?);
+        }
+        Ok(verdicts)
+    }
+}
+
+/// What one attempt leads to: what is recorded, and what the queue does.
+enum Attempt {
+    Ended(Ended),
+    /// Nothing is recorded: the doubt stands from the claim.
+    InDoubt(String),
+    /// Recorded as not sent; tried again.
+    Later {
+        class: retry::Class,
+        ended: Ended,
+        error: String,
+    },
+    /// Recorded as not sent; a person must mend something first.
+    Stopped {
+        ended: Ended,
+        error: String,
+    },
+}
+
+impl Notifications {
+    async fn tell(&self, due: &NotificationDue) -> Result<Verdict, Fault> {
+        let attempt = match store::notification::claim(&self.db, &self.personal, &due.order_id, due.kind).await? {
+            Claim::Settled => return Ok(Verdict::Done(Vec::new())),
+            Claim::TooLateToRepeat => Attempt::Ended(Ended::Uncertain),
+            Claim::Ours(addressed) => self.attempt(due, &addressed).await,
+        };
+        let (ended, verdict) = match attempt {
+            Attempt::Ended(ended) => (Some(ended), Verdict::Done(Vec::new())),
+            Attempt::InDoubt(error) => (None, Verdict::Retry { class: retry::Class::Unknown, error }),
+            Attempt::Later { class, ended, error } => (Some(ended), Verdict::Retry { class, error }),
+            Attempt::Stopped { ended, error } => (Some(ended), Verdict::Park { class: "account_refused", error }),
+        };
+        if let Some(ended) = ended {
+            let outcome = match &ended {
+                Ended::Sent { .. } => "sent",
+                Ended::Failed { .. } => "failed",
+                Ended::NotNow { .. } => "not_now",
+                Ended::Uncertain => "uncertain",
+            };
+            metrics::counter!("notifications_total", "kind" => due.kind.as_str(), "outcome" => outcome).increment(1);
+            store::notification::record(self.db.pool(), &due.order_id, due.kind, &ended).await?;
+        }
+        Ok(verdict)
+    }
+
+    async fn attempt(&self, due: &NotificationDue, addressed: &Addressed) -> Attempt {
+        let Some(openid) = &addressed.openid else {
+            return failed(None, "the customer has no openid");
+        };
+        let Some(template_id) = self.account.account().templates.of(due.kind) else {
+            return failed(None, "no template is configured for this kind");
+        };
+        let client_msg_id = client_msg_id(&due.order_id, due.kind);
+        let facts = Facts {
+            order_id: &due.order_id,
+            course: &addressed.course,
+            starts_at: addressed.starts_at,
+            amount_fen: addressed.amount_fen,
+            refunded_fen: addressed.refunded_fen,
+            seat_no: addressed.seat_no,
+            reason: addressed.reason.as_deref(),
+        };
+        let message = TemplateMessage {
+            touser: &openid.0,
+            template_id,
+            url: None,
+            data: words(due.kind, &facts),
+            client_msg_id: &client_msg_id,
+        };
+        // A token may have died unnoticed: once more with a fresh one. Twenty a day may be forced, so the first
+        // asks for the one that stands.
+        for last in [false, true] {
+            let fetch = || async move {
+                let token = self.account.stable_token(last).await?;
+                Ok::<_, TokenFault>(FreshToken {
+                    token: token.token.expose_secret().to_owned(),
+                    expires_in: token.expires_in,
+                })
+            };
+            let token = match self.token.get(fetch).await {
+                Ok(token) => token,
+                Err(fault) => return refused(fault.errcode, fault.reaction, fault.detail),
+            };
+            match self.account.send_template(&SecretString::from(token.clone()), &message).await {
+                Sending::Sent { msgid } => return Attempt::Ended(Ended::Sent { msgid: msgid.unwrap_or_default() }),
+                Sending::Unknown { detail } => return Attempt::InDoubt(detail),
+                Sending::Refused { reaction: Reaction::RefreshToken, .. } if !last => self.token.discard(&token).await,
+                Sending::Refused { errcode, reaction, detail } => return refused(Some(errcode), reaction, detail),
+            }
+        }
+        Attempt::InDoubt("the token was refused twice".into())
+    }
+}
+
+fn failed(errcode: Option<i64>, error: &str) -> Attempt {
+    Attempt::Ended(Ended::Failed {
+        errcode: errcode.and_then(|code| i32::try_from(code).ok()),
+        error: error.to_owned(),
+    })
+}
+
+fn refused(errcode: Option<i64>, reaction: Reaction, detail: String) -> Attempt {
+    let errcode_stored = errcode.and_then(|code| i32::try_from(code).ok());
+    let not_now = |error: &str| Ended::NotNow { errcode: errcode_stored, error: error.to_owned() };
+    let later = |class| Attempt::Later { class, ended: not_now(&detail), error: detail.clone() };
+    match reaction {
+        Reaction::Drop => failed(errcode, &detail),
+        Reaction::RefreshToken | Reaction::RetryLater => later(retry::Class::Busy),
+        Reaction::RetryBounded => later(retry::Class::Unfamiliar),
+        Reaction::PauseUntilTomorrow => later(retry::Class::Quota),
+        Reaction::FixMessage | Reaction::FixAndStop => {
+            Attempt::Stopped { ended: not_now(&detail), error: detail.clone() }
+        }
+    }
+}
+
+/// One name per (order, kind), the same at every attempt; WeChat allows 32 characters.
+fn client_msg_id(order: &OrderId, kind: Kind) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new().chain_update(order.as_str()).chain_update(kind.as_str()).finalize();
+    digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
