@@ -9,13 +9,16 @@ use axum::{
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::{
     Api,
     problem::{Kind, Problem},
 };
-use crate::domain::{ids::UserId, message::Openid};
+use crate::{
+    domain::{ids::UserId, message::Openid},
+    wechat::settings,
+};
 
 /// HMAC-SHA-256 wants a key as long as its output (RFC 7518, 3.2).
 const SECRET_BYTES_MIN: usize = 32;
@@ -39,23 +42,22 @@ pub enum TokenAlgorithm {
     RS256,
 }
 
-/// What is wrong with [`AuthSettings`].
+impl AuthSettings {
+    /// Everything that is wrong; empty when tokens can be checked.
+    pub fn problems(&self) -> Vec<settings::Problem> {
+        AuthKeys::from_settings(self).err().into_iter().collect()
+    }
+}
+
+/// Why no token was made.
 #[derive(Debug, thiserror::Error)]
-pub enum AuthFault {
-    #[error("auth.secret is missing (HS256 needs it)")]
-    NoSecret,
-    #[error("auth.secret must have at least {SECRET_BYTES_MIN} bytes")]
-    ShortSecret,
-    #[error("auth.public_key_file is missing ({0:?} needs it)")]
-    NoPublicKey(TokenAlgorithm),
-    #[error("auth.public_key_file cannot be read: {0}")]
-    File(#[source] std::io::Error),
-    #[error("auth.public_key_file is no {0:?} public key in PEM")]
-    NotAKey(TokenAlgorithm),
+pub enum MintFault {
     #[error("the configured key can only check tokens, not make them")]
-    CannotMint,
-    #[error("the token could not be made")]
-    Mint,
+    NoSecret,
+    #[error("the token could not be signed")]
+    Signing,
+    #[error("such a token would be refused: {0}")]
+    Claims(&'static str),
 }
 
 /// Checks tokens, and makes them when the key is a shared secret.
@@ -72,64 +74,62 @@ impl fmt::Debug for AuthKeys {
 }
 
 impl AuthKeys {
-    pub fn from_settings(settings: &AuthSettings) -> Result<Self, AuthFault> {
+    /// # Errors
+    /// The one setting that is missing or wrong. Reads the key file.
+    pub fn from_settings(settings: &AuthSettings) -> Result<Self, settings::Problem> {
+        let wrong = |setting: &str, what: String| settings::Problem { setting: setting.into(), what };
         let algorithm = settings.algorithm;
         let (check, mint, jwt_algorithm) = match algorithm {
             TokenAlgorithm::HS256 => {
-                let secret = settings.secret.as_ref().ok_or(AuthFault::NoSecret)?;
-                let secret = secret.expose_secret().as_bytes();
+                let secret = settings.secret.as_ref().map(|secret| secret.expose_secret().as_bytes());
+                let secret = secret.ok_or_else(|| wrong("auth.secret", "is missing".into()))?;
                 if secret.len() < SECRET_BYTES_MIN {
-                    return Err(AuthFault::ShortSecret);
+                    let what = format!("must have at least {SECRET_BYTES_MIN} bytes");
+                    return Err(wrong("auth.secret", what));
                 }
                 let mint = EncodingKey::from_secret(secret);
-                (
-                    DecodingKey::from_secret(secret),
-                    Some(mint),
-                    Algorithm::HS256,
-                )
+                (DecodingKey::from_secret(secret), Some(mint), Algorithm::HS256)
             }
             TokenAlgorithm::EdDSA | TokenAlgorithm::RS256 => {
-                let file = settings.public_key_file.as_ref();
-                let file = file.ok_or(AuthFault::NoPublicKey(algorithm))?;
-                let pem = std::fs::read(file).map_err(AuthFault::File)?;
+                let wrong = |what| wrong("auth.public_key_file", what);
+                let file = settings.public_key_file.as_ref().ok_or_else(|| wrong("is missing".into()))?;
+                let pem = std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
                 let (key, jwt_algorithm) = if algorithm == TokenAlgorithm::EdDSA {
                     (DecodingKey::from_ed_pem(&pem), Algorithm::EdDSA)
                 } else {
                     (DecodingKey::from_rsa_pem(&pem), Algorithm::RS256)
                 };
-                let key = key.map_err(|_| AuthFault::NotAKey(algorithm))?;
+                let key = key.map_err(|_| wrong(format!("is no {algorithm:?} public key in PEM")))?;
                 (key, None, jwt_algorithm)
             }
         };
         let mut validation = Validation::new(jwt_algorithm);
         // `exp` must be there, but is compared below, with the clock that was passed in.
         validation.validate_exp = false;
-        Ok(Self {
-            check,
-            mint,
-            validation,
-        })
+        Ok(Self { check, mint, validation })
     }
 
-    /// Makes a token that ends `lifetime` from `now`.
+    /// Makes a token that is good until `expires`.
     pub fn mint(
         &self,
-        user: &UserId,
+        user: &str,
         role: Role,
-        openid: Option<&Openid>,
-        now: OffsetDateTime,
-        lifetime: Duration,
-    ) -> Result<String, AuthFault> {
-        let key = self.mint.as_ref().ok_or(AuthFault::CannotMint)?;
+        openid: Option<&str>,
+        expires: OffsetDateTime,
+    ) -> Result<String, MintFault> {
+        let key = self.mint.as_ref().ok_or(MintFault::NoSecret)?;
         let claims = Claims {
-            sub: user.as_str().to_owned(),
+            sub: user.to_owned(),
             role,
-            exp: (now + lifetime).unix_timestamp(),
+            exp: expires.unix_timestamp(),
             nbf: None,
-            openid: openid.map(|openid| openid.0.clone()),
+            openid: openid.map(str::to_owned),
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key)
-            .map_err(|_| AuthFault::Mint)
+        let token =
+            jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|_| MintFault::Signing)?;
+        // What we would refuse, we do not hand out: the caller hears what is wrong with the user or openid.
+        self.check(&token, OffsetDateTime::UNIX_EPOCH).map_err(MintFault::Claims)?;
+        Ok(token)
     }
 
     /// Whose token this is; otherwise why it is refused, without quoting it.
@@ -141,9 +141,7 @@ impl AuthKeys {
                 E::InvalidAlgorithm | E::InvalidAlgorithmName => {
                     "The token is signed with another algorithm than the configured one."
                 }
-                E::Json(_) | E::MissingRequiredClaim(_) => {
-                    "The token lacks a usable sub, role or exp."
-                }
+                E::Json(_) | E::MissingRequiredClaim(_) => "The token lacks a usable sub, role or exp.",
                 _ => "The token is not a JSON Web Token.",
             })?
             .claims;
@@ -155,8 +153,8 @@ impl AuthKeys {
         if claims.nbf.is_some_and(|nbf| nbf > now.unix_timestamp()) {
             return Err("The token is not valid yet.");
         }
-        let user = UserId::try_from(claims.sub)
-            .map_err(|_| "The token's sub is not 1 to 128 visible ASCII characters.")?;
+        let user =
+            UserId::try_from(claims.sub).map_err(|_| "The token's sub is not 1 to 128 visible ASCII characters.")?;
         let openid = claims.openid.map(|openid| {
             let fits = (1..=128).contains(&openid.len());
             if fits && openid.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -165,12 +163,7 @@ impl AuthKeys {
                 Err("The token's openid is not 1 to 128 visible ASCII characters.")
             }
         });
-        Ok(Caller {
-            user,
-            role: claims.role,
-            openid: openid.transpose()?,
-            expires_at,
-        })
+        Ok(Caller { user, role: claims.role, openid: openid.transpose()?, expires_at })
     }
 }
 
@@ -239,9 +232,7 @@ impl FromRequestParts<Api> for Customer {
         let caller = Caller::from_request_parts(parts, api).await?;
         match caller.role {
             Role::Customer => Ok(Self(caller)),
-            Role::Viewer | Role::Operator => {
-                Err(Problem::new(Kind::Forbidden).detail("Only customers place orders."))
-            }
+            Role::Viewer | Role::Operator => Err(Problem::new(Kind::Forbidden).detail("Only customers place orders.")),
         }
     }
 }
@@ -268,13 +259,10 @@ fn bearer(headers: &HeaderMap) -> Result<&str, &'static str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use time::Duration;
 
     fn keys(secret: &str) -> AuthKeys {
-        AuthKeys::from_settings(&AuthSettings {
-            secret: Some(secret.into()),
-            ..AuthSettings::default()
-        })
-        .unwrap()
+        AuthKeys::from_settings(&AuthSettings { secret: Some(secret.into()), ..AuthSettings::default() }).unwrap()
     }
 
     const SECRET: &str = "a secret of more than thirty-two bytes";
@@ -287,19 +275,16 @@ mod tests {
     #[test]
     fn s6_4_a_minted_token_is_taken_until_it_expires() {
         let keys = keys(SECRET);
-        let openid = Openid("o-1".into());
-        let token = keys
-            .mint(&ann(), Role::Customer, Some(&openid), NOW, Duration::HOUR)
-            .unwrap();
+        let token = keys.mint("ann", Role::Customer, Some("o-1"), NOW + Duration::HOUR).unwrap();
         let caller = keys.check(&token, NOW).unwrap();
-        assert_eq!((caller.user, caller.openid), (ann(), Some(openid)));
+        assert_eq!((caller.user, caller.openid), (ann(), Some(Openid("o-1".into()))));
         assert!(keys.check(&token, NOW + Duration::HOUR).is_err());
     }
 
     #[test]
     fn s6_4_foreign_unsigned_and_mangled_tokens_are_refused() {
         let foreign = keys("another secret of thirty-two bytes or more")
-            .mint(&ann(), Role::Operator, None, NOW, Duration::HOUR)
+            .mint("ann", Role::Operator, None, NOW + Duration::HOUR)
             .unwrap();
         // {"alg":"none"} . {"sub":"ann","role":"operator","exp":9999999999}
         let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4iLCJyb2xlIjoib3BlcmF0b3IiLCJleHAiOjk5OTk5OTk5OTl9.";
@@ -327,13 +312,12 @@ mod tests {
 
     #[test]
     fn s2_1_a_short_secret_is_a_fault_of_the_settings() {
-        let settings = |secret: Option<&str>| AuthSettings {
-            secret: secret.map(Into::into),
-            ..AuthSettings::default()
-        };
-        let fault = |secret| AuthKeys::from_settings(&settings(secret)).unwrap_err();
-        assert!(matches!(fault(None), AuthFault::NoSecret));
-        assert!(matches!(fault(Some("short")), AuthFault::ShortSecret));
+        let settings =
+            |secret: Option<&str>| AuthSettings { secret: secret.map(Into::into), ..AuthSettings::default() };
+        let problem = |secret| settings(secret).problems().remove(0).to_string();
+        assert_eq!(problem(None), "auth.secret is missing");
+        assert_eq!(problem(Some("short")), "auth.secret must have at least 32 bytes");
+        assert!(settings(Some(SECRET)).problems().is_empty());
     }
 
     proptest! {

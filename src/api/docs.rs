@@ -1,10 +1,6 @@
 //! `/openapi.json`, gathered from the handlers, and `/docs`, which shows it to people.
 
-use axum::{
-    Json,
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{Json, http::HeaderMap, response::Response};
 use utoipa::openapi::{
     Content, HeaderBuilder, InfoBuilder, OpenApi, RefOr, ResponseBuilder, Schema,
     path::Operation,
@@ -37,11 +33,12 @@ pub(super) fn complete(mut openapi: OpenApi, settings: &ApiSettings) -> OpenApi 
         .build();
     let url = settings.public_url.clone().unwrap_or_else(|| "/".to_owned());
     openapi.servers = Some(vec![ServerBuilder::new().url(url).build()]);
-    let tags = [("sessions", "What can be booked"), ("orders", "Booking a seat and paying for it"), ("wechat", "What WeChat calls")];
-    openapi.tags = Some(
-        tags.map(|(name, words)| TagBuilder::new().name(name).description(Some(words)).build())
-            .into(),
-    );
+    let tags = [
+        ("sessions", "What can be booked"),
+        ("orders", "Booking a seat and paying for it"),
+        ("wechat", "What WeChat calls"),
+    ];
+    openapi.tags = Some(tags.map(|(name, words)| TagBuilder::new().name(name).description(Some(words)).build()).into());
     let components = openapi.components.get_or_insert_default();
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
@@ -67,7 +64,7 @@ fn add_common_answers(operation: &mut Operation) {
         let answer = ResponseBuilder::new()
             .description(words)
             .content("application/problem+json", Content::new(Some(Ref::from_schema_name("ProblemDocument"))))
-            .header("X-Request-Id", HeaderBuilder::new().schema(text()).build())
+            .header("X-Request-Id", HeaderBuilder::new().schema(Some(text())).build())
             .build();
         operation.responses.responses.entry(status.into()).or_insert(RefOr::T(answer));
     }

@@ -13,21 +13,15 @@ use super::problem::{FieldError, Kind, Problem};
 
 /// The bytes of a body of at most `limit`, with more refused as `too-large`.
 pub(super) async fn bytes(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
-    let too_large = || {
-        Problem::new(Kind::TooLarge).detail(format!("The body may have at most {limit} bytes."))
-    };
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || Problem::new(Kind::TooLarge).detail(format!("The body may have at most {limit} bytes."));
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
     let mut whole = Vec::new();
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| {
-            Problem::new(Kind::Unreadable).detail("The body did not arrive whole.")
-        })?;
+        let chunk = chunk.map_err(|_| Problem::new(Kind::Unreadable).detail("The body did not arrive whole."))?;
         if whole.len() + chunk.len() > limit {
             return Err(too_large());
         }
@@ -37,11 +31,7 @@ pub(super) async fn bytes(headers: &HeaderMap, body: Body, limit: usize) -> Resu
 }
 
 /// The members of a JSON object body.
-pub(super) async fn json_object(
-    headers: &HeaderMap,
-    body: Body,
-    limit: usize,
-) -> Result<Fields, Problem> {
+pub(super) async fn json_object(headers: &HeaderMap, body: Body, limit: usize) -> Result<Fields, Problem> {
     let media_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -58,10 +48,7 @@ pub(super) async fn json_object(
     })?;
     match value {
         Value::Object(members) => Ok(Fields::new(members)),
-        _ => Err(Problem::invalid(vec![FieldError {
-            field: String::new(),
-            problem: "must be a JSON object".into(),
-        }])),
+        _ => Err(Problem::invalid(vec![FieldError { field: String::new(), problem: "must be a JSON object".into() }])),
     }
 }
 
@@ -73,20 +60,12 @@ pub(super) struct Fields {
 
 impl Fields {
     fn new(members: Map<String, Value>) -> Self {
-        Self {
-            members,
-            errors: Vec::new(),
-        }
+        Self { members, errors: Vec::new() }
     }
 
     /// The parameters of a query string; the last of a repeated one counts.
     pub(super) fn of_query(parameters: BTreeMap<String, String>) -> Self {
-        Self::new(
-            parameters
-                .into_iter()
-                .map(|(name, value)| (name, Value::String(value)))
-                .collect(),
-        )
+        Self::new(parameters.into_iter().map(|(name, value)| (name, Value::String(value))).collect())
     }
 
     /// A member that must be there.
@@ -109,20 +88,12 @@ impl Fields {
         name: &str,
         read: impl FnOnce(&Value) -> Result<T, E>,
     ) -> Option<T> {
-        let value = self
-            .members
-            .remove(name)
-            .filter(|value| !value.is_null())?;
-        read(&value)
-            .map_err(|problem| self.wrong(name, &problem.to_string()))
-            .ok()
+        let value = self.members.remove(name).filter(|value| !value.is_null())?;
+        read(&value).map_err(|problem| self.wrong(name, &problem.to_string())).ok()
     }
 
     pub(super) fn wrong(&mut self, name: &str, problem: &str) {
-        self.errors.push(FieldError {
-            field: name.chars().take(64).collect(),
-            problem: problem.to_owned(),
-        });
+        self.errors.push(FieldError { field: name.chars().take(64).collect(), problem: problem.to_owned() });
     }
 
     /// Everything was read: refuses when anything was wrong or is left over.
@@ -132,11 +103,7 @@ impl Fields {
         for name in unknown {
             self.wrong(&name, "is unknown");
         }
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Problem::invalid(self.errors))
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }
 }
 
@@ -157,13 +124,9 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_named() {
-        let mut fields =
-            fields(serde_json::json!({"a": 1, "b": "x", "c": null, "extra": [], "more": {}}));
+        let mut fields = fields(serde_json::json!({"a": 1, "b": "x", "c": null, "extra": [], "more": {}}));
         assert_eq!(fields.required("a", |value| text(value).map(String::from)), None);
-        assert_eq!(
-            fields.required("b", |value| text(value).map(String::from)),
-            Some("x".into())
-        );
+        assert_eq!(fields.required("b", |value| text(value).map(String::from)), Some("x".into()));
         assert_eq!(fields.required("c", |value| text(value).map(String::from)), None);
         assert_eq!(fields.optional("d", |value| text(value).map(String::from)), None);
         let problem = fields.finish().unwrap_err();

@@ -52,8 +52,7 @@ impl Wait {
 
     /// The value of `Preference-Applied`.
     pub(super) fn applied(self) -> HeaderValue {
-        HeaderValue::try_from(format!("wait={}", self.seconds))
-            .expect("letters and digits are a header value")
+        HeaderValue::try_from(format!("wait={}", self.seconds)).expect("letters and digits are a header value")
     }
 }
 
@@ -61,9 +60,7 @@ impl Wait {
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     let problem = |detail: &str| Problem::new(Kind::IdempotencyKeyMissing).detail(detail);
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let value = values
-        .next()
-        .ok_or_else(|| problem("The Idempotency-Key header is missing."))?;
+    let value = values.next().ok_or_else(|| problem("The Idempotency-Key header is missing."))?;
     if values.next().is_some() {
         return Err(problem("There is more than one Idempotency-Key header."));
     }
@@ -79,10 +76,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
-        values
-            .iter()
-            .map(|value| (name.clone(), HeaderValue::from_str(value).unwrap()))
-            .collect()
+        values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
 
     fn wished(values: &[&str]) -> Option<u64> {

@@ -27,9 +27,7 @@ impl Language {
                 Some("en") => Self::English,
                 _ => continue,
             };
-            let weight = parts
-                .find_map(|part| part.strip_prefix("q="))
-                .map_or(1000, thousandths);
+            let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(1000, thousandths);
             if weight > best.0 {
                 best = (weight, language);
             }

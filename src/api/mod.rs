@@ -3,7 +3,7 @@
 //! A write is authenticated, parsed, published with a confirm and answered; it touches neither PostgreSQL nor
 //! WeChat. Reads come from Redis, else from PostgreSQL. The whole surface is [`router`], one file per resource.
 
-mod auth;
+pub mod auth;
 mod docs;
 mod fields;
 mod headers;
@@ -27,7 +27,10 @@ mod wechat_notify;
 
 use std::sync::Arc;
 
-use axum::{Router, middleware, routing::{get, post}};
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
@@ -35,48 +38,83 @@ use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use auth::{AuthFault, AuthKeys, AuthSettings, Role, TokenAlgorithm};
-pub use names::describe_metrics;
-pub use schedules::keep_catalogue;
+pub use auth::{AuthKeys, Role};
 pub use settings::ApiSettings;
 
 use crate::{
-    broker::Publisher,
+    broker::{Broker, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
+    config::Settings,
     store::Database,
-    wechat::notification::NotificationKeys,
+    wechat::{account::PayAccount, settings::Problem},
 };
 
-/// What the handlers share.
-pub struct Inner {
-    pub settings: ApiSettings,
-    /// In front of every order id; tells environments apart that share a merchant number.
-    pub order_id_prefix: String,
-    pub publisher: Publisher,
+/// What the process gives the API to work with.
+pub struct ApiParts {
+    pub broker: Broker,
     pub database: Database,
     pub cache: Cache,
-    pub hub: OrderHub,
-    pub auth: AuthKeys,
-    pub wechat: Arc<NotificationKeys>,
-    pub limits: Limits,
+    pub account: Arc<PayAccount>,
     pub metrics: PrometheusHandle,
-    pub now: fn() -> OffsetDateTime,
-    pub random: fn() -> [u8; 24],
     /// Cancelled when the process begins to stop: event streams end, everything else finishes.
     pub stop: CancellationToken,
 }
 
-pub type Api = Arc<Inner>;
+/// What the handlers share.
+struct Inner {
+    settings: ApiSettings,
+    /// In front of every order id; tells environments apart that share a merchant number.
+    order_id_prefix: String,
+    publisher: Publisher,
+    database: Database,
+    cache: Cache,
+    hub: OrderHub,
+    auth: AuthKeys,
+    account: Arc<PayAccount>,
+    limits: Limits,
+    metrics: PrometheusHandle,
+    now: fn() -> OffsetDateTime,
+    random: fn() -> [u8; 24],
+    stop: CancellationToken,
+}
+
+type Api = Arc<Inner>;
+
+impl Inner {
+    fn new(settings: &Settings, parts: ApiParts) -> Result<Self, Problem> {
+        Ok(Self {
+            order_id_prefix: settings.order.id_prefix.clone(),
+            publisher: parts.broker.publisher,
+            database: parts.database,
+            hub: OrderHub::start(parts.cache.clone()),
+            cache: parts.cache,
+            auth: AuthKeys::from_settings(&settings.auth)?,
+            account: parts.account,
+            limits: Limits::new(&settings.api),
+            metrics: parts.metrics,
+            now: OffsetDateTime::now_utc,
+            random,
+            stop: parts.stop,
+            settings: settings.api.clone(),
+        })
+    }
+}
+
+fn random() -> [u8; 24] {
+    let mut bytes = [0; 24];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random numbers do not run out");
+    bytes
+}
 
 /// How much is done at once and how fast.
-pub struct Limits {
+struct Limits {
     in_flight: Semaphore,
     event_streams: Arc<Semaphore>,
     orders: RateLimit,
 }
 
 impl Limits {
-    pub fn new(settings: &ApiSettings) -> Self {
+    fn new(settings: &ApiSettings) -> Self {
         Self {
             in_flight: Semaphore::new(settings.requests_max),
             event_streams: Arc::new(Semaphore::new(settings.event_streams_max)),
@@ -86,7 +124,14 @@ impl Limits {
 }
 
 /// Every address there is.
-pub fn router(api: Api) -> Router {
+///
+/// # Errors
+/// The token key is missing or wrong.
+pub fn router(settings: &Settings, parts: ApiParts) -> Result<Router, Problem> {
+    Ok(routes(Arc::new(Inner::new(settings, parts)?)))
+}
+
+fn routes(api: Api) -> Router {
     let (documented, openapi) = documented().split_for_parts();
     let openapi = docs::complete(openapi, &api.settings);
 

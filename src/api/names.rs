@@ -8,7 +8,7 @@ pub(super) const CALLBACKS: &str = "wechat_callbacks_total";
 pub(super) const EVENT_STREAMS: &str = "order_event_streams";
 
 /// Says to Prometheus what each is.
-pub fn describe_metrics() {
+pub(super) fn describe_metrics() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_counter!(REQUESTS, "HTTP requests by method, route and status");
     describe_histogram!(REQUEST_SECONDS, "Time from request to answer by route");

@@ -50,12 +50,10 @@ pub(super) async fn events(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let seen = headers
-        .get("last-event-id")
-        .and_then(|id| id.to_str().ok()?.parse::<i32>().ok());
-    let place = Arc::clone(&api.limits.event_streams).try_acquire_owned().map_err(|_| {
-        Problem::new(Kind::Overloaded).retry_after(RECONNECT)
-    })?;
+    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<i32>().ok());
+    let place = Arc::clone(&api.limits.event_streams)
+        .try_acquire_owned()
+        .map_err(|_| Problem::new(Kind::Overloaded).retry_after(RECONNECT))?;
     let now = own_order(&api, &caller, &id).await?;
 
     let (events, stream) = mpsc::channel(4);

@@ -30,11 +30,7 @@ pub(super) async fn own_order(api: &Inner, caller: &Caller, id: &str) -> Result<
     let unknown = || Problem::new(Kind::NoSuchOrder);
     let id = OrderId::try_from(id.to_owned()).map_err(|_| unknown())?;
     let snapshot = read(api, &id).await?.ok_or_else(unknown)?;
-    if snapshot.owner == caller.user {
-        Ok(snapshot)
-    } else {
-        Err(unknown())
-    }
+    if snapshot.owner == caller.user { Ok(snapshot) } else { Err(unknown()) }
 }
 
 /// The order from Redis, else from PostgreSQL; `None` when no worker has taken it and Redis has no note of it.
@@ -57,9 +53,8 @@ fn is_trusted(snapshot: &Snapshot, now: OffsetDateTime) -> bool {
 
 /// The order from PostgreSQL, left in Redis for the next reader.
 async fn stored(api: &Inner, id: &OrderId) -> Result<Option<Snapshot>, Problem> {
-    let snapshot = store::order::snapshot(api.database.pool(), id)
-        .await
-        .map_err(|error| Problem::from_store(&error))?;
+    let snapshot =
+        store::order::snapshot(api.database.pool(), id).await.map_err(|error| Problem::from_store(&error))?;
     if let Some(snapshot) = &snapshot {
         // Away: the next reader asks PostgreSQL as well.
         let _ = api.cache.store(std::slice::from_ref(snapshot)).await;
@@ -81,22 +76,16 @@ pub(super) struct Follow<'a> {
 impl<'a> Follow<'a> {
     /// Changes after version `seen`. What happens from this call on is not missed.
     pub(super) fn after(api: &'a Inner, id: OrderId, owner: UserId, seen: i32) -> Self {
-        Self {
-            watch: api.hub.watch(&id),
-            api,
-            id,
-            owner,
-            seen,
-            pace: PACE_DEAF,
-        }
+        Self { watch: api.hub.watch(&id), api, id, owner, seen, pace: PACE_DEAF }
     }
 
     /// The next newer state of the order; comes when it comes. Cancel-safe.
     pub(super) async fn next(&mut self) -> Snapshot {
         loop {
+            let pace = self.pace();
             let heard = tokio::select! {
                 change = self.watch.next() => change.as_deref().cloned(),
-                () = tokio::time::sleep(self.pace()) => None,
+                () = tokio::time::sleep(pace) => None,
             };
             let newest = match heard {
                 Some(snapshot) => Some(snapshot),
@@ -118,10 +107,6 @@ impl<'a> Follow<'a> {
     }
 
     fn pace(&self) -> Duration {
-        if self.api.hub.is_live() {
-            PACE_LIVE
-        } else {
-            self.pace
-        }
+        if self.api.hub.is_live() { PACE_LIVE } else { self.pace }
     }
 }

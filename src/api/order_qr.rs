@@ -30,11 +30,7 @@ const PNG_SCALE: usize = 10;
         (status = 409, description = "`not-payable`", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn svg(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
+pub(super) async fn svg(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
     let code = payable_code(&api, &caller, &id).await?;
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], draw_svg(&code)).into_response())
 }
@@ -49,11 +45,7 @@ pub(super) async fn svg(
         (status = 409, description = "`not-payable`", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn png(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
+pub(super) async fn png(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
     let code = payable_code(&api, &caller, &id).await?;
     let image = draw_png(&code).map_err(|error| {
         tracing::error!(%error, "a QR code could not be written as PNG");
@@ -163,13 +155,11 @@ mod tests {
     fn s2_3_the_svg_covers_as_many_modules_as_the_code_has_dark_ones() {
         let code = code();
         let svg = draw_svg(&code);
-        let drawn: usize = svg
-            .split('h')
-            .skip(1)
-            .filter_map(|part| part.split_once('v')?.0.parse::<usize>().ok())
-            .sum();
+        let drawn: usize =
+            svg.split('h').skip(1).filter_map(|part| part.split_once('v')?.0.parse::<usize>().ok()).sum();
         let side = code.size + 2 * QUIET_MODULES;
-        let dark = (0..side).flat_map(|y| (0..side).map(move |x| (x, y))).filter(|(x, y)| is_dark(&code, *x, *y)).count();
+        let dark =
+            (0..side).flat_map(|y| (0..side).map(move |x| (x, y))).filter(|(x, y)| is_dark(&code, *x, *y)).count();
         // The white ground is one run of the full width.
         assert_eq!(drawn, dark + side);
     }

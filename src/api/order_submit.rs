@@ -95,10 +95,7 @@ fn amount_fen(value: &Value) -> Result<Fen, &'static str> {
 
 fn seat_no(value: &Value) -> Result<SeatNo, &'static str> {
     let number = value.as_i64().filter(|number| (1..=SEAT_NO_MAX).contains(number));
-    number
-        .and_then(|number| i32::try_from(number).ok())
-        .map(SeatNo)
-        .ok_or("must be a whole number from 1 to 100000")
+    number.and_then(|number| i32::try_from(number).ok()).map(SeatNo).ok_or("must be a whole number from 1 to 100000")
 }
 
 fn channel(value: &Value) -> Result<Channel, &'static str> {

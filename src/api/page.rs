@@ -18,7 +18,7 @@ use super::{
     fields::{self, text},
     problem::{Kind, Problem},
 };
-use crate::domain::{ids::UserId, message::Openid};
+use crate::domain::ids::UserId;
 
 macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_bytes!(concat!("../web/", $name)).as_slice())),*] };
@@ -67,8 +67,7 @@ pub(super) fn answer(headers: &HeaderMap, media_type: &'static str, bytes: Vec<u
     let tag: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("W/\"{tag}\"");
     let fresh = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag.as_str());
-    let mut response =
-        if fresh { StatusCode::NOT_MODIFIED.into_response() } else { Body::from(bytes).into_response() };
+    let mut response = if fresh { StatusCode::NOT_MODIFIED.into_response() } else { Body::from(bytes).into_response() };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -91,13 +90,12 @@ pub(super) async fn development_token(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let mut fields = fields::json_object(&headers, body, 1024).await?;
-    let user = fields.required("user", |value| {
-        UserId::try_from(text(value)?.to_owned()).map_err(|malformed| malformed.0)
-    });
+    let user =
+        fields.required("user", |value| UserId::try_from(text(value)?.to_owned()).map_err(|malformed| malformed.0));
     fields.finish()?;
     let user = user.ok_or_else(|| Problem::new(Kind::InvalidRequest))?;
-    let openid = Openid(format!("openid-{user}"));
-    let token = api.auth.mint(&user, Role::Customer, Some(&openid), (api.now)(), time::Duration::DAY);
+    let expires = (api.now)() + time::Duration::DAY;
+    let token = api.auth.mint(user.as_str(), Role::Customer, Some(&format!("openid-{user}")), expires);
     let token = token.map_err(|fault| {
         tracing::warn!(%fault, "no token for development");
         Problem::new(Kind::TemporarilyUnavailable).detail(fault.to_string())

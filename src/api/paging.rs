@@ -44,10 +44,7 @@ impl Place {
         let text = String::from_utf8(bytes).map_err(|_| WRONG)?;
         let (nanos, id) = text.split_once(' ').ok_or(WRONG)?;
         let nanos = nanos.parse().map_err(|_| WRONG)?;
-        Ok(Self {
-            at: OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| WRONG)?,
-            id: id.to_owned(),
-        })
+        Ok(Self { at: OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| WRONG)?, id: id.to_owned() })
     }
 }
 
@@ -72,10 +69,7 @@ mod tests {
 
     #[test]
     fn only_a_full_page_with_more_behind_it_has_a_next() {
-        let place = |n: &i64| Place {
-            at: OffsetDateTime::from_unix_timestamp(*n).unwrap(),
-            id: n.to_string(),
-        };
+        let place = |n: &i64| Place { at: OffsetDateTime::from_unix_timestamp(*n).unwrap(), id: n.to_string() };
         assert!(Page::cut((0..50).collect(), place).next.is_none());
         let page = Page::cut((0..51).collect(), place);
         assert_eq!(page.items.len(), 50);

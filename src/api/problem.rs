@@ -180,12 +180,7 @@ pub struct ProblemDocument {
 
 impl Problem {
     pub fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            detail: None,
-            more: More::default(),
-            retry_after: None,
-        }
+        Self { kind, detail: None, more: More::default(), retry_after: None }
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -235,10 +230,7 @@ impl Problem {
             kind: format!("/problems/{}", self.kind.slug()),
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
-            detail: self
-                .detail
-                .clone()
-                .unwrap_or_else(|| format!("{}.", self.kind.title())),
+            detail: self.detail.clone().unwrap_or_else(|| format!("{}.", self.kind.title())),
             user_message: self.kind.words(language),
             request_id: request_id.to_owned(),
             more: self.more.clone(),

@@ -43,8 +43,7 @@ impl Context {
     fn of(headers: &HeaderMap, api: &Api) -> Self {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let given = text(REQUEST_ID).filter(|id| {
-            (1..=REQUEST_ID_LONGEST).contains(&id.len())
-                && id.bytes().all(|byte| byte.is_ascii_graphic())
+            (1..=REQUEST_ID_LONGEST).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
         });
         let request_id = given.map_or_else(
             || {
@@ -53,9 +52,7 @@ impl Context {
             },
             str::to_owned,
         );
-        let trace = text(TRACEPARENT)
-            .and_then(TraceParent::parse)
-            .unwrap_or_else(|| TraceParent::new((api.random)()));
+        let trace = text(TRACEPARENT).and_then(TraceParent::parse).unwrap_or_else(|| TraceParent::new((api.random)()));
         Self {
             request_id,
             trace: Arc::new(trace),
@@ -87,9 +84,7 @@ pub(super) async fn enter(
                 .await
                 .unwrap_or_else(|_| Problem::new(Kind::RequestTimeout).into_response())
         }
-        Err(_) => Problem::new(Kind::Overloaded)
-            .retry_after(Duration::from_secs(1))
-            .into_response(),
+        Err(_) => Problem::new(Kind::Overloaded).retry_after(Duration::from_secs(1)).into_response(),
     };
     let response = finish(response, &context, route);
 
@@ -103,8 +98,7 @@ pub(super) async fn enter(
     metrics::counter!(names::REQUESTS, "method" => method_label(&method),
         "route" => route.to_owned(), "status" => status.as_u16().to_string())
     .increment(1);
-    metrics::histogram!(names::REQUEST_SECONDS, "route" => route.to_owned())
-        .record(elapsed.as_secs_f64());
+    metrics::histogram!(names::REQUEST_SECONDS, "route" => route.to_owned()).record(elapsed.as_secs_f64());
     response
 }
 
@@ -130,10 +124,7 @@ fn finish(mut response: Response, context: &Context, route: &str) -> Response {
             let document = problem.document(context.language, &context.request_id);
             let mut body = Json(document).into_response();
             let headers = body.headers_mut();
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/problem+json"),
-            );
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
             let language = HeaderValue::from_static(context.language.tag());
             headers.insert(header::CONTENT_LANGUAGE, language);
             headers.insert(header::VARY, HeaderValue::from_static("accept-language"));
@@ -154,9 +145,7 @@ fn finish(mut response: Response, context: &Context, route: &str) -> Response {
         (header::CACHE_CONTROL, "no-store"),
         (header::CONTENT_SECURITY_POLICY, STRICTEST_POLICY),
     ] {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

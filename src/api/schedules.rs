@@ -68,10 +68,7 @@ pub(super) async fn list(
     let sessions = store::schedule::list(api.database.pool(), &filter, limit)
         .await
         .map_err(|error| Problem::from_store(&error))?;
-    Ok(Json(Page::cut(sessions, |session| Place {
-        at: session.starts_at,
-        id: session.schedule_id.to_string(),
-    })))
+    Ok(Json(Page::cut(sessions, |session| Place { at: session.starts_at, id: session.schedule_id.to_string() })))
 }
 
 fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {

@@ -1,6 +1,6 @@
 //! Listening: connections with limits of their own, and an end that lets everybody finish.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{
@@ -8,9 +8,11 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use std::sync::Arc;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
+
+use super::{ApiParts, names, schedules::keep_catalogue};
+use crate::{config::Settings, exit::Failure};
 
 /// Whoever takes longer to send a request's head, or is silent for so long between two, is cut off.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
@@ -20,8 +22,30 @@ const STREAMS_MAX: u32 = 256;
 /// After an accept that failed, most likely for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
 
+/// The ingress, from opening its port to the last answer.
+///
+/// # Errors
+/// The port cannot be used, or a setting is wrong.
+pub async fn run(settings: &Settings, parts: ApiParts) -> Result<(), Failure> {
+    names::describe_metrics();
+    let listener = TcpListener::bind(settings.api.listen)
+        .await
+        .map_err(|error| Failure::wrong(format!("api.listen {} cannot be used: {error}", settings.api.listen)))?;
+    let stop = parts.stop.clone();
+    let catalogue = keep_catalogue(parts.database.clone(), parts.cache.clone(), stop.clone());
+    let broker = parts.broker.clone();
+    let router = super::router(settings, parts)?;
+    tokio::spawn(catalogue);
+    tracing::info!(listen = %settings.api.listen, "answering");
+    let drain = Duration::from_secs(settings.process.grace_seconds);
+    serve(listener, router, settings.api.connections_max, stop, drain).await;
+    broker.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
 /// Serves until `stop`, then takes no more connections and gives those there are `drain` to finish.
-pub async fn serve(
+async fn serve(
     listener: TcpListener,
     router: Router,
     connections_max: usize,

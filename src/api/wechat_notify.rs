@@ -83,17 +83,13 @@ pub(super) async fn payments(
         (status = 503, description = "Refunds are not handled by this release; WeChat sends again", body = serde_json::Value),
     )
 )]
-pub(super) async fn refunds(
-    State(api): State<Api>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<StatusCode, Problem> {
+pub(super) async fn refunds(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<StatusCode, Problem> {
     answer("refund", take_refund(&api, &headers, body).await)
 }
 
 async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
     let raw_body = raw_body(headers, body).await?;
-    let notification = match read_payment_notification(headers, &raw_body, (api.now)(), &api.wechat) {
+    let notification = match read_payment_notification(headers, &raw_body, (api.now)(), &api.account.keys) {
         Ok(notification) => notification,
         // WeChat's own word about something we never asked to be told; a refund's is on the wrong address.
         Err(NotificationFault::Unreadable(Unreadable::Event(event))) if !event.starts_with("REFUND.") => {
@@ -111,10 +107,7 @@ async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body:
         Standing::Closed => return Ok(Taken::Ignored("closed")),
         Standing::Unclear(why) => {
             tracing::error!(why, id = notification.id, "a callback is WeChat's, but not understood");
-            return Err(Refused {
-                reason: "unclear",
-                problem: Problem::new(Kind::NotificationUnreadable).detail(why),
-            });
+            return Err(Refused { reason: "unclear", problem: Problem::new(Kind::NotificationUnreadable).detail(why) });
         }
     };
     let published = api.publisher.publish(&Message::PaymentSeen(message), &context.trace).await;
@@ -133,7 +126,7 @@ async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body:
 /// Verifies, so that the counts tell who calls; nothing durable can happen yet, and so WeChat is not told it did.
 async fn take_refund(api: &Inner, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
     let raw_body = raw_body(headers, body).await?;
-    read_refund_notification(headers, &raw_body, (api.now)(), &api.wechat).map_err(refused)?;
+    read_refund_notification(headers, &raw_body, (api.now)(), &api.account.keys).map_err(refused)?;
     Err(Refused {
         reason: "not_handled",
         problem: Problem::new(Kind::TemporarilyUnavailable).detail("Refunds are not handled by this release."),
