@@ -25,7 +25,10 @@ use crate::{
         notification::{Addressed, Claim, Ended},
         user::PersonalKey,
     },
-    wechat::official_account::{OfficialAccountClient, Reaction, Sending, TemplateMessage, TokenFault},
+    wechat::{
+        official_account::{OfficialAccountClient, Sending, TemplateMessage, TokenFault},
+        reaction::Reaction,
+    },
 };
 
 pub struct Notifications {

@@ -1,15 +1,22 @@
 //! What every handler shares: the world behind its lock, the keys, the clock.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
+use anyhow::{Context as _, Result};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Notify;
 
 use crate::{
     keys::{Keys, Signer},
+    random,
     settings::{KeyMode, Settings},
     world::{World, script::Rotation},
 };
@@ -22,25 +29,58 @@ pub(crate) struct App {
     pub(crate) public_url: String,
     /// Tells the courier that the agenda has changed.
     pub(crate) agenda_changed: Notify,
-    world: Mutex<World>,
+    state: Mutex<State>,
     advanced_seconds: AtomicI64,
 }
 
+struct State {
+    world: World,
+    journal: Option<File>,
+}
+
+impl State {
+    /// A last line without its end was being written when the earlier life ended: nobody had been told of it.
+    fn recall(settings: Arc<Settings>, path: &Path) -> Result<Self> {
+        let mut journal = File::options().read(true).append(true).create(true).open(path)?;
+        let mut lines = String::new();
+        journal.read_to_string(&mut lines)?;
+        lines.truncate(lines.rfind('\n').map_or(0, |end| end + 1));
+        journal.set_len(lines.len() as u64)?;
+        let world = World::recall(settings, random::seed(), &lines)?;
+        Ok(Self { world, journal: Some(journal) })
+    }
+}
+
 impl App {
-    pub(crate) fn new(settings: Arc<Settings>, keys: Keys, public_url: String, world: World) -> Self {
-        Self {
+    pub(crate) fn new(settings: Settings, keys: Keys, public_url: String) -> Result<Self> {
+        let settings = Arc::new(settings);
+        let state = match &settings.state {
+            None => State { world: World::new(Arc::clone(&settings), random::seed()), journal: None },
+            Some(path) => State::recall(Arc::clone(&settings), path)
+                .with_context(|| format!("cannot go on from {}", path.display()))?,
+        };
+        Ok(Self {
             settings,
             keys,
             public_url,
             agenda_changed: Notify::new(),
-            world: Mutex::new(world),
+            state: Mutex::new(state),
             advanced_seconds: AtomicI64::new(0),
-        }
+        })
     }
 
-    /// The world, for one short and complete change: never held over a signature or an await.
-    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    /// One short look at the world, or one complete change, written down before anybody can see it.
+    /// Never held over a signature or an await.
+    pub(crate) fn change<T>(&self, deed: impl FnOnce(&mut World) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = deed(&mut state.world);
+        let records = state.world.take_records();
+        if let Some(journal) = state.journal.as_mut().filter(|_| !records.is_empty())
+            && let Err(reason) = journal.write_all(records.as_bytes())
+        {
+            tracing::error!(%reason, "the journal could not be written; a restart will not remember this");
+        }
+        result
     }
 
     /// The machine's clock, which signatures are stamped with and checked against.
@@ -72,11 +112,16 @@ impl App {
         }
     }
 
-    /// The key that signs a callback: in the middle of the switch every second one comes with the public key.
-    pub(crate) fn callback_key(&self, mode: Option<KeyMode>, rotation: Option<Rotation>, turn: u64) -> &Signer {
+    /// The key that signs a callback: in the middle of the switch some come with the public key.
+    pub(crate) fn callback_key(
+        &self,
+        mode: Option<KeyMode>,
+        rotation: Option<Rotation>,
+        by_public_key: bool,
+    ) -> &Signer {
         match mode.unwrap_or(self.settings.key_mode) {
             KeyMode::PublicKey => &self.keys.public,
-            KeyMode::Both if turn.is_multiple_of(2) => &self.keys.public,
+            KeyMode::Both if by_public_key => &self.keys.public,
             KeyMode::Both | KeyMode::Certificate => self.certificate(rotation),
         }
     }

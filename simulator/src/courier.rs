@@ -16,17 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Makes every attempt when it is due, for as long as the simulator runs.
 pub(crate) async fn run(app: Arc<App>, client: reqwest::Client) {
     loop {
-        let (attempts, next, keys) = {
-            let mut world = app.world();
-            let attempts = world.take_due(app.now());
-            (attempts, world.next_due(), world.play.keys())
-        };
+        let (attempts, next, keys) =
+            app.change(|world| (world.take_due(app.now()), world.next_due(), world.play.keys()));
         for attempt in attempts {
             let (app, client) = (Arc::clone(&app), client.clone());
             tokio::spawn(async move {
                 let accepted = deliver(&app, &client, &attempt, keys).await;
                 if !attempt.copy {
-                    app.world().attempted(&attempt.letter.id, accepted, app.now());
+                    app.change(|world| world.attempted(&attempt.letter.id, accepted, app.now()));
                     app.agenda_changed.notify_one();
                 }
             });
@@ -47,7 +44,7 @@ type KeysInForce = (Option<crate::settings::KeyMode>, Option<crate::world::scrip
 async fn deliver(app: &App, client: &reqwest::Client, attempt: &Attempt, (mode, rotation): KeysInForce) -> bool {
     let letter = &attempt.letter;
     let body = envelope(app, letter);
-    let signer = app.callback_key(mode, rotation, attempt.turn);
+    let signer = app.callback_key(mode, rotation, attempt.by_public_key);
     let seal = Seal::new(signer, body.as_bytes(), App::clock(), attempt.forgery);
     let mut request = client
         .post(&letter.notify_url)
@@ -73,18 +70,18 @@ async fn deliver(app: &App, client: &reqwest::Client, attempt: &Attempt, (mode, 
 
 /// The same bytes at every attempt: id and nonce belong to the callback, not to the attempt.
 fn envelope(app: &App, letter: &Letter) -> String {
-    let ciphertext = seal::encrypt(&app.keys, &letter.nonce, letter.original_type, letter.plaintext.as_bytes());
+    let ciphertext = seal::encrypt(&app.keys, &letter.nonce, letter.news.original_type(), letter.plaintext.as_bytes());
     json!({
         "id": letter.id,
         "create_time": letter.create_time,
         "resource_type": "encrypt-resource",
-        "event_type": letter.event_type,
-        "summary": letter.summary,
+        "event_type": letter.news.event_type(),
+        "summary": letter.news.summary(),
         "resource": {
-            "original_type": letter.original_type,
+            "original_type": letter.news.original_type(),
             "algorithm": "AEAD_AES_256_GCM",
             "ciphertext": ciphertext,
-            "associated_data": letter.original_type,
+            "associated_data": letter.news.original_type(),
             "nonce": letter.nonce,
         },
     })

@@ -52,6 +52,8 @@ const fn text(max: usize) -> Kind {
     Kind::Text { min: 1, max, shape: Shape::Any }
 }
 
+/// Bytes of `detail` (WeChat Pay: native order, detail); no other object of ours may come near it.
+const LARGEST_OBJECT: usize = 6144;
 const ORDER_NO: Kind = Kind::Text { min: 6, max: 32, shape: Shape::Code("_-|*") };
 const REFUND_NO: Kind = Kind::Text { min: 1, max: 64, shape: Shape::Code("_-|*@") };
 const AMOUNT: &[Field] = &[required("total", Kind::Int { min: 1 }), optional("currency", Kind::OneOf(&["CNY"]))];
@@ -184,7 +186,12 @@ fn one(kind: &Kind, value: &Value, at: &str) -> Result<(), Refusal> {
         },
         (Kind::Flag, Value::Bool(_)) => Ok(()),
         (Kind::OneOf(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(()),
-        (Kind::Object(table), Value::Object(members)) => object(table, members, at),
+        (Kind::Object(table), Value::Object(members)) => {
+            if value.to_string().len() > LARGEST_OBJECT {
+                return wrong("过长");
+            }
+            object(table, members, at)
+        }
         (Kind::List(table), Value::Array(items)) => {
             for (index, item) in items.iter().enumerate() {
                 let at = format!("{at}/{index}");

@@ -62,7 +62,7 @@ impl Running {
 /// Starts a simulator on `listener`; call it inside a tokio runtime.
 ///
 /// # Errors
-/// When the settings make no sense, or no HTTP client for callbacks can be made.
+/// When the settings make no sense, the journal cannot be read, or no HTTP client for callbacks can be made.
 pub fn start(settings: Settings, keys: Keys, listener: TcpListener) -> Result<Running> {
     ensure!(settings.callback_speed.is_finite() && settings.callback_speed > 0.0, "callback_speed must be above 0");
     let url = format!("http://{}", listener.local_addr().context("the listener has no address")?);
@@ -71,10 +71,8 @@ pub fn start(settings: Settings, keys: Keys, listener: TcpListener) -> Result<Ru
         .no_proxy()
         .build()
         .context("cannot make the client that carries callbacks")?;
-    let settings = Arc::new(settings);
     let public_url = settings.public_url.clone().unwrap_or_else(|| url.clone());
-    let world = world::World::new(Arc::clone(&settings));
-    let app = Arc::new(app::App::new(settings, keys, public_url, world));
+    let app = Arc::new(app::App::new(settings, keys, public_url)?);
 
     let router: Router = Router::new()
         .merge(pay_api::routes())

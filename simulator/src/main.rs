@@ -62,7 +62,7 @@ struct Serve {
     /// Journal of the books, read again at the next start
     #[arg(long)]
     state: Option<PathBuf>,
-    /// Seed of codes, numbers and of the script's chance
+    /// Seed of the script's chance, where the script names none
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

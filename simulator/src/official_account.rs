@@ -103,18 +103,17 @@ async fn perform(
     deed: impl FnOnce(&mut World, OffsetDateTime) -> Deed,
 ) -> Response<Body> {
     let now = app.now();
-    let (outcome, fault) = {
-        let mut world = app.world();
+    let (outcome, fault) = app.change(|world| {
         let fault = world.play.draw(operation, subject);
         if fault.expire_token {
             world.expire_tokens(now);
         }
         let outcome = match (fault.errcode, &fault.instead) {
-            (None, None) => deed(&mut world, now),
+            (None, None) => deed(world, now),
             (errcode, _) => Err(AccountError::new(errcode.unwrap_or(-1), "scripted error")),
         };
         (outcome, fault)
-    };
+    });
     if fault.latency_ms > 0 {
         tokio::time::sleep(Duration::from_millis(fault.latency_ms)).await;
     }

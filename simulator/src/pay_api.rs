@@ -107,7 +107,7 @@ async fn query_refund(Path(out_refund_no): Path<String>, call: Call) -> Response
 }
 
 async fn certificates(call: Call) -> Response<Body> {
-    let (mode, rotation) = call.app.world().play.keys();
+    let (mode, rotation) = call.app.change(|world| world.play.keys());
     let listed = list_certificates(&call.app, mode.unwrap_or(call.app.settings.key_mode), rotation);
     call.perform(Operation::Certificates, |_| String::new(), |_, _, _| listed).await
 }
@@ -210,16 +210,15 @@ impl Call {
         deed: impl FnOnce(&mut World, OffsetDateTime, &Fault) -> Outcome,
     ) -> Response<Body> {
         let now = self.app.now();
-        let (outcome, fault, (mode, rotation)) = {
-            let mut world = self.app.world();
-            let subject = subject(&world);
+        let (outcome, fault, (mode, rotation)) = self.app.change(|world| {
+            let subject = subject(world);
             let fault = world.play.draw(operation, &subject);
             let outcome = match &fault.instead {
                 Some(error) => Err(No::Script(error.clone())),
-                None => deed(&mut world, now, &fault).map_err(No::Rule),
+                None => deed(world, now, &fault).map_err(No::Rule),
             };
             (outcome, fault, world.play.keys())
-        };
+        });
         if let Err(No::Rule(refusal)) = &outcome {
             tracing::debug!(?operation, code = refusal.code, reason = refusal.message, "said no");
         }

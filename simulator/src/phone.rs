@@ -38,7 +38,7 @@ struct Scanned {
 }
 
 async fn show(State(app): State<Arc<App>>, Query(scanned): Query<Scanned>) -> Response {
-    let offer = app.world().offer(&Bill::CodeUrl(scanned.code_url.clone()), app.now());
+    let offer = app.change(|world| world.offer(&Bill::CodeUrl(scanned.code_url.clone()), app.now()));
     match offer {
         Ok(offer) => page(StatusCode::OK, "确认支付", &cashier(&offer, &scanned)),
         Err(unpayable) => result(StatusCode::CONFLICT, unpayable.shown(), "请返回商家页面查看订单", false),
@@ -47,11 +47,10 @@ async fn show(State(app): State<Arc<App>>, Query(scanned): Query<Scanned>) -> Re
 
 async fn pay(State(app): State<Arc<App>>, Form(scanned): Form<Scanned>) -> Response {
     let bill = Bill::CodeUrl(scanned.code_url);
-    let paid = {
-        let mut world = app.world();
+    let paid = app.change(|world| {
         let offer = world.offer(&bill, app.now());
         offer.and_then(|offer| Ok((offer, world.pay(&bill, scanned.openid.as_deref(), app.now())?)))
-    };
+    });
     app.agenda_changed.notify_one();
     match paid {
         Ok((offer, _)) => {
@@ -71,7 +70,7 @@ fn cashier(offer: &Offer, scanned: &Scanned) -> String {
         format!(r#"<input type="hidden" name="openid" value="{}">"#, escape(openid))
     });
     format!(
-        r#"<header>模拟商户</header>
+        r#"<header>微信支付 · 模拟</header>
 <h1 id="description">{description}</h1>
 <p class="amount" id="amount"><small>¥</small>{amount}</p>
 <dl><div><dt>收款方</dt><dd>模拟商户</dd></div><div><dt>商户单号</dt><dd>{number}</dd></div><div><dt>付款方式</dt><dd>零钱</dd></div></dl>

@@ -1,4 +1,5 @@
-//! Randomness of two kinds: the system's for keys and nonces, and a seeded one for all that a run must repeat.
+//! Randomness of three kinds: the system's for keys and nonces, a seeded generator for the world's codes and
+//! numbers, and chance that depends on its key alone.
 
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -17,10 +18,20 @@ pub(crate) fn hex(length: usize) -> String {
     from_system(length, b"0123456789ABCDEF")
 }
 
+/// A seed that no run had before.
+pub(crate) fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+fn fill(bytes: &mut [u8]) {
+    aws_lc_rs::rand::fill(bytes).expect("the library's generator is seeded from the system and does not fail after");
+}
+
 fn from_system(length: usize, alphabet: &[u8]) -> String {
     let mut bytes = vec![0; length];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .expect("the library's generator is seeded from the system and does not fail after");
+    fill(&mut bytes);
     bytes.into_iter().map(|byte| char::from(alphabet[usize::from(byte) % alphabet.len()])).collect()
 }
 

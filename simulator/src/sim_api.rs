@@ -46,7 +46,7 @@ async fn pay(State(app): State<Arc<App>>, body: Bytes) -> Response {
         Ok(bill) => bill,
         Err(reason) => return problem(StatusCode::BAD_REQUEST, "unreadable", &reason),
     };
-    let paid = app.world().pay(&bill, openid.as_deref(), app.now());
+    let paid = app.change(|world| world.pay(&bill, openid.as_deref(), app.now()));
     app.agenda_changed.notify_one();
     match paid {
         Ok(transaction_id) => Json(World::receipt(&transaction_id)).into_response(),
@@ -58,7 +58,7 @@ async fn play(State(app): State<Arc<App>>, body: Bytes) -> Response {
     match Script::parse(&body) {
         Ok(script) => {
             let document = json!(script);
-            app.world().play.start(script);
+            app.change(|world| world.play.start(script));
             Json(document).into_response()
         }
         Err(reason) => problem(StatusCode::BAD_REQUEST, "script", &reason),
@@ -67,8 +67,7 @@ async fn play(State(app): State<Arc<App>>, body: Bytes) -> Response {
 
 /// The script in force and how often each rule has struck.
 async fn playing(State(app): State<Arc<App>>) -> Json<Value> {
-    let world = app.world();
-    Json(json!({"script": world.play.script(), "struck": world.play.struck()}))
+    Json(app.change(|world| json!({"script": world.play.script(), "struck": world.play.struck()})))
 }
 
 #[derive(Deserialize)]
@@ -88,12 +87,11 @@ async fn advance(State(app): State<Arc<App>>, body: Bytes) -> Response {
 }
 
 async fn ledger(State(app): State<Arc<App>>) -> Json<Value> {
-    let ledger = app.world().ledger(app.now());
-    Json(ledger)
+    Json(app.change(|world| world.ledger(app.now())))
 }
 
 async fn healthz(State(app): State<Arc<App>>) -> Json<Value> {
-    let under_way = app.world().callbacks_under_way();
+    let under_way = app.change(|world| world.callbacks_under_way());
     Json(json!({"status": "ok", "url": app.public_url, "callbacks_under_way": under_way}))
 }
 

@@ -1,11 +1,13 @@
 //! Platform certificates: WeChat's list, opened and checked, and when it may be asked for.
 //!
 //! The first list is signed by a certificate we do not have yet. So it is decrypted first (only WeChat and we hold
-//! the APIv3 key) and its signature is then checked with the certificates found inside.
+//! the APIv3 key) and its signature is then checked with the certificates found inside, or with the WeChat Pay
+//! public key when there is one: while a merchant migrates, WeChat signs with the kind of key our request names.
 
-use crate::wechat::aead::{ApiV3Keys, OpenFault, Resource};
+use crate::wechat::aead::{OpenFault, Resource};
 use crate::wechat::json_fault;
-use crate::wechat::verify::{PlatformKey, PlatformKeyFault, PlatformKeys, SignatureFault};
+use crate::wechat::notification::NotificationKeys;
+use crate::wechat::verify::{PlatformKey, PlatformKeyFault, SignatureFault};
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -46,18 +48,18 @@ pub fn open_list(
     headers: &HeaderMap,
     raw_body: &[u8],
     now: OffsetDateTime,
-    api_v3: &ApiV3Keys,
+    keys: &NotificationKeys,
 ) -> Result<Vec<(String, PlatformKey)>, CertificateFault> {
     let list: List = serde_json::from_slice(raw_body).map_err(|error| CertificateFault::List(json_fault(&error)))?;
     let certificates = list
         .data
         .iter()
         .map(|entry| {
-            let pem = api_v3.open(&entry.encrypt_certificate)?;
+            let pem = keys.api_v3.open(&entry.encrypt_certificate)?;
             Ok(PlatformKey::from_certificate_pem(&pem)?)
         })
         .collect::<Result<Vec<_>, CertificateFault>>()?;
-    PlatformKeys::new(certificates.iter().cloned()).verify(headers, raw_body, now)?;
+    keys.platform.with_certificates(certificates.iter().cloned()).verify(headers, raw_body, now)?;
     Ok(certificates)
 }
 

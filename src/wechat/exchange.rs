@@ -80,10 +80,7 @@ impl PayClient {
             return Ok(Certificates::None);
         }
         self.learn_gate(LearnGate::reset);
-        let mut record = Record::begin(Call::Certificates);
-        let outcome = self.fetch_certificates(&mut record).await;
-        record.end(&outcome);
-        match outcome {
+        match self.fetch_certificates().await {
             Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => Ok(Certificates::None),
             other => other,
         }
@@ -96,13 +93,20 @@ impl PayClient {
         if !self.account.platform_certificates || !self.learn_gate(|gate| gate.allows(serial, now)) {
             return false;
         }
-        let mut record = Record::begin(Call::Certificates);
-        let outcome = self.fetch_certificates(&mut record).await;
-        record.end(&outcome);
-        matches!(outcome, Ok(Certificates::Held(serials)) if serials.iter().any(|held| held == serial))
+        match self.fetch_certificates().await {
+            Ok(Certificates::Held(serials)) => serials.iter().any(|held| held == serial),
+            Ok(Certificates::None) | Err(_) => false,
+        }
     }
 
-    async fn fetch_certificates(&self, record: &mut Record) -> Result<Certificates, Inconclusive> {
+    async fn fetch_certificates(&self) -> Result<Certificates, Inconclusive> {
+        let mut record = Record::begin(Call::Certificates);
+        let outcome = self.list_certificates(&mut record).await;
+        record.end(&outcome);
+        outcome
+    }
+
+    async fn list_certificates(&self, record: &mut Record) -> Result<Certificates, Inconclusive> {
         let request = Request {
             call: Call::Certificates,
             method: Method::GET,
@@ -112,13 +116,14 @@ impl PayClient {
         let answer = self.send(request, record).await?;
         let now = (self.ambient.now)();
         let keys = &self.account.keys;
-        let list = certificates::open_list(&answer.headers, &answer.body, now, &keys.api_v3).map_err(|fault| {
-            Inconclusive {
-                class: match fault {
-                    CertificateFault::Sealed(OpenFault::Authentication) => Class::Misconfigured,
-                    _ => Class::Unknown,
-                },
-                ..record.unknown(answer.status, fault.to_string())
+        let list = certificates::open_list(&answer.headers, &answer.body, now, keys);
+        let list = list.map_err(|fault| {
+            let unknown = record.unknown(answer.status, fault.to_string());
+            match fault {
+                CertificateFault::Sealed(OpenFault::Authentication) => {
+                    Inconclusive { class: Class::Misconfigured, ..unknown }
+                }
+                _ => unknown,
             }
         })?;
         keys.platform.replace_certificates(list);
@@ -169,8 +174,7 @@ impl PayClient {
         if !body.is_empty() {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body);
         }
-        let answer = receive(builder).await;
-        let answer = answer.map_err(|detail| Inconclusive::unknown(call, None, record.request_id.clone(), detail))?;
+        let answer = receive(builder).await.map_err(|detail| Inconclusive::unknown(call, None, None, detail))?;
         record.request_id = answer.headers.get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         match answer.status {
             200..=299 if answer.status != 202 => Ok(answer),

@@ -12,7 +12,7 @@
 //! | [`transaction`], [`refund`] | WeChat's two documents |
 //! | [`answers`] | what may we conclude from an exchange, and what not? |
 //! | `connection`, [`exchange`], [`pay`] | the calls |
-//! | [`official_account`], [`template`] | messages to the customer |
+//! | [`official_account`], [`template`], [`reaction`] | messages to the customer |
 //!
 //! One rule runs through all of it: only an answer whose signature was checked is a fact. Everything else (a
 //! time-out, a 5xx, an HTML page, an error without a signature) is [`answers::Inconclusive`].
@@ -26,6 +26,7 @@ pub mod exchange;
 pub mod notification;
 pub mod official_account;
 pub mod pay;
+pub mod reaction;
 pub mod refund;
 pub mod settings;
 pub mod sign;

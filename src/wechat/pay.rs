@@ -67,7 +67,7 @@ impl PayClient {
         struct Created {
             code_url: String,
         }
-        let request = self.order_request("native", order, None)?;
+        let request = self.order_request("native", order, None);
         self.call(request, |signed| {
             let Created { code_url } = json(signed)?;
             if !code_url.starts_with("weixin://") {
@@ -84,7 +84,7 @@ impl PayClient {
         struct Created {
             prepay_id: String,
         }
-        let request = self.order_request("jsapi", order, Some(openid))?;
+        let request = self.order_request("jsapi", order, Some(openid));
         self.call(request, |signed| {
             let Created { prepay_id } = json(signed)?;
             if prepay_id.is_empty() {
@@ -127,7 +127,7 @@ impl PayClient {
         }
         let path = ["v3", "pay", "transactions", "out-trade-no", out_trade_no, "close"];
         let mchid = &self.account.mchid;
-        let request = self.post(Call::CloseOrder, &path, &Body { mchid })?;
+        let request = self.post(Call::CloseOrder, &path, &Body { mchid });
         self.call(request, |signed| match signed.status {
             204 => Ok(OrderClosed),
             status => Err(format!("expected 204, not {status}")),
@@ -161,7 +161,7 @@ impl PayClient {
             amount: RefundAmount { refund: refund.refund_fen, total: refund.total_fen, currency: "CNY" },
         };
         let path = ["v3", "refund", "domestic", "refunds"];
-        let request = self.post(Call::CreateRefund, &path, &body)?;
+        let request = self.post(Call::CreateRefund, &path, &body);
         self.call(request, |signed| refund_of(signed, refund.out_refund_no)).await
     }
 
@@ -197,12 +197,7 @@ impl PayClient {
         .await
     }
 
-    fn order_request(
-        &self,
-        product: &str,
-        order: &NewOrder<'_>,
-        openid: Option<&str>,
-    ) -> Result<Request, Inconclusive> {
+    fn order_request(&self, product: &str, order: &NewOrder<'_>, openid: Option<&str>) -> Request {
         #[derive(Serialize)]
         struct Body<'a> {
             appid: &'a str,
@@ -239,14 +234,13 @@ impl PayClient {
     }
 
     /// A POST whose body is serialised here, once; these bytes are signed and sent.
-    fn post(&self, call: Call, path: &[&str], body: &impl Serialize) -> Result<Request, Inconclusive> {
-        Ok(Request {
+    fn post(&self, call: Call, path: &[&str], body: &impl Serialize) -> Request {
+        Request {
             call,
             method: Method::POST,
             url: self.url(path, None),
-            body: serde_json::to_vec(body)
-                .map_err(|error| Inconclusive::unknown(call, None, None, json_fault(&error)))?,
-        })
+            body: serde_json::to_vec(body).expect("structs of texts and numbers are JSON"),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! WeChat's document about a refund, as the refund calls answer it and a refund callback carries it.
 
+use crate::wechat::transaction::success_time;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -17,7 +18,7 @@ pub struct Refund {
     pub out_trade_no: String,
     #[serde(alias = "refund_status")]
     pub status: RefundStatus,
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "success_time")]
     pub success_time: Option<OffsetDateTime>,
     pub amount: RefundAmount,
 }

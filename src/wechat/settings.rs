@@ -67,7 +67,7 @@ pub struct OfficialAccountSettings {
 }
 
 /// Template ids by what the message tells. A kind without one is not sent.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Templates {
     pub booking_confirmed: Option<String>,
@@ -77,23 +77,6 @@ pub struct Templates {
     pub payment_received: Option<String>,
     pub refunded: Option<String>,
     pub waitlist_offer: Option<String>,
-}
-
-impl Templates {
-    pub(super) fn is_empty(&self) -> bool {
-        let Self {
-            booking_confirmed,
-            booking_failed,
-            hold_lapsed,
-            order_expired,
-            payment_received,
-            refunded,
-            waitlist_offer,
-        } = self;
-        [booking_confirmed, booking_failed, hold_lapsed, order_expired, payment_received, refunded, waitlist_offer]
-            .iter()
-            .all(|id| id.is_none())
-    }
 }
 
 impl Templates {

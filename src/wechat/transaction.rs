@@ -32,7 +32,7 @@ pub struct Transaction {
     pub bank_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attach: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "success_time")]
     pub success_time: Option<OffsetDateTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer: Option<Payer>,
@@ -122,6 +122,25 @@ impl From<TradeState> for String {
     }
 }
 
+/// RFC 3339 or nothing. An empty text is nothing: WeChat fills some members it has no value for with `""`.
+pub(super) mod success_time {
+    use serde::{Deserialize as _, Deserializer, de::Error as _};
+    use time::OffsetDateTime;
+    use time::format_description::well_known::Rfc3339;
+
+    pub(in crate::wechat) use time::serde::rfc3339::option::serialize;
+
+    pub(in crate::wechat) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<OffsetDateTime>, D::Error> {
+        Option::<String>::deserialize(deserializer)?
+            .filter(|text| !text.is_empty())
+            .map(|text| OffsetDateTime::parse(&text, &Rfc3339))
+            .transpose()
+            .map_err(D::Error::custom)
+    }
+}
+
 /// What a transaction means for its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
@@ -139,7 +158,7 @@ impl Transaction {
     pub fn standing(&self) -> Standing {
         match &self.trade_state {
             TradeState::Success | TradeState::Refund => {
-                self.payment().map_or(Standing::Unclear("paid, without its number or amount"), |payment| {
+                self.payment().map_or(Standing::Unclear("paid, without its number, amount or time"), |payment| {
                     Standing::Paid(Box::new(payment))
                 })
             }
@@ -154,7 +173,7 @@ impl Transaction {
         let amount = self.amount.as_ref()?;
         Some(Payment {
             out_trade_no: self.out_trade_no.clone()?,
-            transaction_id: self.transaction_id.clone()?,
+            transaction_id: self.transaction_id.clone().filter(|id| !id.is_empty())?,
             mchid: self.mchid.clone()?,
             appid: self.appid.clone()?,
             trade_type: self.trade_type.clone().unwrap_or_default(),

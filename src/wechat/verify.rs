@@ -151,9 +151,16 @@ impl PlatformKeys {
 
     /// Takes WeChat's newest list of certificates in place of the one before; public keys stay.
     pub fn replace_certificates(&self, certificates: impl IntoIterator<Item = (String, PlatformKey)>) {
-        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        let kept = ring.iter().filter(|(_, key)| key.validity.is_none()).map(|(id, key)| (id.clone(), key.clone()));
-        *ring = Arc::new(kept.chain(certificates).collect());
+        let ring = self.with_certificates(certificates).ring();
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+    }
+
+    /// As these keys would be with that list of certificates.
+    pub(super) fn with_certificates(&self, certificates: impl IntoIterator<Item = (String, PlatformKey)>) -> Self {
+        let held = self.ring();
+        let public_keys =
+            held.iter().filter(|(_, key)| key.validity.is_none()).map(|(id, key)| (id.clone(), key.clone()));
+        Self::new(public_keys.chain(certificates))
     }
 
     /// Ids and serials held, sorted, for logs and `config check`.

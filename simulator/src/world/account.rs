@@ -32,14 +32,21 @@ impl AccountError {
 /// Tokens and messages of the one account.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
-    stable: Option<String>,
-    classic: Option<String>,
-    /// Each token ever given and when it dies.
-    tokens: HashMap<String, OffsetDateTime>,
-    forced: Option<(OffsetDateTime, u32)>,
+    pub(super) tokens: Tokens,
     pub(super) messages: Vec<Message>,
     /// msgid by openid and client_msg_id.
     sent: HashMap<(String, String), (u64, OffsetDateTime)>,
+}
+
+/// The two kinds of token, which do not know each other.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Tokens {
+    stable: Option<String>,
+    classic: Option<String>,
+    /// Each token given in the last hours and when it dies.
+    given: HashMap<String, OffsetDateTime>,
+    /// The last forced refresh and how many there were that day.
+    forced: Option<(OffsetDateTime, u32)>,
 }
 
 /// A message that was sent.
@@ -57,8 +64,8 @@ pub(crate) struct Message {
 impl World {
     /// The token all processes share: the same again until its last five minutes.
     pub(crate) fn stable_token(&mut self, force: bool, now: OffsetDateTime) -> Value {
-        let current = self.account.stable.clone();
-        let dies = current.as_ref().and_then(|token| self.account.tokens.get(token)).copied();
+        let current = self.account.tokens.stable.clone();
+        let dies = current.as_ref().and_then(|token| self.account.tokens.given.get(token)).copied();
         let force = force && self.may_force(now);
         if let (Some(token), Some(dies)) = (&current, dies)
             && !force
@@ -68,22 +75,23 @@ impl World {
         }
         if let Some(token) = current {
             let dies = if force { now } else { dies.unwrap_or(now) };
-            self.account.tokens.insert(token, dies);
+            self.account.tokens.given.insert(token, dies);
         }
         let token = self.new_token(now);
-        self.account.stable = Some(token.clone());
+        self.account.tokens.stable = Some(token.clone());
+        self.journal.record("tokens", &self.account.tokens);
         json!({"access_token": token, "expires_in": TOKEN_LIFE.whole_seconds()})
     }
 
     /// Forced refreshes are limited; beyond the limit the call answers as if it had not been forced.
     fn may_force(&mut self, now: OffsetDateTime) -> bool {
-        let (last, times) = match self.account.forced {
+        let (last, times) = match self.account.tokens.forced {
             Some((last, times)) if last.date() == now.date() => (Some(last), times),
             _ => (None, 0),
         };
         let may = times < FORCED_PER_DAY && last.is_none_or(|last| now >= last + BETWEEN_FORCED);
         if may {
-            self.account.forced = Some((now, times + 1));
+            self.account.tokens.forced = Some((now, times + 1));
         }
         may
     }
@@ -91,30 +99,32 @@ impl World {
     /// The older way: a new token each time, and the one before dies soon.
     pub(crate) fn classic_token(&mut self, now: OffsetDateTime) -> Value {
         let token = self.new_token(now);
-        if let Some(old) = self.account.classic.replace(token.clone())
-            && let Some(dies) = self.account.tokens.get_mut(&old)
+        if let Some(old) = self.account.tokens.classic.replace(token.clone())
+            && let Some(dies) = self.account.tokens.given.get_mut(&old)
         {
             *dies = (*dies).min(now + TOKEN_OVERLAP);
         }
+        self.journal.record("tokens", &self.account.tokens);
         json!({"access_token": token, "expires_in": TOKEN_LIFE.whole_seconds()})
     }
 
     fn new_token(&mut self, now: OffsetDateTime) -> String {
-        self.account.tokens.retain(|_, dies| now < *dies + TOKEN_LIFE);
-        let token = format!("{}_{}", self.next_number(), self.random.text(130));
-        self.account.tokens.insert(token.clone(), now + TOKEN_LIFE);
+        self.account.tokens.given.retain(|_, dies| now < *dies + TOKEN_LIFE);
+        let token = self.random.text(136);
+        self.account.tokens.given.insert(token.clone(), now + TOKEN_LIFE);
         token
     }
 
     /// Kills every token, as happens when somebody else refreshes by force.
     pub(crate) fn expire_tokens(&mut self, now: OffsetDateTime) {
-        for dies in self.account.tokens.values_mut() {
+        for dies in self.account.tokens.given.values_mut() {
             *dies = (*dies).min(now);
         }
+        self.journal.record("tokens", &self.account.tokens);
     }
 
     pub(crate) fn check_token(&self, token: Option<&str>, now: OffsetDateTime) -> Result<(), AccountError> {
-        match token.map(|token| self.account.tokens.get(token)) {
+        match token.map(|token| self.account.tokens.given.get(token)) {
             None => Err(AccountError::new(41001, "access_token missing")),
             Some(None) => Err(AccountError::new(40001, "invalid credential, access_token is invalid or not latest")),
             Some(Some(dies)) if now >= *dies => Err(AccountError::new(42001, "access_token expired")),
@@ -145,8 +155,8 @@ impl World {
             return Ok(*msgid);
         }
         // Larger than 32 bits, as real ones can be.
-        let msgid = 3_000_000_000_000_000_000 + self.next_number();
-        self.account.messages.push(Message {
+        let msgid = 3_000_000_000_000_000_000 + self.random.next() % 1_000_000_000_000_000_000;
+        let message = Message {
             msgid,
             touser: touser.to_owned(),
             template_id: template_id.to_owned(),
@@ -154,11 +164,20 @@ impl World {
             url: text("url").map(str::to_owned),
             data: message["data"].clone(),
             sent_at: now,
-        });
-        if let Some(key) = key {
-            self.account.sent.insert(key, (msgid, now));
-        }
+        };
+        self.journal.record("message", &message);
+        self.account.enter(message);
         Ok(msgid)
+    }
+}
+
+impl Account {
+    /// Puts a sent message into the book.
+    pub(super) fn enter(&mut self, message: Message) {
+        if let Some(id) = &message.client_msg_id {
+            self.sent.insert((message.touser.clone(), id.clone()), (message.msgid, message.sent_at));
+        }
+        self.messages.push(message);
     }
 }
 

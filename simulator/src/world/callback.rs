@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -14,37 +15,81 @@ use super::{
 /// Waits between attempts in seconds: fifteen resends in about a day.
 const RESENDS: [u64; 15] = [15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10_800, 10_800, 10_800, 21_600, 21_600];
 
+/// What a callback tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum News {
+    Paid,
+    RefundSucceeded,
+    RefundClosed,
+    RefundAbnormal,
+}
+
+impl News {
+    pub(crate) fn event_type(self) -> &'static str {
+        match self {
+            Self::Paid => "TRANSACTION.SUCCESS",
+            Self::RefundSucceeded => "REFUND.SUCCESS",
+            Self::RefundClosed => "REFUND.CLOSED",
+            Self::RefundAbnormal => "REFUND.ABNORMAL",
+        }
+    }
+
+    pub(crate) fn summary(self) -> &'static str {
+        match self {
+            Self::Paid => "支付成功",
+            Self::RefundSucceeded => "退款成功",
+            Self::RefundClosed => "退款关闭",
+            Self::RefundAbnormal => "退款异常",
+        }
+    }
+
+    /// Type of the encrypted resource, also its associated data.
+    pub(crate) fn original_type(self) -> &'static str {
+        match self {
+            Self::Paid => "transaction",
+            Self::RefundSucceeded | Self::RefundClosed | Self::RefundAbnormal => "refund",
+        }
+    }
+
+    fn operation(self) -> Operation {
+        match self {
+            Self::Paid => Operation::CallbackPayment,
+            Self::RefundSucceeded | Self::RefundClosed | Self::RefundAbnormal => Operation::CallbackRefund,
+        }
+    }
+}
+
 /// Something the merchant is to be told.
 pub(super) struct Subject {
-    pub(super) operation: Operation,
+    pub(super) news: News,
     pub(super) out_trade_no: String,
+    /// Empty when nobody wants to be told.
     pub(super) notify_url: String,
-    pub(super) event_type: &'static str,
-    pub(super) summary: &'static str,
-    pub(super) original_type: &'static str,
     pub(super) resource: Value,
 }
 
 /// One callback on its way: every attempt carries the same id and the same ciphertext.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Callback {
-    letter: Letter,
+    pub(super) letter: Letter,
     forgery: Option<Forgery>,
     /// Attempts that are forged; those after are right.
     forged: u32,
     attempts: u32,
+    /// When the next attempt is due; its place in the agenda is not kept over a restart.
+    pub(super) due: OffsetDateTime,
+    #[serde(skip)]
     slot: Option<Slot>,
 }
 
 /// What is needed to write the callback's body. Encrypting and signing is the sender's work.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Letter {
     pub(crate) id: String,
+    pub(crate) news: News,
     pub(crate) notify_url: String,
     pub(crate) create_time: String,
-    pub(crate) event_type: &'static str,
-    pub(crate) summary: &'static str,
-    pub(crate) original_type: &'static str,
     /// 12 characters.
     pub(crate) nonce: String,
     pub(crate) plaintext: String,
@@ -57,14 +102,14 @@ pub(crate) struct Attempt {
     pub(crate) forgery: Option<Forgery>,
     /// A copy beside the schedule, whose fate changes nothing.
     pub(crate) copy: bool,
-    /// In the middle of a key switch callbacks are signed by either key; this counts them.
-    pub(crate) turn: u64,
+    /// In the middle of a key switch callbacks are signed by either key, by chance.
+    pub(crate) by_public_key: bool,
 }
 
 impl World {
     /// Puts a callback on its way, unless the script has other plans.
     pub(super) fn announce(&mut self, subject: Subject, now: OffsetDateTime) {
-        let fault = self.play.draw(subject.operation, &subject.out_trade_no).callback;
+        let fault = self.play.draw(subject.news.operation(), &subject.out_trade_no).callback;
         if subject.notify_url.is_empty() || matches!(fault, Some((CallbackFault::Never, _))) {
             return;
         }
@@ -74,23 +119,21 @@ impl World {
             let total = resource.pointer("/amount/total").and_then(Value::as_i64).unwrap_or_default();
             resource["amount"]["total"] = Value::from(total.saturating_add(1));
         }
-        let number = self.next_number();
-        let chance = self.random.next();
-        let id = format!("{:08x}-{:04x}-5000-8000-{number:012x}", chance >> 32, chance & 0xFFFF);
+        let (high, low) = (self.random.next(), self.random.next() >> 16);
+        let id = format!("{:08x}-{:04x}-5000-8000-{low:012x}", high >> 32, high & 0xFFFF);
         let callback = Callback {
             letter: Letter {
                 id: id.clone(),
                 notify_url: subject.notify_url,
                 create_time: super::china(now),
-                event_type: subject.event_type,
-                summary: subject.summary,
-                original_type: subject.original_type,
+                news: subject.news,
                 nonce: self.random.text(12),
                 plaintext: resource.to_string(),
             },
             forgery: fault.and_then(CallbackFault::forgery),
             forged: forged.unwrap_or_default(),
             attempts: 0,
+            due: now,
             slot: None,
         };
         self.callbacks.insert(id.clone(), callback);
@@ -109,10 +152,12 @@ impl World {
         }
     }
 
-    fn send_at(&mut self, id: &str, at: OffsetDateTime) {
+    pub(super) fn send_at(&mut self, id: &str, at: OffsetDateTime) {
         let slot = self.agenda.note(at, Event::Send { callback: id.to_owned() });
         if let Some(callback) = self.callbacks.get_mut(id) {
             callback.slot = Some(slot);
+            callback.due = at;
+            self.journal.record("callback", callback);
         }
     }
 
@@ -128,7 +173,7 @@ impl World {
                 Event::Send { callback } => (callback, false),
                 Event::SendCopy { callback } => (callback, true),
             };
-            let turn = self.next_number();
+            let by_public_key = self.random.next().is_multiple_of(2);
             let Some(callback) = self.callbacks.get_mut(&id) else {
                 continue;
             };
@@ -140,7 +185,7 @@ impl World {
                 letter: callback.letter.clone(),
                 forgery: callback.forgery.filter(|_| callback.attempts <= callback.forged),
                 copy,
-                turn,
+                by_public_key,
             });
         }
         attempts
@@ -159,6 +204,7 @@ impl World {
                 Some(seconds) if !accepted => self.send_at(id, now + self.sped_up(seconds)),
                 _ => {
                     self.callbacks.remove(id);
+                    self.journal.record("told", &id);
                 }
             }
         }

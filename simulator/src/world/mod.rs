@@ -4,6 +4,7 @@
 pub(crate) mod account;
 mod agenda;
 pub(crate) mod callback;
+mod journal;
 pub(crate) mod ledger;
 pub(crate) mod order;
 pub(crate) mod payment;
@@ -15,7 +16,9 @@ use std::{collections::HashMap, sync::Arc};
 use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use self::{account::Account, agenda::Agenda, callback::Callback, order::Order, refund::Refund, script::Play};
+use self::{
+    account::Account, agenda::Agenda, callback::Callback, journal::Journal, order::Order, refund::Refund, script::Play,
+};
 use crate::{random::Seeded, refusal::Refusal, settings::Settings};
 
 /// What a call of Pay v3 answers.
@@ -44,14 +47,16 @@ pub(crate) struct World {
     held_back: Option<String>,
     agenda: Agenda,
     random: Seeded,
-    /// Counts everything that gets a number here.
+    /// Counts orders and refunds, to tell them in the order in which they came.
     sequence: u64,
-    pub(crate) account: Account,
+    account: Account,
+    journal: Journal,
     pub(crate) play: Play,
 }
 
 impl World {
-    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+    /// `entropy` makes codes and numbers differ from those of any earlier life.
+    pub(crate) fn new(settings: Arc<Settings>, entropy: u64) -> Self {
         Self {
             orders: HashMap::new(),
             codes: HashMap::new(),
@@ -60,9 +65,10 @@ impl World {
             callbacks: HashMap::new(),
             held_back: None,
             agenda: Agenda::default(),
-            random: Seeded::new(settings.seed),
+            random: Seeded::new(entropy),
             sequence: 0,
             account: Account::default(),
+            journal: Journal::default(),
             play: Play::new(settings.seed),
             settings,
         }

@@ -49,6 +49,8 @@ pub(crate) struct Order {
     pub(super) code: (String, OffsetDateTime),
     pub(super) closed: bool,
     pub(super) payment: Option<Payment>,
+    /// Numbers of its refunds, as they came; told by the refunds themselves after a restart.
+    #[serde(skip)]
     pub(super) refunds: Vec<String>,
 }
 
@@ -183,6 +185,7 @@ impl World {
         self.codes.insert(code.clone(), out_trade_no.to_owned());
         if let Some(order) = self.orders.get_mut(out_trade_no) {
             order.code = (code, now);
+            self.journal.record("order", order);
         }
         answer
     }
@@ -218,6 +221,7 @@ impl World {
             TradeState::Closed => Ok(Reply::Nothing),
             TradeState::NotPay => {
                 order.closed = true;
+                self.journal.record("order", order);
                 Ok(Reply::Nothing)
             }
         }

@@ -5,9 +5,8 @@ use time::OffsetDateTime;
 
 use super::{
     World,
-    callback::Subject,
+    callback::{News, Subject},
     order::{CODE_LIFE, Order, Payment, TradeState, code_of},
-    script::Operation,
 };
 
 /// The payer when nobody says who pays.
@@ -91,14 +90,12 @@ impl World {
             paid_at: now,
         });
         let news = Subject {
-            operation: Operation::CallbackPayment,
+            news: News::Paid,
             out_trade_no: out_trade_no.clone(),
             notify_url: order.text("/notify_url").to_owned(),
-            event_type: "TRANSACTION.SUCCESS",
-            summary: "支付成功",
-            original_type: "transaction",
             resource: order.trade(now),
         };
+        self.journal.record("order", order);
         self.transactions.insert(transaction_id.clone(), out_trade_no);
         self.announce(news, now);
         Ok(transaction_id)
@@ -130,12 +127,11 @@ impl World {
         }
     }
 
-    /// 28 digits: WeChat's prefix, chance, China's date, a number of this simulator.
+    /// 28 digits: WeChat's prefix, China's date, chance.
     pub(super) fn transaction_id(&mut self, prefix: &str, now: OffsetDateTime) -> String {
         let date = super::china(now)[..10].replace('-', "");
-        let chance = self.random.next() % 1_000_000;
-        let number = self.next_number();
-        format!("{prefix}{chance:06}{date}{number:010}")
+        let chance = self.random.next() % 10_000_000_000_000_000;
+        format!("{prefix}{date}{chance:016}")
     }
 
     /// The answer of the customer's own call.

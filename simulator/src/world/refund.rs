@@ -7,9 +7,9 @@ use time::{Duration, OffsetDateTime};
 use super::{
     Outcome, Reply, World,
     agenda::Event,
-    callback::Subject,
+    callback::{News, Subject},
     order::Order,
-    script::{Operation, RefundFault},
+    script::RefundFault,
 };
 use crate::refusal::Refusal;
 
@@ -33,6 +33,8 @@ pub(crate) struct Refund {
     pub(super) refund: i64,
     total: i64,
     created_at: OffsetDateTime,
+    /// When it will be settled, and when it was.
+    pub(super) settles_at: OffsetDateTime,
     settled_at: Option<OffsetDateTime>,
     pub(super) status: RefundStatus,
     /// What it will be once settled.
@@ -156,31 +158,41 @@ impl World {
         let out_trade_no = order.out_trade_no.clone();
         let transaction_id = payment.transaction_id.clone();
 
+        let takes = match fault {
+            Some(RefundFault::SlowMs(slow)) => std::time::Duration::from_millis(slow),
+            _ => self.sped_up(SETTLES_AFTER),
+        };
         let refund = Refund {
             refund_id: self.transaction_id("5030", now),
             number: self.next_number(),
-            out_refund_no: out_refund_no.clone(),
-            out_trade_no: out_trade_no.clone(),
+            out_refund_no,
+            out_trade_no,
             transaction_id,
             parameters,
             refund,
             total,
             created_at: now,
+            settles_at: now + takes,
             settled_at: None,
             status: RefundStatus::Processing,
             fate,
         };
-        let takes = match fault {
-            Some(RefundFault::SlowMs(slow)) => std::time::Duration::from_millis(slow),
-            _ => self.sped_up(SETTLES_AFTER),
-        };
-        self.agenda.note(now + takes, Event::Settle { out_refund_no: out_refund_no.clone() });
         let document = refund.document();
-        self.refunds.insert(out_refund_no.clone(), refund);
-        if let Some(order) = self.orders.get_mut(&out_trade_no) {
-            order.refunds.push(out_refund_no);
-        }
+        self.journal.record("refund", &refund);
+        self.enter_refund(refund);
         Ok(Reply::Document(document))
+    }
+
+    /// Puts a refund into the books, and its settling into the agenda.
+    pub(super) fn enter_refund(&mut self, refund: Refund) {
+        let number = refund.out_refund_no.clone();
+        if refund.status == RefundStatus::Processing {
+            self.agenda.note(refund.settles_at, Event::Settle { out_refund_no: number.clone() });
+        }
+        if let Some(order) = self.orders.get_mut(&refund.out_trade_no) {
+            order.refunds.push(number.clone());
+        }
+        self.refunds.insert(number, refund);
     }
 
     fn may_refund(&self, order: &Order, refund: i64, total: i64, now: OffsetDateTime) -> Result<(), Refusal> {
@@ -224,25 +236,23 @@ impl World {
         };
         refund.status = refund.fate;
         refund.settled_at = Some(now);
-        let (event_type, summary) = match refund.fate {
-            RefundStatus::Success => ("REFUND.SUCCESS", "退款成功"),
-            RefundStatus::Closed => ("REFUND.CLOSED", "退款关闭"),
-            RefundStatus::Abnormal => ("REFUND.ABNORMAL", "退款异常"),
+        let news = match refund.fate {
+            RefundStatus::Success => News::RefundSucceeded,
+            RefundStatus::Closed => News::RefundClosed,
+            RefundStatus::Abnormal => News::RefundAbnormal,
             RefundStatus::Processing => return,
         };
-        let news = Subject {
-            operation: Operation::CallbackRefund,
+        self.journal.record("refund", refund);
+        let subject = Subject {
+            news,
             out_trade_no: refund.out_trade_no.clone(),
             notify_url: refund.parameters["notify_url"]
                 .as_str()
                 .or(self.settings.refund_notify_url.as_deref())
                 .unwrap_or_default()
                 .to_owned(),
-            event_type,
-            summary,
-            original_type: "refund",
             resource: refund.news(&self.settings.mchid),
         };
-        self.announce(news, now);
+        self.announce(subject, now);
     }
 }

@@ -125,7 +125,7 @@ impl TryFrom<serde_json::Value> for Lost {
 }
 
 /// A signature that must not be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Forgery {
     /// WeChat's own probe: the signature starts with `WECHATPAY/SIGNTEST/`.
     Signtest,

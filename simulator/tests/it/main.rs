@@ -3,6 +3,7 @@
 
 mod account;
 mod callbacks;
+mod journal;
 mod keys;
 mod merchant;
 mod orders;

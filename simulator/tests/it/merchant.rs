@@ -61,8 +61,7 @@ impl Merchant {
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let wechat = wechat_sim::start(settings, KEYS.clone(), listener).unwrap();
+        let wechat = start(settings).await;
         let inbox = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let notify_url = format!("http://{}/notify", inbox.local_addr().unwrap());
         let (sender, callbacks) = mpsc::unbounded_channel();
@@ -77,6 +76,11 @@ impl Merchant {
         tokio::spawn(async move { axum::serve(inbox, app).await });
         let http = reqwest::Client::builder().user_agent("tiny-merchant").no_proxy().build().unwrap();
         Self { wechat, http, notify_url, callbacks, answers, asks_for: None }
+    }
+
+    /// Another WeChat in the place of the one there was.
+    pub(crate) async fn restart(&mut self, settings: Settings) {
+        self.wechat = start(settings).await;
     }
 
     pub(crate) fn native(&self, out_trade_no: &str) -> Value {
@@ -154,16 +158,29 @@ impl Merchant {
         wait.await.expect("a callback comes in time").unwrap()
     }
 
-    /// Whether the simulator has no callback left to send.
-    pub(crate) async fn all_callbacks_are_done(&self) -> bool {
-        let health: Value =
-            self.http.get(format!("{}/healthz", self.wechat.url)).send().await.unwrap().json().await.unwrap();
-        health["callbacks_under_way"] == 0
+    /// Waits until the simulator has no callback left to send.
+    pub(crate) async fn callbacks_are_done(&self) {
+        let done = async {
+            let url = format!("{}/healthz", self.wechat.url);
+            loop {
+                let health: Value = self.http.get(&url).send().await.unwrap().json().await.unwrap();
+                if health["callbacks_under_way"] == 0 {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), done).await.expect("callbacks come to an end");
     }
 
     pub(crate) fn no_callback_waits(&mut self) -> bool {
         self.callbacks.is_empty()
     }
+}
+
+async fn start(settings: Settings) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    wechat_sim::start(settings, KEYS.clone(), listener).unwrap()
 }
 
 impl Answer {

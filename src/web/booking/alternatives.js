@@ -12,12 +12,13 @@ const MOST_SEATS = 12;
 export function alternatives(offer, session, go) {
   const seats = offer?.seats ?? [];
   const others = offer?.schedules ?? [];
+  const map = `#/schedules/${encodeURIComponent(session.schedule_id)}`;
   const choose = (wanted, seat) => {
     begin(wanted, seat);
     go("/booking");
   };
   const node = el("section", { class: "alternatives", data: { testid: "alternatives" } });
-  if (seats.length === 0 && others.length === 0) node.append(el("p", { class: "hint" }, t("alternatives_none")));
+  if (seats.length + others.length === 0) node.append(el("p", { class: "hint" }, t("alternatives_none")));
   if (seats.length > 0) {
     node.append(
       el("h2", {}, t("alternatives_seats"), el("small", {}, t("alternatives_seats_hint"))),
@@ -26,7 +27,7 @@ export function alternatives(offer, session, go) {
           type: "button", class: "seat", "aria-label": t("book_seat", { n }),
           data: { alternativeSeat: n, state: "free" }, on: { click: () => choose(session, n) },
         }, String(n))))),
-      el("a", { class: "link", href: `#/schedules/${encodeURIComponent(session.schedule_id)}` }, t("alternatives_map")));
+      el("a", { class: "link", href: map }, t("alternatives_map")));
   }
   if (others.length > 0) {
     node.append(

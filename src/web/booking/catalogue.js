@@ -15,15 +15,18 @@ export async function page({ cursor, from, signal } = {}) {
 
 export const remember = (session) => session && seen.set(session.schedule_id, session);
 
-/** The session, or null when the list does not have it. `from`: where the list is to begin. */
-export async function find(id, { from, signal } = {}) {
+/** Walks the list from `from` on until all of `ids` are seen, or it ends. */
+export async function gather(ids, { from, signal } = {}) {
   let cursor;
-  for (let pages = 0; !seen.has(id) && pages < MOST_PAGES; pages += 1) {
+  for (let pages = 0; pages < MOST_PAGES && !ids.every((id) => seen.has(id)); pages += 1) {
     ({ next: cursor } = await page({ cursor, from, signal }));
     if (!cursor) break;
   }
-  return seen.get(id) ?? null;
+  return seen;
 }
+
+/** The session, or null when the list does not have it. */
+export const find = async (id, options) => (await gather([id], options)).get(id) ?? null;
 
 /** Whether seats of this session can be asked for at all. */
 export const bookable = (session) => !["cancelled", "closed", "finished"].includes(session.status);

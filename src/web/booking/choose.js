@@ -36,7 +36,7 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
   const lost = el("p", { class: "lost", role: "alert", hidden: true });
   const bar = bookBar(session, book);
   const any = el("button", {
-    type: "button", class: "any", role: "radio", data: { testid: "any-seat" }, on: { click: () => choose("any") },
+    type: "button", class: "any", data: { testid: "any-seat" }, on: { click: () => choose("any") },
   }, el("strong", {}, t("any_seat")), el("span", {}, t("any_seat_hint")));
   const map = seatMap({ capacity: session.capacity, onChoose: choose });
   let choice = choices.get(id) ?? "any";
@@ -77,7 +77,7 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
     if (next !== choice && typeof next === "number") announce(t("seat_n", { n: next }));
     choice = next;
     choices.set(id, next);
-    any.setAttribute("aria-checked", String(next === "any"));
+    any.setAttribute("aria-pressed", String(next === "any"));
     map.choose(typeof next === "number" ? next : null);
     bar.update(next, left);
   }
@@ -91,7 +91,9 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
 
 function bookBar(session, onBook) {
   const what = el("strong", { class: "bar-choice" });
-  const button = el("button", { type: "button", class: "button book", data: { testid: "book" }, on: { click: onBook } });
+  const button = el("button", {
+    type: "button", class: "button book", data: { testid: "book" }, on: { click: onBook },
+  });
   return {
     node: el("aside", { class: "book-bar", "aria-label": t("your_choice") },
       el("div", { class: "bar-what" }, what, el("span", { class: "bar-price" }, money(session.price_fen))),
@@ -99,8 +101,10 @@ function bookBar(session, onBook) {
       el("p", { class: "hint" }, t("book_hint"))),
     update(choice, left) {
       const full = left !== null && left <= 0;
-      what.textContent = choice === "any" ? t("any_seat") : choice === null ? t("nothing_chosen") : t("seat_n", { n: choice });
-      button.textContent = t(full ? "book_full" : "book");
+      const none = t(bookable(session) ? "full" : "cancelled_session");
+      const chosen = { any: t("any_seat"), null: t("nothing_chosen") }[choice] ?? t("seat_n", { n: choice });
+      what.textContent = full ? none : chosen;
+      button.textContent = full ? none : t("book");
       button.disabled = full || choice === null;
     },
   };

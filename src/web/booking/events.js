@@ -6,6 +6,7 @@ import { backoff, pause, repeat } from "./pace.js";
 
 const SILENCE = 40_000; // the server comments every 15 s; after this long the line is dead
 const POLL = 3_000;
+const TRUST = 20_000; // a stream that has told nothing for so long is checked by asking
 
 /** Takes a text/event-stream apart, in whatever pieces it comes. */
 export class EventParser {
@@ -53,14 +54,17 @@ export class EventParser {
 export function follow(id, { signal, onOrder, onTrouble }) {
   let version = -1;
   let streaming = false;
+  let heard = 0;
   const tell = (order) => {
+    heard = Date.now();
     if (signal.aborted || order.version <= version) return;
     version = order.version ?? version;
     onOrder(order);
   };
   const ask = async () => tell(await api.order(id, signal));
 
-  repeat(async () => { if (!streaming) await ask(); }, { every: POLL, signal, onTrouble });
+  const check = async () => { if (!streaming || Date.now() - heard > TRUST) await ask(); };
+  repeat(check, { every: POLL, signal, onTrouble });
   // A phone that comes back from the payment app may have lost the stream without noticing.
   const back = () => document.visibilityState === "visible" && ask().catch(() => {});
   document.addEventListener("visibilitychange", back);

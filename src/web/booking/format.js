@@ -1,7 +1,7 @@
 // Money and time as customers read them. Courses take place in China, so times are Shanghai's
 // wherever the device is, and say so when the device is elsewhere.
 
-import { locale, t } from "./language.js";
+import { language, locale, t } from "./language.js";
 import { now } from "./clock.js";
 
 const ZONE = "Asia/Shanghai";
@@ -16,8 +16,11 @@ export function money(fen) {
   return `${fen < 0 ? "−" : ""}¥${yuan}.${String(cents).padStart(2, "0")}`;
 }
 
-/** `11月28日 周六` */
-export const day = (at) => format(at, { month: "short", day: "numeric", weekday: "short" });
+/** `11月28日 周六`, `Sat 28 Nov` */
+export function day(at) {
+  const [date, weekday] = [format(at, { month: "short", day: "numeric" }), format(at, { weekday: "short" })];
+  return language() === "en" ? `${weekday} ${date}` : `${date} ${weekday}`;
+}
 
 /** `14:00` */
 export const time = (at) => format(at, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });

@@ -1,16 +1,17 @@
 // Who the customer is. The page has no login of its own: the frontend that embeds it hands a
-// token over after "#token=", where no server log sees it; it leaves the address bar at once and
-// lives as long as the tab. The token is opened here for display only; the API is who judges it.
+// token over as "#token=<JWT>" (with "&to=/orders/<id>" to arrive there), where no server log sees
+// it; it leaves the address bar at once and lives as long as the tab. It is opened here for display
+// only; who judges it is the API.
 
 const STORE = "holdfast.token";
 let held = null;
 
 /** Takes a token that was handed over in the address, once, before anything reads the address. */
 export function arrive() {
-  const handed = /^#token=([^&]+)/.exec(location.hash);
+  const handed = /^#token=([^&]+)(?:&to=(\/[^&]*))?/.exec(location.hash);
   if (handed) {
     keep(decodeURIComponent(handed[1]));
-    history.replaceState(null, "", location.pathname + location.search);
+    history.replaceState(null, "", `${location.pathname}${location.search}#${handed[2] ?? "/"}`);
   } else {
     try { held = sessionStorage.getItem(STORE); } catch { held = null; }
   }

@@ -50,11 +50,10 @@ function show(moved) {
     signInView({ ...context, refused });
   } else {
     const path = location.hash.replace(/^#/, "");
-    const [match, view] = ROUTES.map(([pattern, route]) => [pattern.exec(path), route]).find(([found]) => found) ?? [null, null];
+    const [pattern, view] = ROUTES.find(([known]) => known.test(path)) ?? [];
     if (!view) return go("/", { replace: true });
-    Promise.resolve(view({ ...context, id: match[1] && decodeURIComponent(match[1]) })).catch((error) => {
-      if (!signal.aborted) throw error;
-    });
+    const [, id] = pattern.exec(path);
+    view({ ...context, id: id && decodeURIComponent(id) });
   }
   if (moved) {
     scrollTo(0, 0);
@@ -74,6 +73,12 @@ function retitle(text) {
   document.title = `${text} · ${t("title")}`;
 }
 
+function switchLanguage() {
+  setLanguage(language() === "en" ? "zh" : "en");
+  show(false);
+  document.querySelector("[data-testid=language]").focus();
+}
+
 function frame() {
   document.documentElement.lang = locale();
   document.getElementById("skip").textContent = t("skip");
@@ -85,7 +90,7 @@ function frame() {
     el("button", {
       type: "button", class: "language", lang: language() === "en" ? "zh-CN" : "en",
       "aria-label": t("other_language_label"), data: { testid: "language" },
-      on: { click: () => { setLanguage(language() === "en" ? "zh" : "en"); show(false); document.querySelector("[data-testid=language]").focus(); } },
+      on: { click: switchLanguage },
     }, t("other_language")));
   document.getElementById("foot").replaceChildren(...(token() ? [
     el("span", {}, t("signed_in", { user: user() })),

@@ -35,7 +35,8 @@ export function troubleLine() {
     node,
     show(error) {
       node.hidden = !error;
-      node.textContent = error ? t("reconnecting") : "";
+      const final = error instanceof Problem && !error.passing;
+      node.textContent = final ? message(error) : error ? t("reconnecting") : "";
     },
   };
 }

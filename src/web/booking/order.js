@@ -6,7 +6,7 @@ import { Problem } from "./api.js";
 import { find, remember } from "./catalogue.js";
 import { el } from "./dom.js";
 import { follow } from "./events.js";
-import { moment, money, zoneNote } from "./format.js";
+import { factList } from "./facts.js";
 import { t } from "./language.js";
 import { notice, troubleLine } from "./notice.js";
 import { payPanel } from "./pay.js";
@@ -22,7 +22,9 @@ let handed = null;
 export function handOver(order, session) {
   handed = order;
   remember(session);
-  try { sessionStorage.setItem(PLACED, JSON.stringify({ id: order.order_id, at: Date.now() })); } catch { /* no grace after a reload */ }
+  try {
+    sessionStorage.setItem(PLACED, JSON.stringify({ id: order.order_id, at: Date.now() }));
+  } catch { /* no grace after a reload */ }
 }
 
 export function orderView({ root, signal: outer, id, go, retitle, reload }) {
@@ -33,7 +35,7 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
   const status = statusBlock();
   const trouble = troubleLine();
   const room = el("div", { class: "room" });
-  const facts = el("dl", { class: "facts", "aria-label": t("facts_label") });
+  const facts = el("div");
   root.append(el("a", { class: "back", href: "#/orders" }, t("nav_orders")), status.node, trouble.node, room, facts);
 
   let session = null;
@@ -57,6 +59,7 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
     const told = describe(order);
     retitle(told.title);
     status.show({ ...told, status: order.status });
+    status.node.hidden = false;
     const payable = ["awaiting_payment", "lapsed"].includes(order.status);
     if (pay && !(payable && pay.codeUrl === order.code_url)) {
       pay.stop();
@@ -69,16 +72,17 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
       room.replaceChildren(pay.node);
     }
     pay?.update(order);
-    facts.replaceChildren(...(order.status === "confirmed" ? [] : rows(order, session)));
+    facts.replaceChildren(order.status === "confirmed" ? "" : factList(order, session)); // the ticket has them itself
   }
 
   function content(order, told) {
     if (order.status === "confirmed") return [ticket(order, session)];
     if (told.tone === "wait") return [el("div", { class: "waiting", "aria-hidden": "true" })];
     const here = session ?? { schedule_id: order.schedule_id, price_fen: order.amount_fen };
+    const again = `#/schedules/${encodeURIComponent(order.schedule_id)}`;
     return [
       order.alternatives ? alternatives(order.alternatives, here, go) : "",
-      el("div", { class: "actions" }, el("a", { class: "button quiet", href: `#/schedules/${encodeURIComponent(order.schedule_id)}` }, t("book_again"))),
+      el("div", { class: "actions" }, el("a", { class: "button quiet", href: again }, t("book_again"))),
     ];
   }
 
@@ -87,26 +91,15 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
       if (isFresh(id)) return;
       stop.abort();
       status.node.remove();
-      room.replaceChildren(notice(error, { title: t("order_missing"), link: { href: "#/orders", text: t("nav_orders") } }));
+      const link = { href: "#/orders", text: t("nav_orders") };
+      room.replaceChildren(notice(error, { title: t("order_missing"), link }));
     } else if (current) {
       trouble.show(error);
     } else if (error) {
+      status.node.hidden = true;
       room.replaceChildren(notice(error, { onRetry: reload }));
     }
   }
-}
-
-function rows(order, session) {
-  const zone = zoneNote() && ` (${zoneNote()})`;
-  return [
-    [t("fact_course"), session?.course],
-    [t("fact_time"), session && moment(session.starts_at) + zone],
-    [t("fact_seat"), order.seat_no ? t("seat_n", { n: order.seat_no }) : t("fact_any")],
-    [t("fact_amount"), money(order.amount_fen)],
-    [t("fact_refunded"), order.refunded_fen > 0 && money(order.refunded_fen)],
-    [t("fact_order"), order.order_id, "code"],
-  ].filter(([, value]) => value).map(([name, value, kind]) =>
-    el("div", {}, el("dt", {}, name), el("dd", { class: kind }, value)));
 }
 
 function isFresh(id) {

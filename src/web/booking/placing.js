@@ -4,11 +4,12 @@
 import * as api from "./api.js";
 import { alternatives } from "./alternatives.js";
 import { el } from "./dom.js";
+import { factList } from "./facts.js";
 import { pending, settle } from "./intent.js";
 import { t } from "./language.js";
 import { message, requestId } from "./notice.js";
-import { backoff, looked, pause } from "./pace.js";
 import { handOver } from "./order.js";
+import { backoff, looked, pause } from "./pace.js";
 import { statusBlock } from "./status.js";
 
 /** After this long a wish is not sent again unasked: the customer may no longer mean it. */
@@ -20,7 +21,8 @@ export async function placingView({ root, signal, go, retitle }) {
 
   const status = statusBlock();
   const room = el("div", { class: "room" });
-  root.append(status.node, room);
+  const facts = el("div", {}, factList({ ...wish.body, status: "placing" }, wish.session));
+  root.append(status.node, room, facts);
   if (Date.now() - wish.at > STALE) await resumed();
   await send();
 
@@ -28,17 +30,19 @@ export async function placingView({ root, signal, go, retitle }) {
     for (let failures = 0; !signal.aborted;) {
       show("wait", "placing_title", t(wish.earlier ? "placing_earlier" : "placing_text"));
       room.replaceChildren(el("div", { class: "waiting", "aria-hidden": "true" }));
+      let order;
       try {
-        const order = await api.placeOrder(wish.body, wish.key, signal);
-        settle();
-        handOver({ schedule_id: wish.body.schedule_id, amount_fen: wish.body.amount_fen, seat_no: wish.body.seat_no ?? null, ...order }, wish.session);
-        return go(`/orders/${order.order_id}`, { replace: true });
+        order = await api.placeOrder(wish.body, wish.key, signal);
       } catch (error) {
         if (signal.aborted || error.status === 401) return;
         if (error instanceof api.Problem && !error.passing) return refused(error);
         failures += 1;
         await doubt(error, failures);
+        continue;
       }
+      settle();
+      handOver({ ...wish.body, ...order }, wish.session);
+      return go(`/orders/${encodeURIComponent(order.order_id)}`, { replace: true });
     }
   }
 
@@ -70,13 +74,10 @@ export async function placingView({ root, signal, go, retitle }) {
   function refused(error) {
     settle();
     show("stop", "refused_title", message(error));
-    const { session } = wish;
     room.replaceChildren(
       el("p", { class: "hint" }, t("no_charge")),
-      error.alternatives ? alternatives(error.alternatives, session, go) : "",
-      el("div", { class: "actions" },
-        el("a", { class: "button quiet", href: `#/schedules/${encodeURIComponent(session.schedule_id)}` }, t("seat_title")),
-        el("a", { class: "button quiet", href: "#/" }, t("back"))),
+      error.alternatives ? alternatives(error.alternatives, wish.session, go) : "",
+      el("div", { class: "actions" }, el("a", { class: "button quiet", href: "#/" }, t("back"))),
       requestId(error) ?? "");
   }
 
@@ -89,7 +90,7 @@ export async function placingView({ root, signal, go, retitle }) {
 
   function drop() {
     settle();
-    go(`/schedules/${wish.session.schedule_id}`, { replace: true });
+    go(`/schedules/${encodeURIComponent(wish.session.schedule_id)}`, { replace: true });
   }
 
   function show(tone, title, text) {

@@ -103,7 +103,9 @@ export function seatMap({ capacity, onChoose }) {
 }
 
 const seatButton = (n) =>
-  el("button", { type: "button", class: "seat", role: "radio", tabindex: -1, data: { testid: "seat", seatNo: n } }, String(n));
+  el("button", {
+    type: "button", class: "seat", role: "radio", tabindex: -1, data: { testid: "seat", seatNo: n },
+  }, String(n));
 
 function rangePicker(capacity, size, open) {
   const buttons = new Map();
@@ -137,8 +139,8 @@ function rangePicker(capacity, size, open) {
 
 function seatSearch(capacity, free, find) {
   const input = el("input", {
-    id: "seat-search", type: "text", inputmode: "numeric", autocomplete: "off", maxlength: String(capacity).length,
-    "aria-describedby": "seat-search-answer", data: { testid: "seat-search" },
+    id: "seat-search", type: "text", inputmode: "numeric", autocomplete: "off",
+    maxlength: String(capacity).length, "aria-describedby": "seat-search-answer", data: { testid: "seat-search" },
   });
   const answer = el("p", { class: "hint", id: "seat-search-answer", role: "status" });
   const go = (event) => {
@@ -151,12 +153,14 @@ function seatSearch(capacity, free, find) {
       return;
     }
     const near = nearest(n, free(), capacity);
-    answer.textContent = near === n ? "" : near === null ? t("seat_search_full", { n }) : t("seat_search_taken", { n, near });
+    if (near === n) answer.textContent = "";
+    else answer.textContent = near === null ? t("seat_search_full", { n }) : t("seat_search_taken", { n, near });
     find(near ?? n);
   };
   return el("form", { class: "seat-search", novalidate: true, on: { submit: go } },
     el("label", { for: "seat-search" }, t("seat_search")),
-    el("div", { class: "field-row" }, input, el("button", { type: "submit", class: "button quiet" }, t("seat_search_go"))),
+    el("div", { class: "field-row" }, input,
+      el("button", { type: "submit", class: "button quiet" }, t("seat_search_go"))),
     answer);
 }
 
@@ -171,5 +175,7 @@ function nearest(n, free, capacity) {
 const legend = () =>
   el("ul", { class: "legend", "aria-hidden": "true" },
     ["free", "chosen", "taken"].map((state) =>
-      el("li", {}, svg("svg", { class: `swatch ${state}`, viewBox: "0 0 16 16" }, svg("rect", { x: 1, y: 1, width: 14, height: 14, rx: 4 })),
+      el("li", {},
+        svg("svg", { class: `swatch ${state}`, viewBox: "0 0 16 16" },
+          svg("rect", { x: 1, y: 1, width: 14, height: 14, rx: 4 })),
         t(`legend_${state}`))));

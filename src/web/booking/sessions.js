@@ -6,6 +6,7 @@ import { day, dayKey, money, nearness, time, zoneNote } from "./format.js";
 import { count, t } from "./language.js";
 import { notice, troubleLine } from "./notice.js";
 import { repeat } from "./pace.js";
+import { reminder } from "./reminder.js";
 
 const EVERY = 3_000;
 
@@ -18,7 +19,7 @@ export function sessionsView({ root, signal, retitle }) {
     el("div", { class: "intro" },
       el("h1", { tabindex: -1 }, t("sessions_title")),
       el("p", { class: "lead" }, t("sessions_lead"))),
-    trouble.node, list, more);
+    reminder(signal), trouble.node, list, more);
 
   let pages = 1;
   let shown = "";
@@ -91,8 +92,7 @@ function card(session) {
     data: { testid: "session-card", scheduleId: session.schedule_id },
   },
     el("time", { class: "card-time", datetime: session.starts_at }, time(session.starts_at)),
-    el("span", { class: "card-what" }, name, price),
-    el("span", { class: "card-seats" }, left, gauge));
+    name, el("span", { class: "card-more" }, left, price, gauge));
   return {
     node,
     update(now) {

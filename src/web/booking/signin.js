@@ -33,7 +33,9 @@ export function signInView({ root, retitle, reload, refused }) {
     } catch (error) {
       button.disabled = false;
       if ([404, 405].includes(error.status)) {
-        form.replaceChildren(el("h1", { tabindex: -1 }, t("sign_in")), el("p", { class: "lead", role: "alert" }, t("sign_in_absent")));
+        form.replaceChildren(
+          el("h1", { tabindex: -1 }, t("sign_in")),
+          el("p", { class: "lead", role: "alert" }, t("sign_in_absent")));
       } else {
         answer.hidden = false;
         answer.textContent = message(error);

@@ -4,7 +4,7 @@
 import { announce, el } from "./dom.js";
 import { t } from "./language.js";
 
-/** Per status: the step it belongs to (0 seat, 1 payment, 2 done) and its tone. */
+/** Per status: the step it belongs to (0 seat, 1 payment, 2 done; none on the way back) and its tone. */
 const STATUSES = {
   submitted: { step: 0, tone: "wait" },
   held: { step: 0, tone: "wait" },
@@ -12,10 +12,10 @@ const STATUSES = {
   confirmed: { step: 3, tone: "good" },
   rejected: { step: 0, tone: "stop" },
   lapsed: { step: 1, tone: "stop" },
-  cancelled: { step: 1, tone: "stop" },
+  cancelled: { step: null, tone: "stop" },
   expired: { step: 1, tone: "stop" },
-  refunding: { step: 2, tone: "wait" },
-  refunded: { step: 2, tone: "stop" },
+  refunding: { step: null, tone: "wait" },
+  refunded: { step: null, tone: "stop" },
 };
 
 /** `{title, text, short, step, tone}` of an order document. */
@@ -35,8 +35,8 @@ export function statusBlock() {
   const steps = ["step_seat", "step_pay", "step_done"].map((key) => el("li", {}, el("span", {}, t(key))));
   const heading = el("h1", { tabindex: -1, data: { testid: "status" } });
   const text = el("p", { class: "lead" });
-  const node = el("div", { class: "status" },
-    el("ol", { class: "steps", "aria-label": t("steps_label") }, steps), heading, text);
+  const list = el("ol", { class: "steps", "aria-label": t("steps_label") }, steps);
+  const node = el("div", { class: "status" }, list, heading, text);
   return {
     node,
     show(now) {
@@ -44,6 +44,7 @@ export function statusBlock() {
       heading.dataset.status = now.status ?? "";
       heading.textContent = now.title;
       text.textContent = now.text;
+      list.hidden = now.step === null;
       steps.forEach((step, n) => {
         step.dataset.state = n < now.step ? "done" : n === now.step ? now.tone : "ahead";
         if (n === now.step) step.setAttribute("aria-current", "step");

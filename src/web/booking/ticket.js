@@ -1,7 +1,7 @@
 // The confirmed seat as a thing to keep: on the screen, on paper, as a PDF.
 
 import { el } from "./dom.js";
-import { day, moment, money, nearness, time, zoneNote } from "./format.js";
+import { day, moment, money, time, zoneNote } from "./format.js";
 import { t } from "./language.js";
 
 /** `session` may be null when the list no longer has it. */
@@ -13,7 +13,7 @@ export function ticket(order, session) {
         el("p", { class: "eyebrow" }, t("ticket_admit")),
         el("h2", {}, session?.course ?? t("unknown_course")),
         session && el("p", { class: "ticket-when" },
-          el("span", {}, nearness(session.starts_at) || null, day(session.starts_at)),
+          el("span", {}, day(session.starts_at)),
           el("strong", {}, time(session.starts_at)),
           zone && el("small", {}, zone))),
       el("div", { class: "ticket-seat" },

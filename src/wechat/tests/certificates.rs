@@ -1,12 +1,13 @@
 //! Platform certificates: first list, tampered lists, merchants without, serials that appear.
 
 use super::support::{
-    API_V3_KEY, NOW, PLATFORM, Reply, STRANGER, Server, api_v3, certificate_pem, client, now, seal, settings,
-    signed_headers,
+    API_V3_KEY, NOW, PLATFORM, PUBLIC_KEY_ID, Reply, STRANGER, Server, api_v3, certificate_pem, client, now,
+    platform_keys, seal, settings, signed_headers,
 };
 use crate::wechat::answers::Class;
 use crate::wechat::certificates::{LearnGate, open_list};
 use crate::wechat::exchange::Certificates;
+use crate::wechat::notification::NotificationKeys;
 use aws_lc_rs::rsa::KeyPair;
 use reqwest::header::HeaderMap;
 use serde_json::json;
@@ -33,15 +34,18 @@ fn reply(key: &KeyPair, serial_byte: u8) -> Reply {
 }
 
 #[test]
-fn the_first_list_is_opened_then_checked_with_itself() {
-    let keys = api_v3(API_V3_KEY);
-    let (headers, body) = list(&PLATFORM, 0x21, &PLATFORM);
+fn the_first_list_is_opened_then_checked_with_itself_or_the_public_key() {
+    let keys_with = |key| NotificationKeys { platform: platform_keys(), api_v3: api_v3(key) };
+    let keys = keys_with(API_V3_KEY);
+    let (headers, body) = list(&STRANGER, 0x21, &STRANGER);
     let opened = open_list(&headers, body.as_bytes(), now(), &keys).expect("good");
     assert_eq!(opened[0].0, "21");
-    let (headers, body) = list(&PLATFORM, 0x21, &STRANGER);
-    assert!(open_list(&headers, body.as_bytes(), now(), &keys).is_err());
-    let other = api_v3("another-key-of-thirty-two-bytes!");
-    let (headers, body) = list(&PLATFORM, 0x21, &PLATFORM);
+    let by_public_key = signed_headers(&PLATFORM, PUBLIC_KEY_ID, NOW, body.as_bytes());
+    assert!(open_list(&by_public_key, body.as_bytes(), now(), &keys).is_ok());
+
+    let (forged, body) = list(&STRANGER, 0x21, &PLATFORM);
+    assert!(open_list(&forged, body.as_bytes(), now(), &keys).is_err());
+    let other = keys_with("another-key-of-thirty-two-bytes!");
     assert!(open_list(&headers, body.as_bytes(), now(), &other).is_err());
     assert!(open_list(&headers, b"<html>", now(), &keys).is_err());
 }

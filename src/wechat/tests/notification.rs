@@ -192,6 +192,27 @@ fn s2_4_every_trade_state_has_one_meaning() {
     }
 }
 
+#[test]
+fn an_unpaid_order_lacks_most_or_leaves_it_empty() {
+    let lacking = json!({"amount": {"payer_currency": "CNY", "total": 20000}, "mchid": "1900000109",
+        "out_trade_no": "hf0001", "promotion_detail": [], "scene_info": {"device_id": ""},
+        "trade_state": "NOTPAY", "trade_state_desc": "订单未支付"});
+    let mut empty = lacking.clone();
+    for member in ["success_time", "transaction_id", "attach", "bank_type"] {
+        empty[member] = json!("");
+    }
+    for unpaid in [lacking, empty.clone()] {
+        let unpaid: Transaction = serde_json::from_value(unpaid).expect("good");
+        assert_eq!((unpaid.standing(), unpaid.success_time), (Standing::Unpaid, None));
+    }
+    empty["trade_state"] = json!("SUCCESS");
+    empty["amount"]["currency"] = json!("CNY");
+    let paid: Transaction = serde_json::from_value(empty.clone()).expect("good");
+    assert!(matches!(paid.standing(), Standing::Unclear(_)));
+    empty["success_time"] = json!("yesterday");
+    assert!(serde_json::from_value::<Transaction>(empty).is_err());
+}
+
 proptest! {
     #[test]
     fn arbitrary_signed_bodies_never_panic(body in prop::collection::vec(any::<u8>(), 0..400)) {

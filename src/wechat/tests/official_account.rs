@@ -1,7 +1,8 @@
 //! The Official Account: each errcode's reaction, values brought to their rules, lost answers.
 
 use super::support::{Reply, Server, at};
-use crate::wechat::official_account::{OfficialAccountClient, Reaction, Sending, TemplateMessage};
+use crate::wechat::official_account::{OfficialAccountClient, Sending, TemplateMessage};
+use crate::wechat::reaction::Reaction;
 use crate::wechat::settings::{OfficialAccountSettings, Templates};
 use crate::wechat::template::{amount_value, fit, time_value};
 use proptest::prelude::*;

@@ -1,0 +1,194 @@
+# shellcheck shell=bash
+# The three private servers: PostgreSQL, RabbitMQ (with its own epmd) and Redis, all on loopback.
+#
+# As root each runs under its own account, as Debian means it; otherwise as the user.
+# Nothing of the machine's own configuration is read, so an installed service is neither used nor disturbed.
+
+# as ACCOUNT COMMAND…: exec it under that account.
+# The checkout may lie where the account cannot go (a home of mode 700). Loosening that directory is not ours to do:
+# the process gets the right to look through closed directories instead. Containers often lack the narrower one, so the second is tried.
+as() {
+  local account=$1 right run
+  shift
+  if [ "$(id -u)" != 0 ] || ! id "$account" >/dev/null 2>&1; then exec "$@"; fi
+  run="setpriv --reuid $account --regid $account --init-groups"
+  # Probed by ls, as test(1) asks access(2), which forgets such rights.
+  if $run -- ls "$dev/$account" >/dev/null 2>&1; then exec $run -- "$@"; fi
+  for right in dac_read_search dac_override; do
+    if $run --inh-caps "-all,+$right" --ambient-caps "-all,+$right" -- ls "$dev/$account" >/dev/null 2>&1; then
+      exec $run --inh-caps "-all,+$right" --ambient-caps "-all,+$right" -- "$@"
+    fi
+  done
+  echo "the account $account cannot enter $dev, and this system does not let a process be given that right" >&2
+  exit 1
+}
+
+own() { # ACCOUNT: its directory under .dev belongs to it alone
+  mkdir -p "$dev/$1"
+  if [ "$(id -u)" = 0 ] && id "$1" >/dev/null 2>&1; then chown -R "$1:" "$dev/$1"; fi
+  chmod 700 "$dev/$1"
+}
+
+# PostgreSQL's programs; those of the version that made the cluster, when there is one.
+postgres_bin() {
+  local version found
+  version=$(cat "$dev/postgres/data/PG_VERSION" 2>/dev/null || echo '*')
+  for found in /usr/lib/postgresql/$version/bin /opt/homebrew/opt/postgresql@$version/bin /usr/local/opt/postgresql@$version/bin; do
+    [ ! -x "$found/postgres" ] || echo "$found"
+  done | sort -V | tail -n 1 | grep . || { command -v postgres >/dev/null && dirname "$(command -v postgres)"; }
+}
+
+rabbitmq_bin() {
+  local found
+  for found in /usr/lib/rabbitmq/bin /opt/homebrew/opt/rabbitmq/sbin /usr/local/opt/rabbitmq/sbin; do
+    if [ -x "$found/rabbitmq-server" ]; then
+      echo "$found"
+      return
+    fi
+  done
+  return 1
+}
+
+start_postgres() {
+  local bin data=$dev/postgres/data
+  if running postgres; then return; fi
+  port POSTGRES_PORT postgres
+  bin=$(postgres_bin) || die "no PostgreSQL for $data (version $(cat "$data/PG_VERSION" 2>/dev/null))" \
+    "install that version, or remove $dev/postgres to begin with an empty database"
+  own postgres
+  if [ ! -e "$data/PG_VERSION" ]; then
+    step "PostgreSQL: a new cluster" "remove $dev/postgres and try again" new_cluster "$bin" "$data"
+  fi
+  launch postgres postgres "$root/dev" __as postgres "$bin/postgres" -D "$data" -c "port=$POSTGRES_PORT" -c listen_addresses=127.0.0.1 \
+    -c unix_socket_directories= -c max_connections=300
+  until_true "PostgreSQL on port $POSTGRES_PORT" 60 postgres "./dev logs postgres tells more" \
+    "$bin/pg_isready" -q -h 127.0.0.1 -p "$POSTGRES_PORT"
+  sql "$bin" "SELECT 'CREATE ROLE holdfast LOGIN CREATEDB PASSWORD ''$POSTGRES_PASSWORD''' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'holdfast') \gexec
+    SELECT 'CREATE DATABASE holdfast OWNER holdfast' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'holdfast') \gexec"
+}
+
+new_cluster() { # BIN DATA; renamed into place at the end, so an interrupted one is never taken for whole
+  local password=$dev/postgres/password
+  rm -rf "$2.new"
+  (umask 077 && printf '%s\n' "$POSTGRES_ADMIN_PASSWORD" >"$password") &&
+    own postgres &&
+    "$root/dev" __as postgres "$1/initdb" -D "$2.new" -U postgres -A scram-sha-256 --pwfile="$password" -E UTF8 --locale=C &&
+    rm "$password" &&
+    mv "$2.new" "$2"
+}
+
+sql() { # BIN STATEMENTS
+  if ! printf '%s\n' "$2" | PGPASSWORD=$POSTGRES_ADMIN_PASSWORD "$1/psql" -X -q -v ON_ERROR_STOP=1 \
+    -h 127.0.0.1 -p "$POSTGRES_PORT" -U postgres -d postgres >"$dev/log/step-psql.log" 2>&1; then
+    die "PostgreSQL: making the role and the database" "remove $dev/postgres after ./dev down and try again" "$dev/log/step-psql.log"
+  fi
+}
+
+start_rabbitmq() {
+  local bin dir=$dev/rabbitmq seen
+  if running rabbitmq && running epmd; then return; fi
+  # A broker without its epmd, or the other way round, is half a broker.
+  stop rabbitmq TERM 30
+  stop epmd TERM 5
+  port AMQP_PORT rabbitmq
+  port MANAGEMENT_PORT rabbitmq
+  port DIST_PORT rabbitmq
+  port EPMD_PORT epmd
+  bin=$(rabbitmq_bin) || die "rabbitmq-server is not where its package puts it" "install RabbitMQ again"
+  mkdir -p "$dir/home"
+  cat >"$dir/rabbitmq.conf" <<END
+# Written by ./dev at each start.
+listeners.tcp.1 = 127.0.0.1:$AMQP_PORT
+management.tcp.ip = 127.0.0.1
+management.tcp.port = $MANAGEMENT_PORT
+default_vhost = holdfast
+default_user = holdfast
+default_pass = $RABBITMQ_PASSWORD
+default_user_tags.administrator = true
+log.console = true
+log.console.use_colors = off
+log.file = false
+# Half a gigabyte by default, per node, for a laptop's handful of messages.
+raft.wal_max_size_bytes = 67108864
+END
+  echo '[rabbitmq_management].' >"$dir/enabled_plugins"
+  rm -f "$dir/home/.erlang.cookie"
+  (umask 277 && printf '%s' "$ERLANG_COOKIE" >"$dir/home/.erlang.cookie")
+  own rabbitmq
+
+  # Erlang asks access(2) before it writes, which knows nothing of the right that `as` lends (see there).
+  # Its own working directory is open to it under this name, however closed the way there is.
+  seen=$dir
+  if [ "$(id -u)" = 0 ] && [ -d /proc/self/cwd ]; then seen=/proc/self/cwd; fi
+
+  export ERL_EPMD_PORT=$EPMD_PORT ERL_EPMD_ADDRESS=127.0.0.1
+  launch epmd rabbitmq "$root/dev" __as rabbitmq "$(command -v epmd || echo "$bin/epmd")"
+  until_true "epmd on port $EPMD_PORT" 10 epmd "./dev logs rabbitmq tells more" taken "$EPMD_PORT"
+  # RUNNING_UNDER_SYSTEMD makes its start script step aside for the broker, so that the pid is the broker's own.
+  (cd "$dir" && launch rabbitmq rabbitmq env \
+    HOME="$seen/home" \
+    RUNNING_UNDER_SYSTEMD=true \
+    RABBITMQ_NODENAME=holdfast@localhost \
+    RABBITMQ_DIST_PORT="$DIST_PORT" \
+    RABBITMQ_CONF_ENV_FILE="$seen/rabbitmq-env.conf" \
+    RABBITMQ_CONFIG_FILE="$seen/rabbitmq.conf" \
+    RABBITMQ_CONFIG_FILES="$seen/conf.d" \
+    RABBITMQ_ADVANCED_CONFIG_FILE="$seen/advanced.config" \
+    RABBITMQ_ENABLED_PLUGINS_FILE="$seen/enabled_plugins" \
+    RABBITMQ_MNESIA_BASE="$seen/data" \
+    RABBITMQ_LOG_BASE="$seen/log" \
+    RABBITMQ_PID_FILE="$seen/pid" \
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}' \
+    ERL_CRASH_DUMP="$seen/erl_crash.dump" \
+    "$root/dev" __as rabbitmq "$bin/rabbitmq-server")
+  until_true "RabbitMQ on port $AMQP_PORT" 120 rabbitmq "./dev logs rabbitmq tells more" broker_ready
+}
+
+# The broker opens this port last, when its queues are there.
+broker_ready() {
+  curl -fsS -m 5 -u "holdfast:$RABBITMQ_PASSWORD" "http://127.0.0.1:$MANAGEMENT_PORT/api/health/checks/port-listener/$AMQP_PORT"
+}
+
+start_redis() {
+  local dir=$dev/redis
+  if running redis; then return; fi
+  port REDIS_PORT redis
+  own redis
+  cat >"$dir/redis.conf" <<END
+# Written by ./dev at each start. Nothing in Redis is worth keeping: the database is the truth.
+bind 127.0.0.1
+port $REDIS_PORT
+requirepass $REDIS_PASSWORD
+save ""
+appendonly no
+maxmemory 256mb
+maxmemory-policy noeviction
+dir "$dir"
+END
+  chmod 600 "$dir/redis.conf"
+  own redis
+  launch redis redis "$root/dev" __as redis "$(command -v redis-server)" "$dir/redis.conf"
+  until_true "Redis on port $REDIS_PORT" 20 redis "./dev logs redis tells more" redis_ready
+}
+
+redis_ready() { REDISCLI_AUTH=$REDIS_PASSWORD redis-cli -h 127.0.0.1 -p "$REDIS_PORT" ping | grep -q PONG; }
+
+start_servers() {
+  choose_secrets
+  if [ -e "$dev/in-docker" ]; then
+    start_docker_servers
+  else
+    start_postgres
+    start_rabbitmq
+    start_redis
+  fi
+}
+
+stop_servers() {
+  if [ -e "$dev/in-docker" ]; then stop_docker_servers; fi
+  stop redis TERM 10
+  stop rabbitmq TERM 60
+  stop epmd TERM 5
+  # PostgreSQL's "fast" shutdown: sessions are ended, nothing is lost.
+  stop postgres INT 30
+}

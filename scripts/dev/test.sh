@@ -1,0 +1,72 @@
+# shellcheck shell=bash
+# ./dev test: every check, each with a heading and its seconds, and one count at the end.
+
+# The suites, in the order they run; a name that is none of these is a filter on the tests' names.
+suites='format lint build unit it doc'
+
+run_tests() {
+  local name
+  passed=0 failed=0
+  # shellcheck disable=SC2086
+  [ $# -gt 0 ] || set -- $suites
+  for name in "$@"; do
+    case $name in
+      format) check format cargo fmt --all --check ;;
+      lint) check lint cargo clippy --workspace --all-targets -- -D warnings ;;
+      build) check build cargo test --workspace --no-run ;;
+      unit) suite "unit and property" cargo test --workspace --no-fail-fast --lib --bins ;;
+      it) suite "integration and browser" cargo test --workspace --no-fail-fast --test '*' ;;
+      browser) suite browser cargo test --package holdfast --test it browser ;;
+      doc) suite "examples in the documentation" cargo test --workspace --no-fail-fast --doc ;;
+      deny) check deny cargo deny --workspace check ;;
+      *) suite "tests named $name" cargo test --workspace --no-fail-fast "$name" ;;
+    esac
+  done
+}
+
+needs_browser() {
+  local name
+  [ $# -gt 0 ] || return 0
+  for name in "$@"; do
+    case $name in format | lint | build | unit | doc | deny) ;; *) return 0 ;; esac
+  done
+  return 1
+}
+
+needs_servers() { needs_browser "$@"; }
+
+# check NAME COMMAND…: one thing that holds or does not.
+check() {
+  local name=$1 began=$SECONDS
+  shift
+  heading "$name"
+  if "$@" </dev/null; then
+    passed=$((passed + 1))
+    finished "$name" $((SECONDS - began))
+  else
+    failed=$((failed + 1))
+    say "${red}failed:${plain} $name ($((SECONDS - began)) s)"
+  fi
+}
+
+# suite NAME COMMAND…: what the test programs themselves counted.
+suite() {
+  local name=$1 began=$SECONDS status=0 log counts
+  log=$(log_of "test-$1")
+  shift
+  heading "$name"
+  "$@" </dev/null 2>&1 | tee "$log" || status=1
+  counts=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0, failed + 0 }' "$log")
+  passed=$((passed + ${counts% *}))
+  failed=$((failed + ${counts#* }))
+  if [ $status = 0 ] && [ "${counts% *}" = 0 ] && [ "$name" != "${name#tests named}" ]; then
+    failed=$((failed + 1))
+    say "${red}failed:${plain} no test has such a name"
+  elif [ $status = 0 ]; then
+    finished "$name: ${counts% *} passed" $((SECONDS - began))
+  else
+    # Broken before or between the tests: not compiled, or killed.
+    if [ "${counts#* }" = 0 ]; then failed=$((failed + 1)); fi
+    say "${red}failed:${plain} $name ($((SECONDS - began)) s)"
+  fi
+}
