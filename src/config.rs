@@ -22,9 +22,7 @@ const DEFAULTS: &str = include_str!("holdfast.toml");
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    #[serde(default)]
     pub api: ApiSettings,
-    #[serde(default)]
     pub auth: AuthSettings,
     pub database: DatabaseSettings,
     pub broker: BrokerSettings,

@@ -7,8 +7,10 @@
 //! - [`broker`]: RabbitMQ, which carries and waits.
 //! - [`cache`]: Redis, which only makes things quick.
 //! - [`wechat`]: WeChat Pay and the Official Account.
+//! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
 
+pub mod api;
 pub mod broker;
 pub mod cache;
 pub mod domain;

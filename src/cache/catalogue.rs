@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Cache, CacheAway};
-use crate::domain::{ids::ScheduleId, money::Fen};
+use crate::domain::{document::ScheduleDocument, ids::ScheduleId, money::Fen};
 
 /// Refreshed every [`REFRESH_SECONDS`]; the marker survives three missed refreshes, the cards outlive the marker.
 pub const REFRESH_SECONDS: u64 = 30;
@@ -20,6 +20,12 @@ pub struct Card {
     pub price_fen: Fen,
     /// False once the session is cancelled.
     pub open: bool,
+}
+
+impl Card {
+    pub fn of(session: &ScheduleDocument) -> Self {
+        Self { price_fen: session.price_fen, open: session.status == "open" }
+    }
 }
 
 /// What Redis knows of a session.

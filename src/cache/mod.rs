@@ -37,19 +37,13 @@ use serde::Deserialize;
 
 /// How we reach Redis.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct CacheSettings {
-    pub url: SecretString,
+    pub url: Option<SecretString>,
     /// In front of every key, so that several stacks can share one Redis.
     pub key_prefix: String,
     /// The longest any call may take. What takes longer is slower than PostgreSQL and counts as away.
     pub call_limit_ms: u64,
-}
-
-impl Default for CacheSettings {
-    fn default() -> Self {
-        Self { url: "redis://127.0.0.1:6379/0".into(), key_prefix: "holdfast:".into(), call_limit_ms: 150 }
-    }
 }
 
 /// Redis did not answer in time, or not with what was asked for. Go on without.
@@ -68,10 +62,13 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens without connecting; must be called inside the runtime. Fails only on an unreadable URL.
+    /// Opens without connecting; must be called inside the runtime.
+    ///
+    /// # Errors
+    /// The URL is missing or unreadable.
     pub fn open(settings: &CacheSettings) -> Result<Self, RedisError> {
         let limit = Duration::from_millis(settings.call_limit_ms);
-        let client = Client::open(settings.url.expose_secret())?;
+        let client = Client::open(settings.url.as_ref().map_or("", |url| url.expose_secret()))?;
         // Reconnecting goes on in the background while calls give up by `limit`; so its own patience is short
         // and the next call after it ran out begins anew.
         let config = ConnectionManagerConfig::new()

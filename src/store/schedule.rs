@@ -208,3 +208,10 @@ pub async fn alternatives(
     }
     Ok(found)
 }
+
+/// Price of every session, and whether it is open, for the catalogue that the ingress judges by.
+pub async fn prices(db: impl PgExecutor<'_>) -> Result<Vec<(ScheduleId, Fen, bool)>, StoreError> {
+    let rows =
+        sqlx::query_as("SELECT schedule_id, price_fen, status = 'open' FROM course_schedules").fetch_all(db).await?;
+    Ok(rows)
+}

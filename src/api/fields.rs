@@ -1,0 +1,144 @@
+//! Reads what callers send, field by field, so that they learn everything that is wrong at once.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
+};
+use futures_util::StreamExt as _;
+use serde_json::{Map, Value};
+
+use super::problem::{FieldError, Kind, Problem};
+
+/// The bytes of a body of at most `limit`, with more refused as `too-large`.
+pub(super) async fn bytes(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
+    let too_large = || Problem::new(Kind::TooLarge).detail(format!("The body may have at most {limit} bytes."));
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut whole = Vec::new();
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Problem::new(Kind::Unreadable).detail("The body did not arrive whole."))?;
+        if whole.len() + chunk.len() > limit {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole)
+}
+
+/// The members of a JSON object body.
+pub(super) async fn json_object(headers: &HeaderMap, body: Body, limit: usize) -> Result<Fields, Problem> {
+    let media_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|value| value.trim().to_ascii_lowercase());
+    if media_type.as_deref() != Some("application/json") {
+        return Err(Problem::new(Kind::UnsupportedMediaType));
+    }
+    let bytes = bytes(headers, body, limit).await?;
+    let value = serde_json::from_slice(&bytes).map_err(|error| {
+        // Where, but not what: serde's own words may quote the body.
+        let place = format!("line {} column {}", error.line(), error.column());
+        Problem::new(Kind::Unreadable).detail(format!("The body is not JSON: see {place}."))
+    })?;
+    match value {
+        Value::Object(members) => Ok(Fields::new(members)),
+        _ => Err(Problem::invalid(vec![FieldError { field: String::new(), problem: "must be a JSON object".into() }])),
+    }
+}
+
+/// Members still to be read, and what was wrong with those read so far.
+pub(super) struct Fields {
+    members: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    fn new(members: Map<String, Value>) -> Self {
+        Self { members, errors: Vec::new() }
+    }
+
+    /// The parameters of a query string; the last of a repeated one counts.
+    pub(super) fn of_query(parameters: BTreeMap<String, String>) -> Self {
+        Self::new(parameters.into_iter().map(|(name, value)| (name, Value::String(value))).collect())
+    }
+
+    /// A member that must be there.
+    pub(super) fn required<T, E: ToString>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&Value) -> Result<T, E>,
+    ) -> Option<T> {
+        if self.members.get(name).is_none_or(Value::is_null) {
+            self.members.remove(name);
+            self.wrong(name, "is missing");
+            return None;
+        }
+        self.optional(name, read)
+    }
+
+    /// A member that may be absent or null.
+    pub(super) fn optional<T, E: ToString>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&Value) -> Result<T, E>,
+    ) -> Option<T> {
+        let value = self.members.remove(name).filter(|value| !value.is_null())?;
+        read(&value).map_err(|problem| self.wrong(name, &problem.to_string())).ok()
+    }
+
+    pub(super) fn wrong(&mut self, name: &str, problem: &str) {
+        self.errors.push(FieldError { field: name.chars().take(64).collect(), problem: problem.to_owned() });
+    }
+
+    /// Everything was read: refuses when anything was wrong or is left over.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        // A caller with a thousand unknown members need not hear about each.
+        let unknown: Vec<String> = self.members.keys().take(20).cloned().collect();
+        for name in unknown {
+            self.wrong(&name, "is unknown");
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+    }
+}
+
+pub(super) fn text(value: &Value) -> Result<&str, &'static str> {
+    value.as_str().ok_or("must be a string")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(json: Value) -> Fields {
+        match json {
+            Value::Object(members) => Fields::new(members),
+            _ => unreachable!("the tests give objects"),
+        }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named() {
+        let mut fields = fields(serde_json::json!({"a": 1, "b": "x", "c": null, "extra": [], "more": {}}));
+        assert_eq!(fields.required("a", |value| text(value).map(String::from)), None);
+        assert_eq!(fields.required("b", |value| text(value).map(String::from)), Some("x".into()));
+        assert_eq!(fields.required("c", |value| text(value).map(String::from)), None);
+        assert_eq!(fields.optional("d", |value| text(value).map(String::from)), None);
+        let problem = fields.finish().unwrap_err();
+        let document = problem.document(super::super::language::Language::English, "r");
+        assert_eq!(
+            serde_json::to_value(document).unwrap()["errors"],
+            serde_json::json!([
+                {"field": "a", "problem": "must be a string"},
+                {"field": "c", "problem": "is missing"},
+                {"field": "extra", "problem": "is unknown"},
+                {"field": "more", "problem": "is unknown"},
+            ])
+        );
+    }
+}

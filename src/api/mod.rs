@@ -1,0 +1,171 @@
+//! The ingress: what frontends and WeChat talk to. The only place with axum.
+//!
+//! A write is authenticated, parsed, published with a confirm and answered; it touches neither PostgreSQL nor
+//! WeChat. Reads come from Redis, else from PostgreSQL. The whole surface is [`router`], one file per resource.
+
+pub mod auth;
+mod docs;
+mod fields;
+mod headers;
+pub mod health;
+mod language;
+mod names;
+mod order_events;
+mod order_follow;
+mod order_qr;
+mod order_submit;
+mod orders;
+mod page;
+mod paging;
+mod problem;
+mod problem_page;
+mod request;
+mod schedules;
+pub mod serve;
+mod settings;
+mod wechat_notify;
+
+use std::sync::Arc;
+
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use auth::{AuthKeys, Role};
+pub use settings::ApiSettings;
+
+use crate::{
+    broker::{Broker, Publisher},
+    cache::{Cache, hub::OrderHub, rate::RateLimit},
+    config::Settings,
+    store::Database,
+    wechat::{account::PayAccount, settings::Problem},
+};
+
+/// What the process gives the API to work with.
+pub struct ApiParts {
+    pub broker: Broker,
+    pub database: Database,
+    pub cache: Cache,
+    pub account: Arc<PayAccount>,
+    pub metrics: PrometheusHandle,
+    /// Cancelled when the process begins to stop: event streams end, everything else finishes.
+    pub stop: CancellationToken,
+}
+
+/// What the handlers share.
+struct Inner {
+    settings: ApiSettings,
+    /// In front of every order id; tells environments apart that share a merchant number.
+    order_id_prefix: String,
+    publisher: Publisher,
+    database: Database,
+    cache: Cache,
+    hub: OrderHub,
+    auth: AuthKeys,
+    account: Arc<PayAccount>,
+    limits: Limits,
+    metrics: PrometheusHandle,
+    now: fn() -> OffsetDateTime,
+    random: fn() -> [u8; 24],
+    stop: CancellationToken,
+}
+
+type Api = Arc<Inner>;
+
+impl Inner {
+    fn new(settings: &Settings, parts: ApiParts) -> Result<Self, Problem> {
+        Ok(Self {
+            order_id_prefix: settings.order.id_prefix.clone(),
+            publisher: parts.broker.publisher,
+            database: parts.database,
+            hub: OrderHub::start(parts.cache.clone()),
+            cache: parts.cache,
+            auth: AuthKeys::from_settings(&settings.auth)?,
+            account: parts.account,
+            limits: Limits::new(&settings.api),
+            metrics: parts.metrics,
+            now: OffsetDateTime::now_utc,
+            random,
+            stop: parts.stop,
+            settings: settings.api.clone(),
+        })
+    }
+}
+
+fn random() -> [u8; 24] {
+    let mut bytes = [0; 24];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random numbers do not run out");
+    bytes
+}
+
+/// How much is done at once and how fast.
+struct Limits {
+    in_flight: Semaphore,
+    event_streams: Arc<Semaphore>,
+    orders: RateLimit,
+}
+
+impl Limits {
+    fn new(settings: &ApiSettings) -> Self {
+        Self {
+            in_flight: Semaphore::new(settings.requests_max),
+            event_streams: Arc::new(Semaphore::new(settings.event_streams_max)),
+            orders: RateLimit::new("order-rate", settings.orders_per_second, settings.orders_burst),
+        }
+    }
+}
+
+/// Every address there is.
+///
+/// # Errors
+/// The token key is missing or wrong.
+pub fn router(settings: &Settings, parts: ApiParts) -> Result<Router, Problem> {
+    Ok(routes(Arc::new(Inner::new(settings, parts)?)))
+}
+
+fn routes(api: Api) -> Router {
+    let (documented, openapi) = documented().split_for_parts();
+    let openapi = docs::complete(openapi, &api.settings);
+
+    let pages = Router::new()
+        .route("/", get(page::index))
+        .route("/assets/{*path}", get(page::asset))
+        .route("/docs", get(docs::page))
+        .route("/openapi.json", get(move || docs::openapi_json(openapi.clone())))
+        .route("/problems", get(problem_page::all))
+        .route("/problems/{slug}", get(problem_page::one))
+        .layer(CompressionLayer::new());
+
+    let mut router = documented.merge(pages);
+    if api.settings.development {
+        router = router.route("/dev/token", post(page::development_token));
+    }
+    router
+        .merge(health::router(health::of_api(&api)))
+        .fallback(request::nothing_here)
+        .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn_with_state(api.clone(), request::enter))
+        .with_state(api)
+}
+
+/// The part of the surface that `/openapi.json` describes.
+fn documented() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::availability))
+        .routes(routes!(order_submit::submit, orders::list))
+        .routes(routes!(orders::one))
+        .routes(routes!(order_events::events))
+        .routes(routes!(order_qr::svg))
+        .routes(routes!(order_qr::png))
+        .routes(routes!(wechat_notify::payments))
+        .routes(routes!(wechat_notify::refunds))
+}

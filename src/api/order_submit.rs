@@ -1,0 +1,318 @@
+//! `POST /v1/orders`: takes a wish, puts it in the line, answers. Neither PostgreSQL nor WeChat is asked.
+
+use std::time::Duration;
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout_at};
+use utoipa::ToSchema;
+
+use super::{
+    Api, Inner,
+    auth::{Caller, Customer},
+    fields::{self, text},
+    headers::{PREFERENCE_APPLIED, Wait, idempotency_key},
+    names,
+    order_follow::Follow,
+    problem::{Kind, Problem, ProblemDocument},
+    request::Context,
+};
+use crate::{
+    cache::catalogue::Known,
+    domain::{
+        document::{OrderDocument, Snapshot},
+        ids::{OrderId, ScheduleId, SeatNo},
+        message::{Message, OrderSubmitted},
+        money::Fen,
+        order::{Channel, Status},
+    },
+};
+
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// The largest room there can be.
+const SEAT_NO_MAX: i64 = 100_000;
+const BROKER_RETRY: Duration = Duration::from_secs(2);
+
+/// What the customer asks for.
+#[derive(Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[schema(as = OrderRequest)]
+pub(super) struct Wish {
+    #[schema(value_type = String, format = "uuid")]
+    schedule_id: ScheduleId,
+    /// The session's price, as the customer saw it.
+    #[schema(value_type = i64, minimum = 1, example = 20000)]
+    amount_fen: Fen,
+    /// That very seat; any free one when left out.
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 100_000, example = 7)]
+    seat_no: Option<SeatNo>,
+    /// `native` (a QR code) when left out; `jsapi` needs an `openid` in the token.
+    #[schema(value_type = Option<Channel>)]
+    channel: Channel,
+}
+
+impl Wish {
+    async fn read(headers: &HeaderMap, body: Body, caller: &Caller) -> Result<Self, Problem> {
+        let mut fields = fields::json_object(headers, body, BODY_BYTES_MAX).await?;
+        let schedule_id = fields.required("schedule_id", schedule_id);
+        let amount_fen = fields.required("amount_fen", amount_fen);
+        let seat_no = fields.optional("seat_no", seat_no);
+        let channel = fields.optional("channel", channel).unwrap_or(Channel::Native);
+        if channel == Channel::Jsapi && caller.openid.is_none() {
+            fields.wrong("channel", "jsapi needs an openid in the token");
+        }
+        fields.finish()?;
+        match (schedule_id, amount_fen) {
+            (Some(schedule_id), Some(amount_fen)) => Ok(Self { schedule_id, amount_fen, seat_no, channel }),
+            _ => Err(Problem::new(Kind::InvalidRequest)),
+        }
+    }
+
+    /// Tells this wish from another one under the same key, however its JSON was written.
+    fn hash(&self) -> String {
+        let seat = self.seat_no.map_or(0, |seat| seat.0);
+        let text = format!("{} {} {seat} {}", self.schedule_id, self.amount_fen.0, self.channel.as_str());
+        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn schedule_id(value: &Value) -> Result<ScheduleId, &'static str> {
+    ScheduleId::parse(text(value)?).map_err(|_| "must be a UUID")
+}
+
+fn amount_fen(value: &Value) -> Result<Fen, &'static str> {
+    let fen = value.as_i64().filter(|fen| *fen > 0);
+    fen.map(Fen).ok_or("must be a whole number of fen above 0")
+}
+
+fn seat_no(value: &Value) -> Result<SeatNo, &'static str> {
+    let number = value.as_i64().filter(|number| (1..=SEAT_NO_MAX).contains(number));
+    number.and_then(|number| i32::try_from(number).ok()).map(SeatNo).ok_or("must be a whole number from 1 to 100000")
+}
+
+fn channel(value: &Value) -> Result<Channel, &'static str> {
+    let word = value.as_str();
+    let known = Channel::ALL.into_iter().find(|channel| Some(channel.as_str()) == word);
+    known.ok_or("must be native or jsapi")
+}
+
+/// A place in the line, not a seat.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Receipt {
+    #[schema(value_type = String, example = "hf2m6qk0c9v1x8y4zt3w7p5rab")]
+    order_id: OrderId,
+    #[schema(example = "submitted")]
+    status: Status,
+}
+
+/// Place an order
+///
+/// The order id is a pure function of user and `Idempotency-Key`: repeating a request, whatever happened to the
+/// first, gives the same order and never a second one.
+#[utoipa::path(
+    post, path = "/v1/orders", tag = "orders", security(("bearer" = ["customer"])),
+    request_body(content = Wish, content_type = "application/json"),
+    params(
+        ("Idempotency-Key" = String, Header, description = "Your name for this wish: 1–255 visible ASCII characters"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N (at most 10) seconds for the outcome"),
+    ),
+    responses(
+        (status = 201, description = "With `Prefer: wait`: the QR code can be paid (or more has happened since)", body = OrderDocument,
+            headers(("Location" = String), ("Preference-Applied" = String))),
+        (status = 202, description = "In the line; the outcome is at `Location`", body = Receipt, headers(("Location" = String))),
+        (status = 400, description = "`unreadable`, `idempotency-key-missing`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: not a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "`no-such-schedule`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "With `Prefer: wait`: `sold-out`, `seat-taken` with `alternatives`; `schedule-closed`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "`too-large`: more than 16 KiB", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported-media-type`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid-request` with every wrong field, `amount-mismatch`, `idempotency-key-reused`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "`too-many-requests`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
+        (status = 503, description = "`broker-unavailable`, `overloaded`: repeat with the same key", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
+    )
+)]
+pub(super) async fn submit(
+    State(api): State<Api>,
+    Extension(context): Extension<Context>,
+    Customer(caller): Customer,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let started = Instant::now();
+    let key = idempotency_key(&headers)?;
+    let wish = Wish::read(&headers, body, &caller).await?;
+    let request_hash = wish.hash();
+    let order_id = OrderId::derive(&api.order_id_prefix, &caller.user, &key);
+
+    let place_in_line = PlaceInLine { api: &api, caller: &caller, order_id: &order_id, request_hash: &request_hash };
+    let taken = place_in_line.admit(&wish).await.inspect_err(|problem| {
+        metrics::counter!(names::ORDERS_REFUSED, "problem" => problem.kind.slug()).increment(1);
+    })?;
+
+    // From here on every change is heard, also one that comes before the broker's confirm.
+    let mut follow = Follow::after(&api, order_id.clone(), caller.user.clone(), 0);
+    let mut newest = taken;
+    if newest.is_none() {
+        place_in_line.publish(&wish, &context).await?;
+    }
+
+    let Some(wait) = Wait::wished(&headers) else {
+        return Ok(receipt(order_id));
+    };
+    let deadline = started + wait.duration();
+    let mut response = loop {
+        if let Some(snapshot) = newest.take() {
+            if snapshot.request_hash != request_hash {
+                return Err(Problem::new(Kind::IdempotencyKeyReused));
+            }
+            if !matches!(snapshot.document.status, Status::Submitted | Status::Held) {
+                break outcome(snapshot)?;
+            }
+        }
+        match timeout_at(deadline, follow.next()).await {
+            Ok(snapshot) => newest = Some(snapshot),
+            Err(_) => break receipt(order_id),
+        }
+    };
+    response.headers_mut().insert(PREFERENCE_APPLIED, wait.applied());
+    Ok(response)
+}
+
+/// What stands between a readable wish and its place in the line.
+struct PlaceInLine<'a> {
+    api: &'a Inner,
+    caller: &'a Caller,
+    order_id: &'a OrderId,
+    request_hash: &'a str,
+}
+
+impl PlaceInLine<'_> {
+    /// Lets the wish in, or says why not. Gives the order's snapshot when a worker has taken this very order
+    /// before: then there is nothing to publish.
+    async fn admit(&self, wish: &Wish) -> Result<Option<Snapshot>, Problem> {
+        let Self { api, caller, order_id, request_hash } = *self;
+        let (known, pace) = tokio::join!(
+            api.cache.admit(order_id, request_hash, wish.schedule_id),
+            api.limits.orders.take(&api.cache, caller.user.as_str()),
+        );
+        let pace = pace.map_err(|wait| Problem::new(Kind::TooManyRequests).retry_after(wait));
+        // Away: an earlier body under this key simply stands, and the worker judges session and price.
+        let Ok(known) = known else {
+            return pace.map(|()| None);
+        };
+        let stored_hash = known.snapshot.as_ref().map(|snapshot| snapshot.request_hash.as_str());
+        match known.earlier.as_deref().or(stored_hash) {
+            Some(earlier) if earlier != request_hash => Err(Problem::new(Kind::IdempotencyKeyReused)),
+            // What was let in once is not judged by today's price.
+            Some(_) => pace.map(|()| known.snapshot.filter(|snapshot| snapshot.document.version > 0)),
+            None => {
+                let verdict = judge(wish, known.schedule).and(pace);
+                if verdict.is_err() {
+                    // Away: the same key will be refused with another body for a day; a new key helps.
+                    let _ = api.cache.withdraw(order_id).await;
+                }
+                verdict.map(|()| None)
+            }
+        }
+    }
+
+    /// Publishes the wish; afterwards the broker has it, and Redis a note for those who ask before a worker did.
+    async fn publish(&self, wish: &Wish, context: &Context) -> Result<(), Problem> {
+        let message = OrderSubmitted {
+            order_id: self.order_id.clone(),
+            user_id: self.caller.user.clone(),
+            openid: self.caller.openid.clone(),
+            schedule_id: wish.schedule_id,
+            seat_no: wish.seat_no,
+            amount_fen: wish.amount_fen,
+            channel: wish.channel,
+            request_hash: self.request_hash.to_owned(),
+            submitted_at: (self.api.now)(),
+            request_id: context.request_id.clone(),
+        };
+        let note = note(&message);
+        let sent = self.api.publisher.publish(&Message::OrderSubmitted(message), &context.trace).await;
+        sent.map_err(|error| {
+            tracing::warn!(order_id = %self.order_id, %error, "an order could not be published");
+            Problem::new(Kind::BrokerUnavailable)
+                .detail("The broker has not confirmed the order. Repeat the request with the same Idempotency-Key.")
+                .retry_after(BROKER_RETRY)
+        })?;
+        metrics::counter!(names::ORDERS_SUBMITTED).increment(1);
+        // Away: the order reads 404 until a worker has taken it.
+        let _ = self.api.cache.note(&note).await;
+        Ok(())
+    }
+}
+
+/// Refuses what the catalogue shows to be hopeless.
+fn judge(wish: &Wish, schedule: Known) -> Result<(), Problem> {
+    match schedule {
+        Known::Card(card) if !card.open => Err(Problem::new(Kind::ScheduleClosed)),
+        Known::Card(card) if card.price_fen != wish.amount_fen => {
+            let words = format!("The session costs {} fen, not {}.", card.price_fen.0, wish.amount_fen.0);
+            Err(Problem::new(Kind::AmountMismatch).detail(words))
+        }
+        Known::Absent => Err(Problem::new(Kind::NoSuchSchedule)),
+        Known::Card(_) | Known::Unknown => Ok(()),
+    }
+}
+
+/// The order as it reads until a worker takes it.
+fn note(message: &OrderSubmitted) -> Snapshot {
+    let at: OffsetDateTime = message.submitted_at;
+    Snapshot {
+        owner: message.user_id.clone(),
+        request_hash: message.request_hash.clone(),
+        document: OrderDocument {
+            order_id: message.order_id.clone(),
+            status: Status::Submitted,
+            schedule_id: message.schedule_id,
+            seat_no: None,
+            amount_fen: message.amount_fen,
+            currency: "CNY".into(),
+            channel: message.channel,
+            code_url: None,
+            jsapi: None,
+            hold_expires_at: None,
+            pay_before: None,
+            paid_at: None,
+            transaction_id: None,
+            refunded_fen: Fen::ZERO,
+            reason: None,
+            alternatives: None,
+            created_at: at,
+            updated_at: at,
+            version: 0,
+        },
+    }
+}
+
+fn receipt(order_id: OrderId) -> Response {
+    let location = location(&order_id);
+    let receipt = Receipt { order_id, status: Status::Submitted };
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(receipt)).into_response()
+}
+
+/// A settled order as the answer to the request that asked for it.
+fn outcome(snapshot: Snapshot) -> Result<Response, Problem> {
+    let document = snapshot.document;
+    if document.status == Status::Rejected {
+        let kind = document.reason.as_deref().and_then(Kind::from_slug).unwrap_or(Kind::SoldOut);
+        return Err(Problem::new(kind).about(document.order_id, document.alternatives));
+    }
+    let location = location(&document.order_id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(document)).into_response())
+}
+
+fn location(order_id: &OrderId) -> HeaderValue {
+    HeaderValue::try_from(format!("/v1/orders/{order_id}")).expect("an order id is digits and letters")
+}

@@ -1,0 +1,78 @@
+//! Lists come in pages: `{"items": […], "next": cursor or null}`.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+/// How many items a page has at most.
+pub(super) const PAGE: usize = 50;
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Page<T> {
+    items: Vec<T>,
+    /// Where the next page begins: give it back as `cursor`; null on the last page.
+    next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// From one item more than a page has, if there is one; `place` says where an item stands in the order.
+    pub(super) fn cut(mut items: Vec<T>, place: impl Fn(&T) -> Place) -> Self {
+        let more = items.len() > PAGE;
+        items.truncate(PAGE);
+        let next = items.last().filter(|_| more).map(|last| place(last).cursor());
+        Self { items, next }
+    }
+}
+
+/// Where an item stands: by time, then by id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) at: OffsetDateTime,
+    pub(super) id: String,
+}
+
+impl Place {
+    fn cursor(&self) -> String {
+        let text = format!("{} {}", self.at.unix_timestamp_nanos(), self.id);
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    pub(super) fn parse(cursor: &str) -> Result<Self, &'static str> {
+        const WRONG: &str = "is not a cursor of this list";
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| WRONG)?;
+        let text = String::from_utf8(bytes).map_err(|_| WRONG)?;
+        let (nanos, id) = text.split_once(' ').ok_or(WRONG)?;
+        let nanos = nanos.parse().map_err(|_| WRONG)?;
+        Ok(Self { at: OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| WRONG)?, id: id.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_comes_back_as_it_was(nanos in -1i128 << 60..1 << 60, id in "[0-9a-z-]{1,36}") {
+            let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap();
+            let place = Place { at, id };
+            prop_assert_eq!(Place::parse(&place.cursor()), Ok(place));
+        }
+
+        #[test]
+        fn any_text_as_a_cursor_is_answered(text in ".{0,60}") {
+            let _ = Place::parse(&text);
+        }
+    }
+
+    #[test]
+    fn only_a_full_page_with_more_behind_it_has_a_next() {
+        let place = |n: &i64| Place { at: OffsetDateTime::from_unix_timestamp(*n).unwrap(), id: n.to_string() };
+        assert!(Page::cut((0..50).collect(), place).next.is_none());
+        let page = Page::cut((0..51).collect(), place);
+        assert_eq!(page.items.len(), 50);
+        assert_eq!(Place::parse(&page.next.unwrap()), Ok(place(&49)));
+    }
+}

@@ -1,0 +1,175 @@
+//! What every request goes through, outermost: a place, an id, a time limit, a count, and the writing of problems.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tracing::Instrument as _;
+
+use super::{
+    Api,
+    language::Language,
+    names,
+    problem::{Kind, Problem},
+};
+use crate::broker::envelope::TraceParent;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const REQUEST_ID_LONGEST: usize = 64;
+/// For answers that are no page: nothing in them is to be run, framed or loaded.
+const STRICTEST_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What handlers may want to know of their request.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    /// The caller's own, when it is sane, else made here; returned, logged, and part of the message.
+    pub(super) request_id: String,
+    /// Handed on with every message that follows from this request.
+    pub(super) trace: Arc<TraceParent>,
+    pub(super) language: Language,
+}
+
+impl Context {
+    fn of(headers: &HeaderMap, api: &Api) -> Self {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let given = text(REQUEST_ID).filter(|id| {
+            (1..=REQUEST_ID_LONGEST).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+        });
+        let request_id = given.map_or_else(
+            || {
+                let random = (api.random)();
+                random[..12].iter().map(|byte| format!("{byte:02x}")).collect()
+            },
+            str::to_owned,
+        );
+        let trace = text(TRACEPARENT).and_then(TraceParent::parse).unwrap_or_else(|| TraceParent::new((api.random)()));
+        Self {
+            request_id,
+            trace: Arc::new(trace),
+            language: Language::preferred(text(header::ACCEPT_LANGUAGE).unwrap_or_default()),
+        }
+    }
+}
+
+/// The outermost layer.
+pub(super) async fn enter(
+    State(api): State<Api>,
+    path: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let context = Context::of(request.headers(), &api);
+    let method = request.method().clone();
+    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    let span = tracing::info_span!("request", request_id = %context.request_id, %method, route);
+    request.extensions_mut().insert(context.clone());
+
+    // Waiting for a place would only add waiting customers; a refusal at once lets them come back.
+    let response = match api.limits.in_flight.try_acquire() {
+        Ok(_place) => {
+            let limit = Duration::from_secs(api.settings.request_timeout_seconds);
+            let answer = next.run(request).instrument(span.clone());
+            tokio::time::timeout(limit, answer)
+                .await
+                .unwrap_or_else(|_| Problem::new(Kind::RequestTimeout).into_response())
+        }
+        Err(_) => Problem::new(Kind::Overloaded).retry_after(Duration::from_secs(1)).into_response(),
+    };
+    let response = finish(response, &context, route);
+
+    let status = response.status();
+    let elapsed = started.elapsed();
+    if status.is_server_error() {
+        span.in_scope(|| tracing::warn!(status = status.as_u16(), ?elapsed, "answered"));
+    } else {
+        span.in_scope(|| tracing::debug!(status = status.as_u16(), ?elapsed, "answered"));
+    }
+    metrics::counter!(names::REQUESTS, "method" => method_label(&method),
+        "route" => route.to_owned(), "status" => status.as_u16().to_string())
+    .increment(1);
+    metrics::histogram!(names::REQUEST_SECONDS, "route" => route.to_owned()).record(elapsed.as_secs_f64());
+    response
+}
+
+/// A stranger may send any word as a method; only the known ones become labels.
+fn method_label(method: &axum::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Writes the problem, if it is one, and the headers that every answer carries.
+fn finish(mut response: Response, context: &Context, route: &str) -> Response {
+    if let Some(problem) = problem_of(&mut response) {
+        let body = if route.starts_with("/v1/wechat/") {
+            // WeChat Pay, callbacks: the form in which it wants to be told.
+            Json(json!({"code": "FAIL", "message": problem.words()})).into_response()
+        } else {
+            let document = problem.document(context.language, &context.request_id);
+            let mut body = Json(document).into_response();
+            let headers = body.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+            let language = HeaderValue::from_static(context.language.tag());
+            headers.insert(header::CONTENT_LANGUAGE, language);
+            headers.insert(header::VARY, HeaderValue::from_static("accept-language"));
+            body
+        };
+        let (parts, body) = body.into_parts();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response.headers_mut().extend(parts.headers);
+        *response.body_mut() = body;
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::try_from(&context.request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, STRICTEST_POLICY),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The problem a handler returned, or the one that an error of axum or tower amounts to.
+fn problem_of(response: &mut Response) -> Option<Problem> {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        return Some(problem);
+    }
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    // A handler that wrote its own JSON (readiness) has said what it wants to say.
+    if !is_error || content_type.is_some_and(|kind| kind == "application/json") {
+        return None;
+    }
+    let kind = Kind::from_status(status);
+    if kind.status() != status {
+        *response.status_mut() = kind.status();
+    }
+    Some(Problem::new(kind))
+}
+
+/// The answer to an address that nothing serves.
+pub(super) async fn nothing_here() -> StatusCode {
+    StatusCode::NOT_FOUND
+}

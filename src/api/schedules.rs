@@ -1,0 +1,135 @@
+//! `GET /v1/schedules` and `…/{id}/availability`: what can be booked; and the catalogue that orders are judged by.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Api,
+    auth::Caller,
+    fields::{Fields, text},
+    paging::{PAGE, Page, Place},
+    problem::{Kind, Problem, ProblemDocument},
+};
+use crate::{
+    cache::{
+        Cache,
+        availability::Picture,
+        catalogue::{Card, REFRESH_SECONDS},
+    },
+    domain::{
+        document::{Availability, ScheduleDocument},
+        ids::ScheduleId,
+    },
+    store::{self, Database, StoreError, schedule::ScheduleFilter},
+};
+
+/// List sessions
+///
+/// Soonest first, cancelled ones included.
+#[utoipa::path(
+    get, path = "/v1/schedules", tag = "sessions", security(("bearer" = [])),
+    params(
+        ("course_id" = Option<String>, Query, description = "Only this course"),
+        ("from" = Option<String>, Query, description = "Only sessions that start then or later (RFC 3339)"),
+        ("to" = Option<String>, Query, description = "Only sessions that start before then (RFC 3339)"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of sessions", body = Page<ScheduleDocument>),
+        (status = 422, description = "`invalid-request`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    _anybody: Caller,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Result<Json<Page<ScheduleDocument>>, Problem> {
+    let mut fields = Fields::of_query(query);
+    let filter = ScheduleFilter {
+        course_id: fields.optional("course_id", |value| text(value).map(str::to_owned)),
+        from: fields.optional("from", moment),
+        to: fields.optional("to", moment),
+        after: fields.optional("cursor", |value| {
+            let place = Place::parse(text(value)?)?;
+            let id = ScheduleId::parse(&place.id).map_err(|_| "is not a cursor of this list")?;
+            Ok::<_, &str>((place.at, id))
+        }),
+    };
+    fields.finish()?;
+    let limit = i64::try_from(PAGE).expect("a page is small") + 1;
+    let sessions = store::schedule::list(api.database.pool(), &filter, limit)
+        .await
+        .map_err(|error| Problem::from_store(&error))?;
+    Ok(Json(Page::cut(sessions, |session| Place { at: session.starts_at, id: session.schedule_id.to_string() })))
+}
+
+fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {
+    OffsetDateTime::parse(text(value)?, &Rfc3339).map_err(|_| "must be a time like 2026-11-22T10:00:00Z")
+}
+
+/// Free seats of a session
+///
+/// At most three seconds old.
+#[utoipa::path(
+    get, path = "/v1/schedules/{id}/availability", tag = "sessions", security(("bearer" = [])),
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "Its seats at the moment `as_of`", body = Availability),
+        (status = 404, description = "`no-such-schedule`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
+    )
+)]
+pub(super) async fn availability(
+    State(api): State<Api>,
+    _anybody: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Availability>, Problem> {
+    let unknown = || Problem::new(Kind::NoSuchSchedule);
+    let schedule = ScheduleId::parse(&id).map_err(|_| unknown())?;
+    let generation = match api.cache.availability(schedule).await {
+        Ok(Picture::Warm(picture)) => return Ok(Json(picture)),
+        Ok(Picture::Cold(generation)) => Some(generation),
+        // Away: nothing to fill.
+        Err(_) => None,
+    };
+    let picture = store::schedule::availability(api.database.pool(), schedule)
+        .await
+        .map_err(|error| Problem::from_store(&error))?
+        .ok_or_else(unknown)?;
+    if let Some(generation) = generation {
+        // Away: the next reader asks PostgreSQL as well.
+        let _ = api.cache.fill_availability(schedule, generation, &picture).await;
+    }
+    Ok(Json(picture))
+}
+
+/// Keeps every session's card in Redis until `stop`; without it, orders are judged by the worker alone.
+pub async fn keep_catalogue(database: Database, cache: Cache, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(Duration::from_secs(REFRESH_SECONDS));
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        if let Err(error) = refresh_catalogue(&database, &cache).await {
+            tracing::warn!(%error, "the catalogue could not be read");
+        }
+    }
+}
+
+async fn refresh_catalogue(database: &Database, cache: &Cache) -> Result<(), StoreError> {
+    let cards: Vec<_> = store::schedule::prices(database.pool())
+        .await?
+        .into_iter()
+        .map(|(schedule, price_fen, open)| (schedule, Card { price_fen, open }))
+        .collect();
+    // Away: the marker runs out by itself and nothing is concluded from missing cards.
+    if cache.put_cards(&cards).await.is_ok() {
+        let _ = cache.mark_catalogue_complete().await;
+    }
+    Ok(())
+}

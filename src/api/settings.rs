@@ -1,0 +1,56 @@
+//! What can be set about the ingress. The defaults and their reasons are in `holdfast.toml`.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+use crate::wechat::settings::Problem;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiSettings {
+    pub listen: SocketAddr,
+    /// How customers reach it; shown in the documentation.
+    pub public_url: Option<String>,
+    /// Lets anybody make themselves a token (`POST /dev/token`).
+    pub development: bool,
+    /// Where the simulator's phone is (`…/phone`); the booking page then links to it.
+    pub phone_url: Option<String>,
+    pub request_timeout_seconds: u64,
+    pub connections_max: usize,
+    pub requests_max: usize,
+    pub event_streams_max: usize,
+    pub orders_per_second: u32,
+    pub orders_burst: u32,
+}
+
+impl ApiSettings {
+    /// Everything that is wrong; empty when the API can start.
+    pub fn problems(&self) -> Vec<Problem> {
+        let wrong = |setting: &str, what: &str| Problem { setting: format!("api.{setting}"), what: what.into() };
+        let mut problems = Vec::new();
+        for (setting, url) in [("public_url", &self.public_url), ("phone_url", &self.phone_url)] {
+            let fits = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+            if !url.as_ref().is_none_or(fits) {
+                problems.push(wrong(setting, "must begin with https:// or http://"));
+            }
+        }
+        // `Prefer: wait=10` must end before the request does.
+        if self.request_timeout_seconds <= 10 {
+            problems.push(wrong("request_timeout_seconds", "must be above 10"));
+        }
+        let counts = [
+            ("connections_max", self.connections_max == 0),
+            ("requests_max", self.requests_max == 0),
+            ("event_streams_max", self.event_streams_max == 0),
+            ("orders_per_second", self.orders_per_second == 0),
+            ("orders_burst", self.orders_burst == 0),
+        ];
+        for (setting, is_zero) in counts {
+            if is_zero {
+                problems.push(wrong(setting, "must be above 0"));
+            }
+        }
+        problems
+    }
+}

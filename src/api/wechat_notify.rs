@@ -1,0 +1,184 @@
+//! `POST /v1/wechat/notify/…`: WeChat's callbacks. Verified over the raw bytes, opened, published, then answered.
+//!
+//! An answer of the 2xx class ends WeChat's re-sending (fifteen times over a day). So it is given only when the
+//! broker has the message, or when there is nothing in the callback to keep.
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use std::time::Duration;
+
+use super::{
+    Api, Inner, fields, names,
+    problem::{Kind, Problem},
+    request::Context,
+};
+use crate::{
+    broker::PublishError,
+    domain::{
+        message::{Message, Openid, Payment, PaymentSeen, Source},
+        money::Fen,
+    },
+    wechat::{
+        notification::{
+            NotificationFault, PaymentNotification, Unreadable, read_payment_notification, read_refund_notification,
+        },
+        transaction::Standing,
+    },
+};
+
+/// A callback without unusual coupons has about 2 KiB.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// A callback that is not taken: why, for the metric, and what WeChat hears.
+struct Refused {
+    reason: &'static str,
+    problem: Problem,
+}
+
+/// A callback that is done with.
+enum Taken {
+    Published,
+    /// Nothing in it to act on; said why.
+    Ignored(&'static str),
+}
+
+/// WeChat Pay: a payment
+///
+/// Signed by WeChat; needs no token. Answered once the broker has the message.
+#[utoipa::path(
+    post, path = "/v1/wechat/notify/payments", tag = "wechat",
+    request_body(content = String, content_type = "application/json", description = "WeChat Pay's signed and encrypted notification"),
+    responses(
+        (status = 204, description = "Taken"),
+        (status = 400, description = "Unreadable: `{\"code\":\"FAIL\",\"message\":…}`", body = serde_json::Value),
+        (status = 401, description = "Not WeChat's signature", body = serde_json::Value),
+        (status = 413, description = "More than 64 KiB", body = serde_json::Value),
+        (status = 503, description = "The broker is away; WeChat sends again", body = serde_json::Value),
+    )
+)]
+pub(super) async fn payments(
+    State(api): State<Api>,
+    Extension(context): Extension<Context>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let taken = take_payment(&api, &context, &headers, body).await;
+    answer("payment", taken)
+}
+
+/// WeChat Pay: a refund
+///
+/// Signed by WeChat; needs no token.
+#[utoipa::path(
+    post, path = "/v1/wechat/notify/refunds", tag = "wechat",
+    request_body(content = String, content_type = "application/json", description = "WeChat Pay's signed and encrypted notification"),
+    responses(
+        (status = 400, description = "Unreadable: `{\"code\":\"FAIL\",\"message\":…}`", body = serde_json::Value),
+        (status = 401, description = "Not WeChat's signature", body = serde_json::Value),
+        (status = 413, description = "More than 64 KiB", body = serde_json::Value),
+        (status = 503, description = "Refunds are not handled by this release; WeChat sends again", body = serde_json::Value),
+    )
+)]
+pub(super) async fn refunds(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<StatusCode, Problem> {
+    answer("refund", take_refund(&api, &headers, body).await)
+}
+
+async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
+    let raw_body = raw_body(headers, body).await?;
+    let notification = match read_payment_notification(headers, &raw_body, (api.now)(), &api.account.keys) {
+        Ok(notification) => notification,
+        // WeChat's own word about something we never asked to be told; a refund's is on the wrong address.
+        Err(NotificationFault::Unreadable(Unreadable::Event(event))) if !event.starts_with("REFUND.") => {
+            return Ok(Taken::Ignored("event"));
+        }
+        Err(fault) => return Err(refused(fault)),
+    };
+    let standing = notification.content.standing();
+    let message = match standing {
+        Standing::Paid(_) => payment_seen(notification, headers, context).ok_or(Refused {
+            reason: "incomplete",
+            problem: Problem::new(Kind::NotificationUnreadable).detail("The payment lacks its number or amount."),
+        })?,
+        Standing::Unpaid => return Ok(Taken::Ignored("unpaid")),
+        Standing::Closed => return Ok(Taken::Ignored("closed")),
+        Standing::Unclear(why) => {
+            tracing::error!(why, id = notification.id, "a callback is WeChat's, but not understood");
+            return Err(Refused { reason: "unclear", problem: Problem::new(Kind::NotificationUnreadable).detail(why) });
+        }
+    };
+    let published = api.publisher.publish(&Message::PaymentSeen(message), &context.trace).await;
+    published.map(|()| Taken::Published).map_err(|error| {
+        tracing::warn!(%error, "a payment could not be published; WeChat will send it again");
+        Refused {
+            reason: match error {
+                PublishError::Unconfirmed(_) => "broker_unconfirmed",
+                PublishError::Refused(_) => "broker_refused",
+            },
+            problem: Problem::new(Kind::BrokerUnavailable).retry_after(Duration::from_secs(15)),
+        }
+    })
+}
+
+/// Verifies, so that the counts tell who calls; nothing durable can happen yet, and so WeChat is not told it did.
+async fn take_refund(api: &Inner, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
+    let raw_body = raw_body(headers, body).await?;
+    read_refund_notification(headers, &raw_body, (api.now)(), &api.account.keys).map_err(refused)?;
+    Err(Refused {
+        reason: "not_handled",
+        problem: Problem::new(Kind::TemporarilyUnavailable).detail("Refunds are not handled by this release."),
+    })
+}
+
+async fn raw_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refused> {
+    let bytes = fields::bytes(headers, body, BODY_BYTES_MAX).await;
+    bytes.map_err(|problem| Refused { reason: problem.kind.slug(), problem })
+}
+
+fn refused(fault: NotificationFault) -> Refused {
+    let kind = match &fault {
+        NotificationFault::Signature(_) => Kind::BadSignature,
+        NotificationFault::Unreadable(_) => Kind::NotificationUnreadable,
+    };
+    // The words go to the log alone: whoever tries signatures learns nothing from us.
+    tracing::warn!(%fault, "a callback was refused");
+    Refused { reason: fault.label(), problem: Problem::new(kind) }
+}
+
+/// The signed facts, nothing concluded. What is absent is left empty: it will differ from the order's and open a
+/// case, where a refusal here would only make WeChat repeat the same words. `None` without number or amount.
+fn payment_seen(notification: PaymentNotification, headers: &HeaderMap, context: &Context) -> Option<PaymentSeen> {
+    let transaction = notification.content;
+    let amount = transaction.amount?;
+    let request_id = headers.get("request-id").and_then(|id| id.to_str().ok());
+    Some(PaymentSeen {
+        payment: Payment {
+            out_trade_no: transaction.out_trade_no?,
+            transaction_id: transaction.transaction_id?,
+            mchid: transaction.mchid.unwrap_or_default(),
+            appid: transaction.appid.unwrap_or_default(),
+            trade_type: transaction.trade_type.unwrap_or_default(),
+            bank_type: transaction.bank_type,
+            total_fen: Fen(amount.total?),
+            payer_total_fen: amount.payer_total.map(Fen),
+            currency: amount.currency.unwrap_or_default(),
+            success_time: transaction.success_time.unwrap_or(notification.create_time),
+            payer_openid: transaction.payer.and_then(|payer| payer.openid).map(Openid),
+        },
+        source: Source::Callback { notification_id: notification.id },
+        request_id: request_id.unwrap_or(&context.request_id).to_owned(),
+    })
+}
+
+fn answer(kind: &'static str, taken: Result<Taken, Refused>) -> Result<StatusCode, Problem> {
+    let (outcome, reason) = match &taken {
+        Ok(Taken::Published) => ("published", ""),
+        Ok(Taken::Ignored(reason)) => ("ignored", *reason),
+        Err(refused) => ("refused", refused.reason),
+    };
+    metrics::counter!(names::CALLBACKS, "kind" => kind, "outcome" => outcome, "reason" => reason).increment(1);
+    taken.map(|_| StatusCode::NO_CONTENT).map_err(|refused| refused.problem)
+}
