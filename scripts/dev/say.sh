@@ -17,7 +17,7 @@ die() {
   say "${red}failed:${plain} $1"
   if [ -n "${3:-}" ] && [ -s "$3" ]; then
     say "last lines of $3:"
-    tail -n 20 "$3" | sed 's/^/  | /' >&2
+    tail -n 20 "$3" | cut -c 1-200 | sed 's/^/  | /' >&2
   fi
   say "${bold}to mend:${plain} $2"
   exit 1
