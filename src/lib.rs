@@ -13,8 +13,11 @@
 pub mod api;
 pub mod broker;
 pub mod cache;
+pub mod config;
 pub mod domain;
+pub mod exit;
 pub mod store;
+pub mod telemetry;
 pub mod wechat;
 #[path = "../workers/mod.rs"]
 pub mod workers;
