@@ -159,3 +159,16 @@ pub async fn pending(db: impl PgExecutor<'_>, orders: &[OrderId]) -> Result<Vec<
         .fetch_all(db)
         .await?)
 }
+
+/// How far a notification got; `None` when it was never intended.
+pub async fn status(
+    db: impl PgExecutor<'_>,
+    order: &OrderId,
+    kind: Kind,
+) -> Result<Option<NotificationStatus>, StoreError> {
+    Ok(sqlx::query_scalar("SELECT status FROM notifications WHERE order_id = $1 AND kind = $2")
+        .bind(order)
+        .bind(kind)
+        .fetch_optional(db)
+        .await?)
+}
