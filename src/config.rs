@@ -64,8 +64,8 @@ impl OrderSettings {
 
     fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let prefix_fits = self.id_prefix.len() <= 8
-            && self.id_prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let prefix_fits =
+            self.id_prefix.len() <= 8 && self.id_prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if !prefix_fits {
             problems.push(problem("order.id_prefix", "must be at most 8 of a-z and 0-9"));
         }
@@ -215,7 +215,8 @@ fn show(path: &str, value: &Value, shown: &mut Vec<Shown>) {
 /// A secret shows only that it is there; an address keeps its host.
 fn masked(path: &str, value: &str) -> String {
     let name = path.rsplit('.').next().unwrap_or(path);
-    let is_secret = ["secret", "key", "password"].iter().any(|word| name == *word || name.ends_with(&format!("_{word}")));
+    let is_secret =
+        ["secret", "key", "password"].iter().any(|word| name == *word || name.ends_with(&format!("_{word}")));
     if is_secret {
         return format!("({} characters)", value.chars().count());
     }
@@ -237,7 +238,15 @@ mod tests {
     fn s2_1_an_empty_environment_lists_everything_that_is_missing_at_once() {
         let settings = with(&[]).settings.expect("the defaults are readable");
         let missing: Vec<String> = settings.problems().iter().map(|problem| problem.setting.clone()).collect();
-        for setting in ["database.url", "broker.url", "cache.url", "auth.secret", "personal.key", "wechat_pay.mchid", "official_account.secret"] {
+        for setting in [
+            "database.url",
+            "broker.url",
+            "cache.url",
+            "auth.secret",
+            "personal.key",
+            "wechat_pay.mchid",
+            "official_account.secret",
+        ] {
             assert!(missing.iter().any(|missing| missing == setting), "{setting} is not among {missing:?}");
         }
     }

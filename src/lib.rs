@@ -9,6 +9,8 @@
 //! - [`wechat`]: WeChat Pay and the Official Account.
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
+//! - [`config`], [`telemetry`], [`process`]: how a role boots and stops.
+//! - [`ops`], [`exit`]: the operator's commands and how they end.
 
 pub mod api;
 pub mod broker;
@@ -16,6 +18,8 @@ pub mod cache;
 pub mod config;
 pub mod domain;
 pub mod exit;
+pub mod ops;
+pub mod process;
 pub mod store;
 pub mod telemetry;
 pub mod wechat;

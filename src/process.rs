@@ -16,7 +16,9 @@ use crate::{
     exit::Failure,
     store::{Database, payment::Merchant, user::PersonalKey},
     telemetry,
-    wechat::{Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient},
+    wechat::{
+        Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
+    },
     workers::{notifications::Notifications, payments::Payments, prepay::Prepay, seats::Seats},
 };
 
@@ -82,7 +84,9 @@ impl Process {
                 Ok(differences) if differences.is_empty() => break,
                 Ok(differences) => {
                     let mut problems: Vec<String> = differences.iter().map(ToString::to_string).collect();
-                    problems.push("the broker is not as rabbitmq/definitions.json says; see `holdfast topology apply`".into());
+                    problems.push(
+                        "the broker is not as rabbitmq/definitions.json says; see `holdfast topology apply`".into(),
+                    );
                     return Err(Failure::Wrong(problems));
                 }
                 Err(away) => tracing::warn!(%away, "waiting for the broker"),
@@ -179,7 +183,13 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     Ok(())
 }
 
-fn spawn<H: Handler>(running: &mut JoinSet<()>, broker: &Broker, queue: Queue, handler: Arc<H>, stop: &CancellationToken) {
+fn spawn<H: Handler>(
+    running: &mut JoinSet<()>,
+    broker: &Broker,
+    queue: Queue,
+    handler: Arc<H>,
+    stop: &CancellationToken,
+) {
     running.spawn(consume::run(broker.clone(), queue, handler, stop.clone()));
 }
 
@@ -193,7 +203,7 @@ fn pay_client(account: Arc<PayAccount>) -> Result<Arc<PayClient>, Failure> {
 async fn keep_certificates(wechat: Arc<PayClient>) {
     while wechat.account().platform_certificates {
         let pause = match wechat.refresh_certificates().await {
-            Ok(_) => certificates::REFRESH_EVERY,
+            Ok(_) => certificates::REFRESH_EVERY.unsigned_abs(),
             Err(error) => {
                 tracing::warn!(%error, "WeChat's platform certificates could not be refreshed");
                 Duration::from_secs(60)

@@ -26,10 +26,8 @@ pub fn run(Command::Check: &Command, loaded: Loaded, json: bool) -> Result<(), F
     };
     let report = Report { settings: loaded.shown, problems: problems.iter().map(ToString::to_string).collect() };
     super::print(json, &report, || {
-        let rows = report
-            .settings
-            .iter()
-            .map(|shown| vec![shown.setting.clone(), shown.value.clone(), shown.source.clone()]);
+        let rows =
+            report.settings.iter().map(|shown| vec![shown.setting.clone(), shown.value.clone(), shown.source.clone()]);
         super::table(&["setting", "value", "source"], rows)
     });
     if report.problems.is_empty() { Ok(()) } else { Err(Failure::Wrong(report.problems)) }

@@ -15,8 +15,7 @@ use crate::{
     config::Settings,
     domain::{
         document::{OrderDocument, ScheduleDocument},
-        ids::{OrderId, ScheduleId, UserId},
-        message::Openid,
+        ids::{OrderId, ScheduleId},
         money::Fen,
         notification::{Kind, NotificationStatus},
         order::Status,
@@ -112,7 +111,12 @@ async fn session_to_book(database: &Database, settings: &Settings) -> Result<Sch
         if let Some(session) = sessions.into_iter().find(|session| session.available > 0 && session.status == "open") {
             return Ok(session);
         }
-        let programme = [("pottery", "陶艺体验课", 2, 20), ("yoga", "晨间瑜伽", 3, 12), ("pottery", "陶艺体验课", 9, 20), ("piano", "钢琴大师课", 5, 300)];
+        let programme = [
+            ("pottery", "陶艺体验课", 2, 20),
+            ("yoga", "晨间瑜伽", 3, 12),
+            ("pottery", "陶艺体验课", 9, 20),
+            ("piano", "钢琴大师课", 5, 300),
+        ];
         let mut step = database.begin("sample.programme").await?;
         for (course_id, course, days, capacity) in programme {
             let new = NewSchedule {
@@ -148,18 +152,17 @@ async fn message_sent(database: &Database, order: &OrderId) -> Result<(), Failur
 struct Customer<'a> {
     http: Client,
     arguments: &'a Arguments,
-    user: UserId,
+    user: String,
     token: String,
 }
 
 impl<'a> Customer<'a> {
     fn new(arguments: &'a Arguments, settings: &Settings) -> Result<Self, Failure> {
         let keys = AuthKeys::from_settings(&settings.auth).map_err(|fault| Failure::wrong(fault.to_string()))?;
-        let user = UserId::try_from(format!("sample-{}", Uuid::now_v7().simple()))
-            .map_err(|malformed| Failure::wrong(malformed.to_string()))?;
-        let openid = Openid(format!("openid-{user}"));
+        let user = format!("sample-{}", Uuid::now_v7().simple());
+        let expires = OffsetDateTime::now_utc() + time::Duration::hours(1);
         let token = keys
-            .mint(&user, Role::Customer, Some(&openid), OffsetDateTime::now_utc(), time::Duration::hours(1))
+            .mint(&user, Role::Customer, Some(&format!("openid-{user}")), expires)
             .map_err(|fault| Failure::wrong(fault.to_string()))?;
         let http = Client::builder()
             .no_proxy()

@@ -5,7 +5,6 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     api::{AuthKeys, Role},
     config::Settings,
-    domain::{ids::UserId, message::Openid},
     exit::Failure,
 };
 
@@ -38,16 +37,11 @@ pub fn run(arguments: &Arguments, settings: &Settings) -> Result<(), Failure> {
         RoleName::Viewer => Role::Viewer,
         RoleName::Operator => Role::Operator,
     };
-    let user =
-        UserId::try_from(arguments.user.clone()).map_err(|malformed| Failure::wrong(format!("--user: {malformed}")))?;
-    let openid = arguments
-        .openid
-        .clone()
-        .or_else(|| settings.api.development.then(|| format!("openid-{user}")))
-        .map(Openid);
-    let lifetime = Duration::seconds(arguments.seconds.into());
+    let openid =
+        arguments.openid.clone().or_else(|| settings.api.development.then(|| format!("openid-{}", arguments.user)));
+    let expires = OffsetDateTime::now_utc() + Duration::seconds(arguments.seconds.into());
     let token = keys
-        .mint(&user, role, openid.as_ref(), OffsetDateTime::now_utc(), lifetime)
+        .mint(&arguments.user, role, openid.as_deref(), expires)
         .map_err(|fault| Failure::wrong(fault.to_string()))?;
     println!("{token}");
     Ok(())

@@ -14,6 +14,7 @@ pub mod user;
 
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
 use sqlx::{
@@ -63,8 +64,8 @@ impl From<sqlx::Error> for StoreError {
 
 impl Database {
     /// Opens the pool without connecting: a process starts and tells by its readiness that PostgreSQL is away.
-    pub fn open(url: &str, max_connections: u32) -> Result<Self, sqlx::Error> {
-        let options: PgConnectOptions = url.parse()?;
+    pub fn open(url: &SecretString, max_connections: u32) -> Result<Self, sqlx::Error> {
+        let options: PgConnectOptions = url.expose_secret().parse()?;
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(Duration::from_secs(5))
