@@ -130,6 +130,7 @@ async fn session_to_book(database: &Database, settings: &Settings) -> Result<Sch
             store::schedule::add(&mut step, &new).await?;
         }
         step.commit().await?;
+        super::schedule::announce(settings, &store::schedule::list(database.pool(), &bookable, 100).await?).await;
     }
     Err(Failure::No("no session has a free seat".into()))
 }

@@ -84,12 +84,17 @@ async fn add(new: &NewSchedule, settings: &Settings, json: bool) -> Result<(), F
     let Some(document) = store::schedule::find(database.pool(), new.schedule_id).await? else {
         return Err(Failure::No("the session is gone again".into()));
     };
-    if let Some(cache) = super::cache(settings) {
-        // Absent cache: the ingress fills it by itself.
-        let _ = cache.put_cards(&[(document.schedule_id, Card::of(&document))]).await;
-    }
+    announce(settings, std::slice::from_ref(&document)).await;
     super::print(json, &document, || listed(std::slice::from_ref(&document)));
     Ok(())
+}
+
+/// Tells the ingress of new sessions at once. Without the cache it finds them by itself, within half a minute.
+pub(super) async fn announce(settings: &Settings, schedules: &[ScheduleDocument]) {
+    if let Some(cache) = super::cache(settings) {
+        let cards: Vec<_> = schedules.iter().map(|schedule| (schedule.schedule_id, Card::of(schedule))).collect();
+        let _ = cache.put_cards(&cards).await;
+    }
 }
 
 fn listed(schedules: &[ScheduleDocument]) -> String {
