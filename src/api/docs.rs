@@ -73,3 +73,77 @@ fn add_common_answers(operation: &mut Operation) {
 fn text() -> RefOr<Schema> {
     ObjectBuilder::new().schema_type(Type::String).build().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn openapi() -> serde_json::Value {
+        let settings = ApiSettings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            public_url: None,
+            development: false,
+            phone_url: None,
+            request_timeout_seconds: 15,
+            connections_max: 1,
+            requests_max: 1,
+            event_streams_max: 1,
+            orders_per_second: 1,
+            orders_burst: 1,
+        };
+        let (_, openapi) = super::super::documented().split_for_parts();
+        serde_json::to_value(complete(openapi, &settings)).unwrap()
+    }
+
+    #[test]
+    fn s6_2_every_operation_of_the_contract_is_described_with_its_answers() {
+        let openapi = openapi();
+        assert!(openapi["openapi"].as_str().unwrap().starts_with("3.1"));
+        for (method, path, statuses) in [
+            ("get", "/v1/schedules", &["200", "401", "422", "503"][..]),
+            ("get", "/v1/schedules/{id}/availability", &["200", "401", "404", "503"]),
+            ("get", "/v1/orders", &["200", "401", "422", "503"]),
+            (
+                "post",
+                "/v1/orders",
+                &["201", "202", "400", "401", "403", "404", "409", "413", "415", "422", "429", "503"],
+            ),
+            ("get", "/v1/orders/{id}", &["200", "401", "404", "503"]),
+            ("get", "/v1/orders/{id}/events", &["200", "401", "404", "503"]),
+            ("get", "/v1/orders/{id}/qr.svg", &["200", "401", "404", "409"]),
+            ("get", "/v1/orders/{id}/qr.png", &["200", "401", "404", "409"]),
+            ("post", "/v1/wechat/notify/payments", &["204", "400", "401", "413", "503"]),
+            ("post", "/v1/wechat/notify/refunds", &["400", "401", "413", "503"]),
+        ] {
+            let operation = &openapi["paths"][path][method];
+            assert!(operation["summary"].is_string(), "{method} {path} has no summary");
+            for status in statuses {
+                assert!(operation["responses"][status].is_object(), "{method} {path} lacks {status}");
+            }
+            let public = path.starts_with("/v1/wechat/");
+            assert_eq!(operation["security"].is_null(), public, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn s6_2_every_reference_leads_to_a_schema() {
+        fn references<'a>(value: &'a serde_json::Value, found: &mut Vec<&'a str>) {
+            match value {
+                serde_json::Value::Object(members) => {
+                    found.extend(members.get("$ref").and_then(|target| target.as_str()));
+                    members.values().for_each(|member| references(member, found));
+                }
+                serde_json::Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+                _ => {}
+            }
+        }
+        let openapi = openapi();
+        let mut found = Vec::new();
+        references(&openapi, &mut found);
+        assert!(!found.is_empty());
+        for reference in found {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(openapi.pointer(pointer).is_some(), "{reference} leads nowhere");
+        }
+    }
+}

@@ -28,10 +28,10 @@ macro_rules! files {
 static FILES: LazyLock<HashMap<&str, &[u8]>> = LazyLock::new(|| {
     files! {
         "booking/alternatives.js" "booking/api.js" "booking/base.css" "booking/catalogue.js" "booking/choose.css"
-        "booking/choose.js" "booking/clock.js" "booking/dom.js" "booking/events.js" "booking/format.js"
+        "booking/choose.js" "booking/clock.js" "booking/dom.js" "booking/events.js" "booking/facts.js" "booking/format.js"
         "booking/identity.js" "booking/index.html" "booking/intent.js" "booking/language.js" "booking/main.js"
         "booking/mine.js" "booking/notice.js" "booking/order.css" "booking/order.js" "booking/pace.js"
-        "booking/pay.js" "booking/placing.js" "booking/seats.js" "booking/sessions.js" "booking/signin.js"
+        "booking/pay.js" "booking/placing.js" "booking/reminder.js" "booking/seats.js" "booking/sessions.js" "booking/signin.js"
         "booking/status.js" "booking/ticket.js" "booking/words.js"
         "docs/docs.css" "docs/docs.js" "docs/index.html"
     }

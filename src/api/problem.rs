@@ -140,7 +140,8 @@ pub struct FieldError {
 pub struct Problem {
     pub kind: Kind,
     detail: Option<String>,
-    more: More,
+    /// Boxed, so that a `Result` with a problem stays small.
+    more: Box<More>,
     retry_after: Option<Duration>,
 }
 
@@ -160,7 +161,7 @@ struct More {
 
 /// A problem as it is written (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ProblemDocument {
+pub(super) struct ProblemDocument {
     /// Stable; a page that explains it.
     #[serde(rename = "type")]
     #[schema(example = "/problems/sold-out")]
@@ -175,12 +176,12 @@ pub struct ProblemDocument {
     /// For asking us.
     request_id: String,
     #[serde(flatten)]
-    more: More,
+    more: Box<More>,
 }
 
 impl Problem {
     pub fn new(kind: Kind) -> Self {
-        Self { kind, detail: None, more: More::default(), retry_after: None }
+        Self { kind, detail: None, more: Box::default(), retry_after: None }
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Self {

@@ -112,7 +112,7 @@ pub(super) async fn availability(
 }
 
 /// Keeps every session's card in Redis until `stop`; without it, orders are judged by the worker alone.
-pub async fn keep_catalogue(database: Database, cache: Cache, stop: CancellationToken) {
+pub(super) async fn keep_catalogue(database: Database, cache: Cache, stop: CancellationToken) {
     let mut tick = tokio::time::interval(Duration::from_secs(REFRESH_SECONDS));
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         if let Err(error) = refresh_catalogue(&database, &cache).await {
