@@ -1,1 +1,5 @@
+//! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
+
+mod journey;
+mod stack;
 mod wechat;

@@ -1,0 +1,486 @@
+//! A whole holdfast of a test's own: real processes, its own database, virtual host, key prefix and simulator
+//! on the shared private servers. When it goes, so does everything it made.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    future::Future,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use reqwest::{Client, Method, RequestBuilder, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+use sqlx::{Connection, Executor, PgConnection, PgPool};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+use wechat_sim::{Keys, Running};
+
+/// One set of WeChat keys for all tests: making RSA keys is slow.
+static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let directory = scratch().join("stack-keys");
+    Keys::load_or_generate(&directory).expect("keys");
+    directory
+});
+
+/// Longest any condition is waited for; far above what it takes, since the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+pub const PRICE_FEN: i64 = 20_000;
+pub const WORKERS: [&str; 4] = ["seats", "prepay", "payments", "notifications"];
+
+fn scratch() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+}
+
+fn server(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run `./dev test`, or eval \"$(./dev servers)\" first"))
+}
+
+/// What a test may choose about its stack; the default is the ordinary one.
+pub struct Choice {
+    /// Settings beside the usual ones, by environment name.
+    pub settings: Vec<(&'static str, String)>,
+    /// How much faster than in life the simulator sends callbacks again.
+    pub callback_speed: f64,
+    /// Processes to start at once: `api` and workers.
+    pub roles: Vec<&'static str>,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        let roles = ["api"].into_iter().chain(WORKERS).collect();
+        Self { settings: Vec::new(), callback_speed: 100.0, roles }
+    }
+}
+
+pub struct Stack {
+    pub name: String,
+    pub api: String,
+    pub simulator: Running,
+    pub db: PgPool,
+    pub http: Client,
+    pub amqp_url: String,
+    /// Everything a process of this stack has in its environment.
+    pub environment: BTreeMap<String, String>,
+    processes: BTreeMap<&'static str, Child>,
+    directory: PathBuf,
+    management: Management,
+}
+
+impl Stack {
+    pub async fn start(test: &str) -> Self {
+        Self::start_with(test, Choice::default()).await
+    }
+
+    pub async fn start_with(test: &str, choice: Choice) -> Self {
+        let name = format!("hf_{}", Uuid::now_v7().simple());
+        let directory = scratch().join(test);
+        std::fs::create_dir_all(&directory).expect("a directory for logs");
+        let db = make_database(&name).await;
+        let management = Management::from_environment();
+        let amqp_url = management.make_vhost(&name).await;
+
+        let api_port = free_port().await;
+        let api = format!("http://127.0.0.1:{api_port}");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let simulator_settings =
+            wechat_sim::Settings { callback_speed: choice.callback_speed, ..wechat_sim::Settings::default() };
+        let simulator =
+            wechat_sim::start(simulator_settings, Keys::load(&KEYS).expect("keys"), listener).expect("a simulator");
+
+        let mut environment = settings_of(&name, &amqp_url, &api, api_port, &simulator.url);
+        environment.extend(choice.settings.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let mut stack = Self {
+            name,
+            api,
+            simulator,
+            db,
+            http: Client::builder().no_proxy().build().expect("a client"),
+            amqp_url,
+            environment,
+            processes: BTreeMap::new(),
+            directory,
+            management,
+        };
+        stack.holdfast_ok(&["migrate"]).await;
+        stack.holdfast_ok(&["topology", "apply"]).await;
+        for role in choice.roles {
+            stack.spawn(role);
+        }
+        if stack.processes.contains_key("api") {
+            stack.until_ready().await;
+        }
+        stack
+    }
+
+    // ---- processes
+
+    /// Starts the process of one role: `api` or a worker.
+    pub fn spawn(&mut self, role: &'static str) {
+        let log = File::options().create(true).append(true).open(self.log(role)).expect("a log");
+        let arguments: &[&str] = if role == "api" { &["api"] } else { &["worker", role] };
+        let child = self.command(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.processes.insert(role, child.expect("the executable starts"));
+    }
+
+    /// Ends a process at once, as `kill -9` does.
+    pub fn kill(&mut self, role: &'static str) {
+        let mut child = self.processes.remove(role).expect("it runs");
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ended");
+    }
+
+    /// Asks a process to stop and waits for its end.
+    pub async fn terminate(&mut self, role: &'static str) -> std::process::ExitStatus {
+        let mut child = self.processes.remove(role).expect("it runs");
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        tokio::task::spawn_blocking(move || child.wait().expect("it ended")).await.expect("waited")
+    }
+
+    pub fn is_running(&mut self, role: &'static str) -> bool {
+        self.processes.get_mut(role).is_some_and(|child| child.try_wait().expect("known").is_none())
+    }
+
+    pub fn log(&self, role: &str) -> PathBuf {
+        self.directory.join(format!("{role}.log"))
+    }
+
+    /// Where a test may leave what people should look at: outside git, told in the test's output.
+    pub fn artifact(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        command.args(arguments).env_clear().envs(&self.environment);
+        command
+    }
+
+    /// Runs a command of the executable to its end: exit code, standard output, standard error.
+    pub async fn holdfast(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = self.command(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output().expect("the executable starts"));
+        let output = output.await.expect("waited");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    pub async fn holdfast_ok(&self, arguments: &[&str]) -> String {
+        let (code, stdout, stderr) = self.holdfast(arguments).await;
+        assert_eq!(code, 0, "holdfast {arguments:?} failed: {stderr}");
+        stdout
+    }
+
+    // ---- customers
+
+    pub async fn token(&self, user: &str) -> String {
+        self.holdfast_ok(&["token", "--user", user]).await.trim().to_owned()
+    }
+
+    /// A customer's token without starting a process: for tests with many customers.
+    pub fn quick_token(&self, user: &str) -> String {
+        use holdfast::api::{AuthKeys, Role};
+        let settings = self.settings();
+        let keys = AuthKeys::from_settings(&settings.auth).expect("a key");
+        let expires = time::OffsetDateTime::now_utc() + time::Duration::hours(1);
+        keys.mint(user, Role::Customer, Some(&format!("openid-{user}")), expires).expect("a token")
+    }
+
+    pub fn settings(&self) -> holdfast::config::Settings {
+        holdfast::config::load(self.environment.clone()).settings.expect("readable settings")
+    }
+
+    pub async fn add_schedule(&self, capacity: u32) -> String {
+        self.add_schedule_of("pottery", capacity).await
+    }
+
+    pub async fn add_schedule_of(&self, course: &str, capacity: u32) -> String {
+        let capacity = capacity.to_string();
+        let added = self.holdfast_ok(&["schedule", "add", "--capacity", &capacity, "--course", course, "--json"]).await;
+        let added: Value = serde_json::from_str(&added).expect("one JSON document");
+        added["schedule_id"].as_str().expect("a schedule_id").to_owned()
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.api))
+    }
+
+    /// A submit as a frontend makes it, not sent yet.
+    pub fn submit_request(&self, token: &str, key: &str, body: &Value) -> RequestBuilder {
+        self.request(Method::POST, "/v1/orders").bearer_auth(token).header("Idempotency-Key", key).json(body)
+    }
+
+    /// Submits for any seat; answers the order's id.
+    pub async fn submit(&self, token: &str, schedule: &str) -> String {
+        let body = json!({ "schedule_id": schedule, "amount_fen": PRICE_FEN });
+        let answer = Answer::of(self.submit_request(token, &Uuid::now_v7().to_string(), &body)).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
+        answer.body["order_id"].as_str().expect("an order_id").to_owned()
+    }
+
+    pub async fn order(&self, token: &str, order: &str) -> Answer {
+        Answer::of(self.request(Method::GET, &format!("/v1/orders/{order}")).bearer_auth(token)).await
+    }
+
+    /// Waits until the order has the status, as its owner sees it.
+    pub async fn until_status(&self, token: &str, order: &str, status: &str) -> Value {
+        until(&format!("order {order} is {status}"), async || {
+            let answer = self.order(token, order).await;
+            (answer.body["status"] == status).then_some(answer.body)
+        })
+        .await
+    }
+
+    // ---- WeChat
+
+    pub async fn pay(&self, order: &str) -> Answer {
+        Answer::of(self.simulator_post("/_sim/pay", &json!({ "out_trade_no": order }))).await
+    }
+
+    pub async fn script(&self, script: &Value) {
+        let answer = Answer::of(self.simulator_post("/_sim/script", script)).await;
+        assert!(answer.status.is_success(), "{}", answer.body);
+    }
+
+    pub async fn ledger(&self) -> Value {
+        Answer::of(self.http.get(format!("{}/_sim/ledger", self.simulator.url))).await.body
+    }
+
+    /// Messages that the Official Account sent to this customer.
+    pub async fn messages_to(&self, user: &str) -> Vec<Value> {
+        let ledger = self.ledger().await;
+        let messages = ledger["messages"].as_array().cloned().unwrap_or_default();
+        messages.into_iter().filter(|message| message["touser"] == format!("openid-{user}")).collect()
+    }
+
+    fn simulator_post(&self, path: &str, body: &Value) -> RequestBuilder {
+        self.http.post(format!("{}{path}", self.simulator.url)).json(body)
+    }
+
+    // ---- books and queues
+
+    pub async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&self.db).await.expect("a count")
+    }
+
+    /// Messages ready in a queue, by the broker's own word over AMQP.
+    pub async fn ready_in(&self, queue: &str) -> u32 {
+        let connection = lapin::Connection::connect(&self.amqp_url, lapin::ConnectionProperties::default()).await;
+        let connection = connection.expect("the broker");
+        let channel = connection.create_channel().await.expect("a channel");
+        let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+        let declared = channel.queue_declare(queue.into(), options, Default::default()).await.expect("the queue");
+        let ready = declared.message_count();
+        let _ = connection.close(200, "done".into()).await;
+        ready
+    }
+
+    async fn until_ready(&self) {
+        until("the API is ready", async || {
+            let answer = self.request(Method::GET, "/readyz").send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// What every test must leave behind, whatever it did: no seat twice, each sold seat paid for once.
+    pub async fn check_invariants(&self) {
+        let double_seats = self
+            .count(
+                "SELECT count(*) FROM (SELECT 1 FROM seat_reservations WHERE status <> 'cancelled'
+                  GROUP BY schedule_id, seat_no HAVING count(*) > 1) twice",
+            )
+            .await;
+        assert_eq!(double_seats, 0, "a seat was sold twice");
+        let oversold = self
+            .count(
+                "SELECT count(*) FROM course_schedules s WHERE s.capacity <>
+                    (SELECT count(*) FROM free_seats f WHERE f.schedule_id = s.schedule_id) +
+                    (SELECT count(*) FROM seat_reservations r WHERE r.schedule_id = s.schedule_id AND r.status <> 'cancelled')",
+            )
+            .await;
+        assert_eq!(oversold, 0, "free and taken seats do not add up to the capacity");
+        let unsettled = self
+            .count(
+                "SELECT count(*) FROM payment_orders o WHERE o.status = 'confirmed' AND NOT (
+                    EXISTS (SELECT FROM bookings b WHERE b.order_id = o.order_id) AND
+                    EXISTS (SELECT FROM seat_reservations r WHERE r.order_id = o.order_id AND r.status = 'confirmed') AND
+                    EXISTS (SELECT FROM payment_transactions t WHERE t.order_id = o.order_id AND t.status = 'settled'
+                               AND t.total_fen = o.amount_fen))",
+            )
+            .await;
+        assert_eq!(unsettled, 0, "a confirmed order lacks its seat, booking or payment");
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        for child in self.processes.values_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("logs of the stack: {}", self.directory.display());
+        }
+        // Databases and virtual hosts would pile up over a day of runs.
+        let (name, management) = (self.name.clone(), self.management.clone());
+        let cleaning = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                management.drop_vhost(&name).await;
+                drop_database(&name).await;
+            });
+        });
+        let _ = cleaning.join();
+    }
+}
+
+/// An HTTP answer, its body read as JSON (a text where it is none).
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub async fn of(request: RequestBuilder) -> Self {
+        Self::try_of(request).await.expect("an answer")
+    }
+
+    pub async fn try_of(request: RequestBuilder) -> reqwest::Result<Self> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await?;
+        Ok(Self { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
+    }
+
+    /// The problem's slug, for asserting refusals.
+    pub fn problem(&self) -> &str {
+        self.body["type"].as_str().unwrap_or_default().trim_start_matches("/problems/")
+    }
+}
+
+/// Waits until `look` answers something.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: &str) -> BTreeMap<String, String> {
+    let line = |file: &str| std::fs::read_to_string(KEYS.join(file)).expect("a key file").trim().to_owned();
+    let path = |file: &str| KEYS.join(file).to_str().expect("a UTF-8 path").to_owned();
+    let defaults = wechat_sim::Settings::default();
+    let mut environment: BTreeMap<String, String> = [
+        ("DATABASE_URL", database_url(name)),
+        ("AMQP_URL", amqp_url.to_owned()),
+        ("REDIS_URL", server("REDIS_URL")),
+        ("HOLDFAST_API", api.to_owned()),
+        ("HOLDFAST_SIMULATOR", simulator.to_owned()),
+        ("HOLDFAST_CACHE__KEY_PREFIX", format!("{name}:")),
+        ("HOLDFAST_DATABASE__MAX_CONNECTIONS", "6".into()),
+        ("HOLDFAST_API__LISTEN", format!("127.0.0.1:{api_port}")),
+        ("HOLDFAST_API__DEVELOPMENT", "true".into()),
+        ("HOLDFAST_API__PHONE_URL", format!("{simulator}/phone")),
+        ("HOLDFAST_AUTH__SECRET", "a secret of tests, long enough for HS256".into()),
+        ("HOLDFAST_PERSONAL__KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=".into()),
+        ("HOLDFAST_LOG__FORMAT", "json".into()),
+        ("HOLDFAST_LOG__FILTER", "info,holdfast=debug".into()),
+        ("HOLDFAST_WECHAT_PAY__BASE_URL", simulator.to_owned()),
+        ("HOLDFAST_WECHAT_PAY__APPID", defaults.appid.clone()),
+        ("HOLDFAST_WECHAT_PAY__MCHID", defaults.mchid),
+        ("HOLDFAST_WECHAT_PAY__MERCHANT_SERIAL_NO", line("merchant_serial_no")),
+        ("HOLDFAST_WECHAT_PAY__MERCHANT_PRIVATE_KEY_FILE", path("merchant_private_key.pem")),
+        ("HOLDFAST_WECHAT_PAY__APIV3_KEY_FILE", path("apiv3_key")),
+        ("HOLDFAST_WECHAT_PAY__PUBLIC_KEY_ID", line("public_key_id")),
+        ("HOLDFAST_WECHAT_PAY__PUBLIC_KEY_FILE", path("public_key.pem")),
+        ("HOLDFAST_WECHAT_PAY__NOTIFY_URL", format!("{api}/v1/wechat/notify/payments")),
+        ("HOLDFAST_OFFICIAL_ACCOUNT__BASE_URL", simulator.to_owned()),
+        ("HOLDFAST_OFFICIAL_ACCOUNT__APPID", defaults.appid),
+        ("HOLDFAST_OFFICIAL_ACCOUNT__SECRET", defaults.official_account_secret),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    for kind in holdfast::domain::notification::Kind::ALL {
+        let setting = format!("HOLDFAST_OFFICIAL_ACCOUNT__TEMPLATES__{}", kind.as_str().to_uppercase());
+        environment.insert(setting, format!("template-of-{}", kind.as_str()));
+    }
+    environment
+}
+
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+// ---- PostgreSQL
+
+fn database_url(name: &str) -> String {
+    let (server, _) =
+        server("DATABASE_URL").rsplit_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a URL");
+    format!("{server}/{name}")
+}
+
+async fn make_database(name: &str) -> PgPool {
+    let mut admin = PgConnection::connect(&server("DATABASE_URL")).await.expect("PostgreSQL");
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    admin.execute(create).await.expect("a database");
+    PgPool::connect_lazy(&database_url(name)).expect("a pool")
+}
+
+async fn drop_database(name: &str) {
+    if let Ok(mut admin) = PgConnection::connect(&server("DATABASE_URL")).await {
+        let _ = admin.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))).await;
+    }
+}
+
+// ---- RabbitMQ
+
+/// The management API, which can make virtual hosts.
+#[derive(Clone)]
+struct Management {
+    url: Arc<str>,
+}
+
+impl Management {
+    fn from_environment() -> Self {
+        Self { url: server("RABBITMQ_MANAGEMENT_URL").trim_end_matches('/').into() }
+    }
+
+    /// Makes a virtual host; answers the AMQP URL for it.
+    async fn make_vhost(&self, name: &str) -> String {
+        self.call(Method::PUT, &format!("/api/vhosts/{name}"), &json!({})).await;
+        let amqp = server("AMQP_URL");
+        let user = amqp.split("://").nth(1).and_then(|rest| rest.split(':').next()).expect("a user").to_owned();
+        let everything = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+        self.call(Method::PUT, &format!("/api/permissions/{name}/{user}"), &everything).await;
+        let (server, _) = amqp.rsplit_once('/').expect("a virtual host");
+        format!("{server}/{name}")
+    }
+
+    async fn drop_vhost(&self, name: &str) {
+        let _ = Client::new().delete(format!("{}/api/vhosts/{name}", self.url)).send().await;
+    }
+
+    async fn call(&self, method: Method, path: &str, body: &Value) {
+        let client = Client::builder().no_proxy().build().expect("a client");
+        let answer = client.request(method, format!("{}{path}", self.url)).json(body).send().await.expect("RabbitMQ");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+}
+
+/// Reads a file of the checkout.
+pub fn checkout(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
