@@ -27,8 +27,8 @@ static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// Longest any condition is waited for; far above what it takes, since the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
-pub const PRICE_FEN: i64 = 20_000;
-pub const WORKERS: [&str; 4] = ["seats", "prepay", "payments", "notifications"];
+pub(crate) const PRICE_FEN: i64 = 20_000;
+pub(crate) const WORKERS: [&str; 4] = ["seats", "prepay", "payments", "notifications"];
 
 fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
@@ -40,7 +40,7 @@ fn server(name: &str) -> String {
 }
 
 /// What a test may choose about its stack; the default is the ordinary one.
-pub struct Choice {
+pub(crate) struct Choice {
     /// Settings beside the usual ones, by environment name.
     pub settings: Vec<(&'static str, String)>,
     /// How much faster than in life the simulator sends callbacks again.
@@ -56,7 +56,7 @@ impl Default for Choice {
     }
 }
 
-pub struct Stack {
+pub(crate) struct Stack {
     pub name: String,
     pub api: String,
     pub simulator: Running,
@@ -71,11 +71,11 @@ pub struct Stack {
 }
 
 impl Stack {
-    pub async fn start(test: &str) -> Self {
+    pub(crate) async fn start(test: &str) -> Self {
         Self::start_with(test, Choice::default()).await
     }
 
-    pub async fn start_with(test: &str, choice: Choice) -> Self {
+    pub(crate) async fn start_with(test: &str, choice: Choice) -> Self {
         let name = format!("hf_{}", Uuid::now_v7().simple());
         let directory = scratch().join(test);
         std::fs::create_dir_all(&directory).expect("a directory for logs");
@@ -119,7 +119,7 @@ impl Stack {
     // ---- processes
 
     /// Starts the process of one role: `api` or a worker.
-    pub fn spawn(&mut self, role: &'static str) {
+    pub(crate) fn spawn(&mut self, role: &'static str) {
         let log = File::options().create(true).append(true).open(self.log(role)).expect("a log");
         let arguments: &[&str] = if role == "api" { &["api"] } else { &["worker", role] };
         let child = self.command(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
@@ -127,41 +127,41 @@ impl Stack {
     }
 
     /// Ends a process at once, as `kill -9` does.
-    pub fn kill(&mut self, role: &'static str) {
+    pub(crate) fn kill(&mut self, role: &'static str) {
         let mut child = self.processes.remove(role).expect("it runs");
         child.kill().expect("it can be killed");
         child.wait().expect("it ended");
     }
 
     /// Asks a process to stop and waits for its end.
-    pub async fn terminate(&mut self, role: &'static str) -> std::process::ExitStatus {
+    pub(crate) async fn terminate(&mut self, role: &'static str) -> std::process::ExitStatus {
         let mut child = self.processes.remove(role).expect("it runs");
         let pid = child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
         tokio::task::spawn_blocking(move || child.wait().expect("it ended")).await.expect("waited")
     }
 
-    pub fn is_running(&mut self, role: &'static str) -> bool {
+    pub(crate) fn is_running(&mut self, role: &'static str) -> bool {
         self.processes.get_mut(role).is_some_and(|child| child.try_wait().expect("known").is_none())
     }
 
-    pub fn log(&self, role: &str) -> PathBuf {
+    pub(crate) fn log(&self, role: &str) -> PathBuf {
         self.directory.join(format!("{role}.log"))
     }
 
     /// Where a test may leave what people should look at: outside git, told in the test's output.
-    pub fn artifact(&self, name: &str) -> PathBuf {
+    pub(crate) fn artifact(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
         command.args(arguments).env_clear().envs(&self.environment);
         command
     }
 
     /// Runs a command of the executable to its end: exit code, standard output, standard error.
-    pub async fn holdfast(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub(crate) async fn holdfast(&self, arguments: &[&str]) -> (i32, String, String) {
         let mut command = self.command(arguments);
         let output = tokio::task::spawn_blocking(move || command.output().expect("the executable starts"));
         let output = output.await.expect("waited");
@@ -169,7 +169,7 @@ impl Stack {
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
-    pub async fn holdfast_ok(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn holdfast_ok(&self, arguments: &[&str]) -> String {
         let (code, stdout, stderr) = self.holdfast(arguments).await;
         assert_eq!(code, 0, "holdfast {arguments:?} failed: {stderr}");
         stdout
@@ -177,12 +177,12 @@ impl Stack {
 
     // ---- customers
 
-    pub async fn token(&self, user: &str) -> String {
+    pub(crate) async fn token(&self, user: &str) -> String {
         self.holdfast_ok(&["token", "--user", user]).await.trim().to_owned()
     }
 
     /// A customer's token without starting a process: for tests with many customers.
-    pub fn quick_token(&self, user: &str) -> String {
+    pub(crate) fn quick_token(&self, user: &str) -> String {
         use holdfast::api::{AuthKeys, Role};
         let settings = self.settings();
         let keys = AuthKeys::from_settings(&settings.auth).expect("a key");
@@ -190,44 +190,44 @@ impl Stack {
         keys.mint(user, Role::Customer, Some(&format!("openid-{user}")), expires).expect("a token")
     }
 
-    pub fn settings(&self) -> holdfast::config::Settings {
+    pub(crate) fn settings(&self) -> holdfast::config::Settings {
         holdfast::config::load(self.environment.clone()).settings.expect("readable settings")
     }
 
-    pub async fn add_schedule(&self, capacity: u32) -> String {
+    pub(crate) async fn add_schedule(&self, capacity: u32) -> String {
         self.add_schedule_of("pottery", capacity).await
     }
 
-    pub async fn add_schedule_of(&self, course: &str, capacity: u32) -> String {
+    pub(crate) async fn add_schedule_of(&self, course: &str, capacity: u32) -> String {
         let capacity = capacity.to_string();
         let added = self.holdfast_ok(&["schedule", "add", "--capacity", &capacity, "--course", course, "--json"]).await;
         let added: Value = serde_json::from_str(&added).expect("one JSON document");
         added["schedule_id"].as_str().expect("a schedule_id").to_owned()
     }
 
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.api))
     }
 
     /// A submit as a frontend makes it, not sent yet.
-    pub fn submit_request(&self, token: &str, key: &str, body: &Value) -> RequestBuilder {
+    pub(crate) fn submit_request(&self, token: &str, key: &str, body: &Value) -> RequestBuilder {
         self.request(Method::POST, "/v1/orders").bearer_auth(token).header("Idempotency-Key", key).json(body)
     }
 
     /// Submits for any seat; answers the order's id.
-    pub async fn submit(&self, token: &str, schedule: &str) -> String {
+    pub(crate) async fn submit(&self, token: &str, schedule: &str) -> String {
         let body = json!({ "schedule_id": schedule, "amount_fen": PRICE_FEN });
         let answer = Answer::of(self.submit_request(token, &Uuid::now_v7().to_string(), &body)).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
         answer.body["order_id"].as_str().expect("an order_id").to_owned()
     }
 
-    pub async fn order(&self, token: &str, order: &str) -> Answer {
+    pub(crate) async fn order(&self, token: &str, order: &str) -> Answer {
         Answer::of(self.request(Method::GET, &format!("/v1/orders/{order}")).bearer_auth(token)).await
     }
 
     /// Waits until the order has the status, as its owner sees it.
-    pub async fn until_status(&self, token: &str, order: &str, status: &str) -> Value {
+    pub(crate) async fn until_status(&self, token: &str, order: &str, status: &str) -> Value {
         until(&format!("order {order} is {status}"), async || {
             let answer = self.order(token, order).await;
             (answer.body["status"] == status).then_some(answer.body)
@@ -237,21 +237,21 @@ impl Stack {
 
     // ---- WeChat
 
-    pub async fn pay(&self, order: &str) -> Answer {
+    pub(crate) async fn pay(&self, order: &str) -> Answer {
         Answer::of(self.simulator_post("/_sim/pay", &json!({ "out_trade_no": order }))).await
     }
 
-    pub async fn script(&self, script: &Value) {
+    pub(crate) async fn script(&self, script: &Value) {
         let answer = Answer::of(self.simulator_post("/_sim/script", script)).await;
         assert!(answer.status.is_success(), "{}", answer.body);
     }
 
-    pub async fn ledger(&self) -> Value {
+    pub(crate) async fn ledger(&self) -> Value {
         Answer::of(self.http.get(format!("{}/_sim/ledger", self.simulator.url))).await.body
     }
 
     /// Messages that the Official Account sent to this customer.
-    pub async fn messages_to(&self, user: &str) -> Vec<Value> {
+    pub(crate) async fn messages_to(&self, user: &str) -> Vec<Value> {
         let ledger = self.ledger().await;
         let messages = ledger["messages"].as_array().cloned().unwrap_or_default();
         messages.into_iter().filter(|message| message["touser"] == format!("openid-{user}")).collect()
@@ -263,12 +263,12 @@ impl Stack {
 
     // ---- books and queues
 
-    pub async fn count(&self, query: &'static str) -> i64 {
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&self.db).await.expect("a count")
     }
 
     /// Messages ready in a queue, by the broker's own word over AMQP.
-    pub async fn ready_in(&self, queue: &str) -> u32 {
+    pub(crate) async fn ready_in(&self, queue: &str) -> u32 {
         let connection = lapin::Connection::connect(&self.amqp_url, lapin::ConnectionProperties::default()).await;
         let connection = connection.expect("the broker");
         let channel = connection.create_channel().await.expect("a channel");
@@ -288,7 +288,7 @@ impl Stack {
     }
 
     /// What every test must leave behind, whatever it did: no seat twice, each sold seat paid for once.
-    pub async fn check_invariants(&self) {
+    pub(crate) async fn check_invariants(&self) {
         let double_seats = self
             .count(
                 "SELECT count(*) FROM (SELECT 1 FROM seat_reservations WHERE status <> 'cancelled'
@@ -341,18 +341,18 @@ impl Drop for Stack {
 
 /// An HTTP answer, its body read as JSON (a text where it is none).
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Value,
 }
 
 impl Answer {
-    pub async fn of(request: RequestBuilder) -> Self {
+    pub(crate) async fn of(request: RequestBuilder) -> Self {
         Self::try_of(request).await.expect("an answer")
     }
 
-    pub async fn try_of(request: RequestBuilder) -> reqwest::Result<Self> {
+    pub(crate) async fn try_of(request: RequestBuilder) -> reqwest::Result<Self> {
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await?;
@@ -360,13 +360,13 @@ impl Answer {
     }
 
     /// The problem's slug, for asserting refusals.
-    pub fn problem(&self) -> &str {
+    pub(crate) fn problem(&self) -> &str {
         self.body["type"].as_str().unwrap_or_default().trim_start_matches("/problems/")
     }
 }
 
 /// Waits until `look` answers something.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let began = Instant::now();
     loop {
         if let Some(seen) = look().await {
@@ -481,6 +481,6 @@ impl Management {
 }
 
 /// Reads a file of the checkout.
-pub fn checkout(path: &str) -> PathBuf {
+pub(crate) fn checkout(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
