@@ -1,6 +1,7 @@
 //! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
 
 mod cache;
+mod ingress;
 mod journey;
 mod stack;
 mod wechat;
