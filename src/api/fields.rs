@@ -67,7 +67,7 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    fn new(members: Map<String, Value>) -> Self {
+    pub(super) fn new(members: Map<String, Value>) -> Self {
         Self { members, errors: Vec::new() }
     }
 

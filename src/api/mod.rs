@@ -13,6 +13,7 @@ mod names;
 mod order_events;
 mod order_follow;
 mod order_qr;
+mod order_request;
 mod order_submit;
 mod orders;
 mod page;
