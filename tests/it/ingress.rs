@@ -238,6 +238,89 @@ async fn s3_2_events_tell_each_change_once_resume_and_end_politely() {
     }
 }
 
+#[tokio::test]
+async fn s6_3_beyond_its_limits_it_refuses_politely() {
+    let settings = vec![
+        ("HOLDFAST_API__REQUESTS_MAX", "1".to_owned()),
+        ("HOLDFAST_API__ORDERS_PER_SECOND", "1".to_owned()),
+        ("HOLDFAST_API__ORDERS_BURST", "2".to_owned()),
+    ];
+    let stack = Stack::start_with("limits", Choice { roles: vec!["api"], settings, ..Choice::default() }).await;
+    let schedule = stack.add_schedule(9).await;
+    let token = stack.quick_token("ann");
+    let submit = |key: &str| stack.submit_request(&token, key, &wish(&schedule));
+
+    // No worker runs, so this one waits and fills the only place.
+    let waiting = tokio::spawn(Answer::of(submit("1").header("Prefer", "wait=3")));
+    let refused = until("there is no place", async || {
+        let answer = Answer::of(stack.request(Method::GET, "/docs")).await;
+        (answer.status == StatusCode::SERVICE_UNAVAILABLE).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.problem(), "overloaded");
+    assert!(refused.headers.contains_key("retry-after"));
+    assert_eq!(Answer::of(stack.request(Method::GET, "/healthz")).await.status, StatusCode::OK);
+    let waited = waiting.await.expect("no panic");
+    assert_eq!(waited.status, StatusCode::ACCEPTED, "{}", waited.body);
+
+    let too_many = until("it was too fast", async || {
+        let answer = Answer::of(submit(&uuid::Uuid::now_v7().to_string())).await;
+        (answer.status == StatusCode::TOO_MANY_REQUESTS).then_some(answer)
+    })
+    .await;
+    assert_eq!(too_many.problem(), "too-many-requests");
+    assert_eq!(too_many.headers["retry-after"], "1");
+    let other = stack.submit_request(&stack.quick_token("bob"), "1", &wish(&schedule));
+    assert_eq!(Answer::of(other).await.status, StatusCode::ACCEPTED, "another customer has another measure");
+}
+
+#[tokio::test]
+async fn s6_2_pages_documentation_and_files_are_served_as_they_say() {
+    let stack = Stack::start_with("pages", Choice { roles: vec!["api"], ..Choice::default() }).await;
+    let get = |path: &str| stack.request(Method::GET, path);
+    for (path, media_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/docs", "text/html; charset=utf-8"),
+        ("/problems", "text/html; charset=utf-8"),
+        ("/assets/booking/main.js", "text/javascript; charset=utf-8"),
+        ("/assets/docs/docs.css", "text/css; charset=utf-8"),
+    ] {
+        let answer = Answer::of(get(path)).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.headers["content-type"]),
+            (200, &media_type.parse().expect("text"))
+        );
+        let policy = answer.headers["content-security-policy"].to_str().expect("text");
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+        let page = answer.body.as_str().expect("text");
+        assert!(!page.contains("<script>") && !page.contains(" onclick=") && !page.contains("<style"), "{path}");
+        let again = Answer::of(get(path).header("If-None-Match", &answer.headers["etag"])).await;
+        assert_eq!(again.status, StatusCode::NOT_MODIFIED, "{path}");
+    }
+    for path in ["/assets/booking/index.html", "/assets/../Cargo.toml", "/assets/none.js", "/problems/none"] {
+        assert_eq!(Answer::of(get(path)).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let index = Answer::of(get("/")).await;
+    let phone = format!("content=\"{}/phone\"", stack.simulator.url);
+    assert!(index.body.as_str().expect("text").contains(&phone));
+
+    let openapi = Answer::of(get("/openapi.json")).await.body;
+    assert!(openapi["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+    // Every operation that needs a token says so by its behaviour as well.
+    for (path, item) in openapi["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+            let answer = Answer::of(stack.request(method, &path.replace("{id}", "x"))).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
+            assert!(operation["responses"]["401"].is_object(), "{path}");
+        }
+    }
+
+    let token = stack.request(Method::POST, "/dev/token").json(&json!({"user": "ann"}));
+    let token = Answer::of(token).await.body["token"].as_str().expect("a token").to_owned();
+    assert_eq!(Answer::of(get("/v1/schedules").bearer_auth(token)).await.status, StatusCode::OK);
+}
+
 /// Starts only the API, with one of its neighbours gone.
 async fn without(test: &str, setting: &'static str, url: &str) -> Stack {
     let mut stack = Stack::start_with(test, Choice { roles: Vec::new(), ..Choice::default() }).await;
