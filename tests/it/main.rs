@@ -1,6 +1,8 @@
 //! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
 
+mod cache;
 mod endings;
+mod ingress;
 mod journey;
 mod stack;
 mod wechat;
