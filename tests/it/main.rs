@@ -2,7 +2,7 @@
 
 mod cache;
 mod endings;
-mod ingress;
+mod edge;
 mod journey;
 mod stack;
 mod wechat;
