@@ -44,6 +44,7 @@ const BROKER_RETRY: Duration = Duration::from_secs(2);
 
 /// What the customer asks for.
 #[derive(Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = OrderRequest)]
 pub(super) struct Wish {
     #[schema(value_type = String, format = "uuid")]
@@ -119,9 +120,10 @@ pub(super) struct Receipt {
 /// first, gives the same order and never a second one.
 #[utoipa::path(
     post, path = "/v1/orders", tag = "orders", security(("bearer" = ["customer"])),
-    request_body(content = Wish, content_type = "application/json"),
+    request_body(content = Wish, content_type = "application/json",
+        example = json!({"schedule_id": "$schedule", "amount_fen": 20000})),
     params(
-        ("Idempotency-Key" = String, Header, description = "Your name for this wish: 1–255 visible ASCII characters"),
+        ("Idempotency-Key" = String, Header, description = "Your name for this wish: 1–255 visible ASCII characters", example = "my-first-booking"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N (at most 10) seconds for the outcome"),
     ),
     responses(
