@@ -57,6 +57,5 @@ fn assert_absent(name: &str, place: impl Fn(&str) -> bool) {
 
 /// `axum::` is named by `axum::Json`, not by `utoipa_axum::router`.
 fn is_named(line: &str, name: &str) -> bool {
-    line.match_indices(name)
-        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
+    line.match_indices(name).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
 }

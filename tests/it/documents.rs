@@ -34,8 +34,7 @@ fn s2_1_every_setting_that_is_written_down_is_known() {
 #[test]
 fn every_metric_is_explained() {
     let explained = read("docs/operations.md");
-    let missing: Vec<String> =
-        metrics().into_iter().filter(|name| !explained.contains(&format!("`{name}`"))).collect();
+    let missing: Vec<String> = metrics().into_iter().filter(|name| !explained.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "docs/operations.md, Metrics, does not explain {missing:?}");
 }
 

@@ -26,7 +26,7 @@ async fn runs(document: &str) {
     let executable = std::path::Path::new(env!("CARGO_BIN_EXE_holdfast"));
     let path = format!("{}:/usr/bin:/bin", executable.parent().expect("a folder").display());
     let shell = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", &journey(document)])
+        .args(["-euc", &journey(document)])
         .env_clear()
         .envs(&stack.environment)
         .env("PATH", path)
