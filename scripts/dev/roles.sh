@@ -25,7 +25,7 @@ role() {
   fi
   stop_role "$name"
   printf '%s\n' "$stamp" >"$dev/run/$name.stamp"
-  launch "$name.keeper" "$name" env dev="$dev" "$root/scripts/dev/keep" "$name" "$@"
+  launch "$name.keeper" "$name" env dev="$dev" NO_COLOR=1 "$root/scripts/dev/keep" "$name" "$@"
 }
 
 stop_role() {
