@@ -11,23 +11,30 @@ use serde_json::{Map, Value};
 
 use super::problem::{FieldError, Kind, Problem};
 
+/// A connection is closed with what was not read, and a caller who is still sending then never hears the answer. So
+/// a body that is somewhat too large is read to its end and thrown away.
+const DISCARDED_MAX: usize = 4 * 1024 * 1024;
+
 /// The bytes of a body of at most `limit`, with more refused as `too-large`.
 pub(super) async fn bytes(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     let too_large = || Problem::new(Kind::TooLarge).detail(format!("The body may have at most {limit} bytes."));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
+    if announced.is_some_and(|length| length > DISCARDED_MAX as u64) {
         return Err(too_large());
     }
     let mut whole = Vec::new();
+    let mut received = 0;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| Problem::new(Kind::Unreadable).detail("The body did not arrive whole."))?;
-        if whole.len() + chunk.len() > limit {
-            return Err(too_large());
+        received += chunk.len();
+        if received <= limit {
+            whole.extend_from_slice(&chunk);
+        } else if received > DISCARDED_MAX {
+            break;
         }
-        whole.extend_from_slice(&chunk);
     }
-    Ok(whole)
+    if received > limit { Err(too_large()) } else { Ok(whole) }
 }
 
 /// The members of a JSON object body.
