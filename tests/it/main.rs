@@ -1,8 +1,12 @@
 //! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
 
+mod degraded;
 mod ingress;
 mod journey;
 mod metrics;
+mod qr;
 mod queues;
+mod reading;
+mod sessions;
 mod stack;
 mod wechat;
