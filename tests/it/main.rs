@@ -1,6 +1,8 @@
 //! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
 
 mod degraded;
+mod forgery;
+mod idempotency;
 mod ingress;
 mod journey;
 mod metrics;
@@ -9,4 +11,5 @@ mod queues;
 mod reading;
 mod sessions;
 mod stack;
+mod webhook;
 mod wechat;
