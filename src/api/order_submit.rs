@@ -108,7 +108,7 @@ pub(super) async fn submit(
                 return Err(Problem::new(Kind::IdempotencyKeyReused));
             }
             if !matches!(snapshot.document.status, Status::Submitted | Status::Held) {
-                break outcome(snapshot)?;
+                break outcome(snapshot);
             }
         }
         match timeout_at(deadline, follow.next()).await {
@@ -237,14 +237,14 @@ fn receipt(order_id: OrderId) -> Response {
 }
 
 /// A settled order as the answer to the request that asked for it.
-fn outcome(snapshot: Snapshot) -> Result<Response, Problem> {
+fn outcome(snapshot: Snapshot) -> Response {
     let document = snapshot.document;
     if document.status == Status::Rejected {
         let kind = document.reason.as_deref().and_then(Kind::from_slug).unwrap_or(Kind::SoldOut);
-        return Err(Problem::new(kind).about(document.order_id, document.alternatives));
+        return Problem::new(kind).about(document.order_id, document.alternatives).into_response();
     }
     let location = location(&document.order_id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(document)).into_response())
+    (StatusCode::CREATED, [(header::LOCATION, location)], Json(document)).into_response()
 }
 
 fn location(order_id: &OrderId) -> HeaderValue {

@@ -2,12 +2,22 @@
 
 mod absences;
 mod cache;
+mod degraded;
 mod documents;
 mod edge;
 mod endings;
+mod forgery;
+mod idempotency;
+mod ingress;
 mod journey;
+mod metrics;
+mod qr;
+mod queues;
+mod reading;
 mod readme;
 mod requirements;
+mod sessions;
 mod sources;
 mod stack;
+mod webhook;
 mod wechat;

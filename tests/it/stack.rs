@@ -78,6 +78,8 @@ impl Stack {
     pub(crate) async fn start_with(test: &str, choice: Choice) -> Self {
         let name = format!("hf_{}", Uuid::now_v7().simple());
         let directory = scratch().join(test);
+        // What an earlier run left there would be taken for this one's.
+        let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).expect("a directory for logs");
         let db = make_database(&name).await;
         let management = Management::from_environment();
@@ -279,7 +281,7 @@ impl Stack {
         ready
     }
 
-    async fn until_ready(&self) {
+    pub(crate) async fn until_ready(&self) {
         until("the API is ready", async || {
             let answer = self.request(Method::GET, "/readyz").send().await.ok()?;
             answer.status().is_success().then_some(())
@@ -287,8 +289,15 @@ impl Stack {
         .await;
     }
 
-    /// What every test must leave behind, whatever it did: no seat twice, each sold seat paid for once.
+    /// What every test must leave behind, whatever it did: no panic, no seat twice, each sold seat paid for once.
     pub(crate) async fn check_invariants(&self) {
+        for entry in std::fs::read_dir(&self.directory).expect("the logs") {
+            let path = entry.expect("a file").path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let log = std::fs::read_to_string(&path).expect("a log");
+                assert!(!log.contains("panicked"), "{} tells of a panic", path.display());
+            }
+        }
         let double_seats = self
             .count(
                 "SELECT count(*) FROM (SELECT 1 FROM seat_reservations WHERE status <> 'cancelled'
