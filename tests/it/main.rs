@@ -1,7 +1,10 @@
 //! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
 
 mod absences;
+mod books;
 mod cache;
+mod crowd;
+mod customer;
 mod degraded;
 mod documents;
 mod edge;
