@@ -5,6 +5,7 @@
 mod absences;
 mod books;
 mod cache;
+mod consuming;
 mod crowd;
 mod customer;
 mod degraded;
@@ -16,6 +17,7 @@ mod idempotency;
 mod ingress;
 mod journey;
 mod metrics;
+mod publisher;
 mod qr;
 mod queues;
 mod reading;
