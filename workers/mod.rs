@@ -32,9 +32,9 @@ impl From<StoreError> for Fault {
 
 /// Tells the cache what is new. After the commit, and never a reason to fail: the cache forgets by itself.
 async fn tell_cache(cache: &Cache, snapshots: &[Snapshot], seats_changed_in: &[ScheduleId]) {
-    // Absent cache: readers ask PostgreSQL.
-    let _ = cache.store(snapshots).await;
+    // Seats first: who hears of an order may look at its session at once. Absent cache: readers ask PostgreSQL.
     let _ = cache.invalidate(seats_changed_in).await;
+    let _ = cache.store(snapshots).await;
 }
 
 /// The messages to customers that are due for these orders, from what is stored: the same after a crash.

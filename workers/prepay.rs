@@ -66,7 +66,10 @@ impl Prepay {
             Channel::Jsapi => match order.openid(&self.personal) {
                 Some(openid) => self.order_inside_wechat(&order, &openid).await,
                 None => {
-                    return Ok(Verdict::Park { class: "no_openid", error: format!("{id} is to be paid inside WeChat") });
+                    return Ok(Verdict::Park {
+                        class: "no_openid",
+                        error: format!("{id} is to be paid inside WeChat"),
+                    });
                 }
             },
         };

@@ -1,11 +1,26 @@
-//! Everything that needs servers: whole stacks of real processes, and parts against real neighbours. And what is
-//! said about the project as a whole: its documents and what its sources must not contain.
+//! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
 
 mod absences;
+mod books;
+mod cache;
+mod crowd;
+mod customer;
+mod degraded;
 mod documents;
+mod edge;
+mod endings;
+mod forgery;
+mod idempotency;
+mod ingress;
 mod journey;
+mod metrics;
+mod qr;
+mod queues;
+mod reading;
 mod readme;
 mod requirements;
+mod sessions;
 mod sources;
 mod stack;
+mod webhook;
 mod wechat;
