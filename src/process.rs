@@ -36,11 +36,6 @@ pub enum WorkerName {
     Notifications,
 }
 
-impl WorkerName {
-    pub const ALL: [Self; 6] =
-        [Self::Seats, Self::Prepay, Self::Payments, Self::Expiry, Self::Refunds, Self::Notifications];
-}
-
 /// What every role has.
 struct Process {
     settings: Settings,

@@ -1,5 +1,7 @@
 //! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
 mod absences;
 mod books;
 mod cache;
