@@ -23,6 +23,7 @@ mod queues;
 mod reading;
 mod readme;
 mod requirements;
+mod schema;
 mod sessions;
 mod sources;
 mod stack;
