@@ -11,6 +11,7 @@ mod parking;
 mod qr;
 mod queues;
 mod reading;
+mod schema;
 mod sessions;
 mod stack;
 mod stopping;
