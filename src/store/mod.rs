@@ -7,10 +7,12 @@ pub mod audit;
 pub mod hold;
 pub mod notification;
 pub mod order;
+pub mod order_history;
 pub mod payment;
 pub mod schedule;
 mod types;
 pub mod user;
+pub mod waitlist_place;
 
 use std::time::Duration;
 

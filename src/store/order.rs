@@ -30,6 +30,7 @@ struct OrderRow {
     reason: Option<String>,
     alternatives: Option<Json<Alternatives>>,
     code_url: Option<String>,
+    jsapi: Option<Json<serde_json::Value>>,
     hold_expires_at: Option<OffsetDateTime>,
     pay_before: Option<OffsetDateTime>,
     paid_at: Option<OffsetDateTime>,
@@ -55,7 +56,7 @@ impl From<OrderRow> for Snapshot {
                 channel: row.channel,
                 // A code that must not be paid any more is not shown.
                 code_url: row.code_url.filter(|_| row.status.is_payable()),
-                jsapi: None,
+                jsapi: row.jsapi.map(|Json(jsapi)| jsapi).filter(|_| row.status.is_payable()),
                 hold_expires_at: row.hold_expires_at,
                 pay_before: row.pay_before,
                 paid_at: row.paid_at,
