@@ -276,6 +276,10 @@ impl IntoResponse for Problem {
             let challenge = HeaderValue::from_static("Bearer realm=\"holdfast\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
+        if self.kind == Kind::TooLarge {
+            // There may be more to come that nobody reads.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response.extensions_mut().insert(self);
         response
     }

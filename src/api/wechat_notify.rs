@@ -18,14 +18,9 @@ use super::{
 };
 use crate::{
     broker::PublishError,
-    domain::{
-        message::{Message, Openid, Payment, PaymentSeen, RefundSeen, Source},
-        money::Fen,
-    },
+    domain::message::{Message, PaymentSeen, RefundSeen, Source},
     wechat::{
-        notification::{
-            NotificationFault, PaymentNotification, Unreadable, read_payment_notification, read_refund_notification,
-        },
+        notification::{NotificationFault, Unreadable, read_payment_notification, read_refund_notification},
         transaction::Standing,
     },
 };
@@ -104,15 +99,16 @@ async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body:
         }
         Err(fault) => return Err(refused(fault)),
     };
-    let standing = notification.content.standing();
-    let message = match standing {
-        Standing::Paid(_) => payment_seen(notification, headers, context).ok_or(Refused {
-            reason: "incomplete",
-            problem: Problem::new(Kind::NotificationUnreadable).detail("The payment lacks its number or amount."),
-        })?,
+    let payment = match notification.content.standing() {
+        Standing::Paid(payment) => *payment,
         Standing::Unpaid => return Ok(Taken::Ignored("unpaid")),
         Standing::Closed => return Ok(Taken::Ignored("closed")),
         Standing::Unclear(why) => return Err(unclear(why, &notification.id)),
+    };
+    let message = PaymentSeen {
+        payment,
+        source: Source::Callback { notification_id: notification.id },
+        request_id: request_id(headers, context),
     };
     publish(api, context, Message::PaymentSeen(message)).await
 }
@@ -168,30 +164,6 @@ fn refused(fault: NotificationFault) -> Refused {
     // The words go to the log alone: whoever tries signatures learns nothing from us.
     tracing::warn!(%fault, "a callback was refused");
     Refused { reason: fault.label(), problem: Problem::new(kind) }
-}
-
-/// The signed facts, nothing concluded. What is absent is left empty: it will differ from the order's and open a
-/// case, where a refusal here would only make WeChat repeat the same words. `None` without number or amount.
-fn payment_seen(notification: PaymentNotification, headers: &HeaderMap, context: &Context) -> Option<PaymentSeen> {
-    let transaction = notification.content;
-    let amount = transaction.amount?;
-    Some(PaymentSeen {
-        payment: Payment {
-            out_trade_no: transaction.out_trade_no?,
-            transaction_id: transaction.transaction_id?,
-            mchid: transaction.mchid.unwrap_or_default(),
-            appid: transaction.appid.unwrap_or_default(),
-            trade_type: transaction.trade_type.unwrap_or_default(),
-            bank_type: transaction.bank_type,
-            total_fen: Fen(amount.total?),
-            payer_total_fen: amount.payer_total.map(Fen),
-            currency: amount.currency.unwrap_or_default(),
-            success_time: transaction.success_time.unwrap_or(notification.create_time),
-            payer_openid: transaction.payer.and_then(|payer| payer.openid).map(Openid),
-        },
-        source: Source::Callback { notification_id: notification.id },
-        request_id: request_id(headers, context),
-    })
 }
 
 /// WeChat's own, by which its support finds the call.

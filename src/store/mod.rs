@@ -4,14 +4,18 @@
 //! they belong to, so that one commit carries the whole step. No transaction is open during an outside call.
 
 pub mod audit;
+pub mod case;
+pub mod ending;
 pub mod hold;
 pub mod notification;
 pub mod order;
 pub mod order_history;
 pub mod payment;
+pub mod refund;
 pub mod schedule;
 mod types;
 pub mod user;
+pub mod waitlist;
 pub mod waitlist_place;
 
 use std::time::Duration;

@@ -1,5 +1,28 @@
 //! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
+mod absences;
+mod books;
+mod cache;
+mod crowd;
+mod customer;
+mod degraded;
+mod documents;
+mod edge;
+mod endings;
+mod forgery;
+mod idempotency;
+mod ingress;
 mod journey;
+mod metrics;
+mod qr;
+mod queues;
+mod reading;
+mod readme;
+mod requirements;
+mod sessions;
+mod sources;
 mod stack;
+mod webhook;
 mod wechat;
