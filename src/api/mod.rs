@@ -32,7 +32,7 @@ mod settings;
 mod waitlist;
 mod wechat_notify;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use axum::{
     Router, middleware,
@@ -63,6 +63,8 @@ pub struct ApiParts {
     pub cache: Cache,
     pub account: Arc<PayAccount>,
     pub metrics: PrometheusHandle,
+    /// Set once the broker is known to have every queue that orders and callbacks go to.
+    pub topology_checked: Arc<AtomicBool>,
     /// Cancelled when the process begins to stop: event streams end, everything else finishes.
     pub stop: CancellationToken,
 }
@@ -80,6 +82,7 @@ struct Inner {
     account: Arc<PayAccount>,
     limits: Limits,
     metrics: PrometheusHandle,
+    topology_checked: Arc<AtomicBool>,
     now: fn() -> OffsetDateTime,
     random: fn() -> [u8; 24],
     stop: CancellationToken,
@@ -99,6 +102,7 @@ impl Inner {
             account: parts.account,
             limits: Limits::new(&settings.api),
             metrics: parts.metrics,
+            topology_checked: parts.topology_checked,
             now: OffsetDateTime::now_utc,
             random,
             stop: parts.stop,

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod case;
 pub mod ending;
+pub mod fairness;
 pub mod hold;
 pub mod notification;
 pub mod order;
