@@ -189,10 +189,33 @@ async fn s5_4_an_orders_refunds_come_in_pages_to_owner_and_staff() {
     let bob = stack.quick_token("bob");
     assert_eq!(get(&stack, &bob, &path).await.problem(), "no-such-order");
     assert_eq!(get(&stack, &stack.quick_token("ann"), &format!("{path}?cursor=x")).await.problem(), "invalid-request");
-    let notifications = format!("/v1/orders/{order}/notifications");
-    assert_eq!(get(&stack, &bob, &notifications).await.problem(), "no-such-order");
-    let none = get(&stack, &stack.quick_token("ann"), &notifications).await.body;
-    assert_eq!(none, json!({ "items": [], "next": null }));
+}
+
+#[tokio::test]
+async fn s4_3_an_order_has_a_history_of_its_messages() {
+    let stack = api_alone("notification-list").await;
+    let (schedule, ann) = (stack.add_schedule(1).await, stack.quick_token("ann"));
+    let order = stack.stage_order("ann", &schedule, "confirmed").await;
+    let path = format!("/v1/orders/{order}/notifications");
+    assert_eq!(get(&stack, &ann, &path).await.body, json!({ "items": [], "next": null }));
+    sqlx::query(
+        "INSERT INTO notifications (order_id, kind, status, sent_at, errcode, created_at)
+         VALUES ($1, 'hold_lapsed', 'uncertain', NULL, NULL, '2030-01-01T10:00:00Z'),
+                ($1, 'booking_confirmed', 'sent', '2030-01-01T10:00:02Z', NULL, '2030-01-01T10:00:01Z'),
+                ($1, 'refunded', 'failed', NULL, 43004, '2030-01-01T10:00:03Z')",
+    )
+    .bind(&order)
+    .execute(&stack.db)
+    .await
+    .expect("messages");
+    let expected = json!([
+        { "kind": "refunded", "status": "failed", "created_at": "2030-01-01T10:00:03Z", "sent_at": null, "errcode": 43004 },
+        { "kind": "booking_confirmed", "status": "sent", "created_at": "2030-01-01T10:00:01Z",
+          "sent_at": "2030-01-01T10:00:02Z", "errcode": null },
+        { "kind": "hold_lapsed", "status": "uncertain", "created_at": "2030-01-01T10:00:00Z", "sent_at": null, "errcode": null },
+    ]);
+    assert_eq!(get(&stack, &ann, &path).await.body["items"], expected);
+    assert_eq!(get(&stack, &stack.quick_token("bob"), &path).await.problem(), "no-such-order");
 }
 
 #[tokio::test]
