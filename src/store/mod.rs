@@ -17,7 +17,6 @@ pub mod schedule;
 mod types;
 pub mod user;
 pub mod waitlist;
-pub mod waitlist_place;
 
 use std::time::Duration;
 
