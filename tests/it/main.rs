@@ -1,4 +1,5 @@
-//! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
+//! Everything that needs servers: whole stacks of real processes, and parts against real neighbours. And what is said
+//! about the project as a whole: its documents, and what its sources must not contain.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
