@@ -1,6 +1,12 @@
 //! Boot and stop of every long-running role: settings → logs → metrics → topology → role, and out again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
@@ -106,20 +112,27 @@ impl Process {
 pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let process = Process::boot(settings)?;
     let account = process.pay_account()?;
+    let topology_checked = Arc::new(AtomicBool::new(false));
     let parts = ApiParts {
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
         database: process.database()?,
         cache: process.cache()?,
         account: account.clone(),
         metrics: process.metrics.clone(),
+        topology_checked: topology_checked.clone(),
         stop: process.stop.clone(),
     };
     let _certificates = tokio::spawn(keep_certificates(pay_client(account)?));
     // Callbacks and orders are taken (or answered 503) from the first moment; only a broker that is there and
     // differs ends the process.
+    let check = async {
+        process.check_topology().await?;
+        topology_checked.store(true, Ordering::Relaxed);
+        Ok(())
+    };
     tokio::select! {
         served = api::serve::run(&process.settings, parts) => served,
-        Err(failure) = process.check_topology() => Err(failure),
+        Err(failure) = check => Err(failure),
     }
 }
 
@@ -207,7 +220,10 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     .await
     .map_err(|error| Failure::wrong(format!("health.listen cannot be used: {error}")))?;
     tracing::info!(workers = ?names, health = %health, "working");
-    while running.join_next().await.is_some() {}
+    while let Some(ended) = running.join_next().await {
+        // One that consumes no more must not look alive: the whole process ends, to be started again.
+        ended.map_err(|panic| Failure::Away(format!("a consumer ended: {panic}")))?;
+    }
     broker.close().await;
     tracing::info!("stopped");
     Ok(())

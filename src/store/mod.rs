@@ -10,12 +10,14 @@ pub mod fairness;
 pub mod hold;
 pub mod notification;
 pub mod order;
+pub mod order_history;
 pub mod payment;
 pub mod refund;
 pub mod schedule;
 mod types;
 pub mod user;
 pub mod waitlist;
+pub mod waitlist_place;
 
 use std::time::Duration;
 

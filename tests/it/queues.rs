@@ -9,7 +9,7 @@ use lapin::{
     message::{BasicGetMessage, Delivery},
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
-        BasicPublishOptions, BasicQosOptions, QueuePurgeOptions,
+        BasicPublishOptions, BasicQosOptions, QueueDeleteOptions, QueuePurgeOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -88,6 +88,10 @@ impl Queues {
 
     pub(crate) async fn purge(&self, queue: &str) {
         self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await.expect("purged");
+    }
+
+    pub(crate) async fn delete(&self, queue: &str) {
+        self.channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
     }
 
     async fn get(&self, queue: &str) -> Option<BasicGetMessage> {

@@ -193,8 +193,18 @@ async fn s1_4_the_audit_log_tells_every_step_and_takes_nothing_back() {
         ],
     )
     .await;
-    let emptied = sqlx::query("TRUNCATE payment_audit_log").execute(&stack.db).await.expect_err("append-only");
-    assert!(emptied.to_string().contains(append_only), "{emptied}");
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT 'payment_audit_log' UNION ALL
+         SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'payment_audit_log'::regclass",
+    )
+    .fetch_all(&stack.db)
+    .await
+    .expect("the partitions");
+    for table in tables {
+        let emptied = sqlx::query(sqlx::AssertSqlSafe(format!("TRUNCATE {table}"))).execute(&stack.db).await;
+        let emptied = emptied.expect_err("append-only");
+        assert!(emptied.to_string().contains(append_only), "{table}: {emptied}");
+    }
 
     let broken = stack
         .count(
