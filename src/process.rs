@@ -25,7 +25,10 @@ use crate::{
     wechat::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
     },
-    workers::{notifications::Notifications, payments::Payments, prepay::Prepay, seats::Seats},
+    workers::{
+        expiry::Expiry, notifications::Notifications, payments::Payments, prepay::Prepay, refunds::Refunds,
+        seats::Seats,
+    },
 };
 
 /// The workers that can be started, by the name that operators use.
@@ -34,11 +37,14 @@ pub enum WorkerName {
     Seats,
     Prepay,
     Payments,
+    Expiry,
+    Refunds,
     Notifications,
 }
 
 impl WorkerName {
-    pub const ALL: [Self; 4] = [Self::Seats, Self::Prepay, Self::Payments, Self::Notifications];
+    pub const ALL: [Self; 6] =
+        [Self::Seats, Self::Prepay, Self::Payments, Self::Expiry, Self::Refunds, Self::Notifications];
 }
 
 /// What every role has.
@@ -151,7 +157,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                     db: database.clone(),
                     cache: cache.clone(),
                     personal: process.personal_key()?,
-                    deadlines: process.settings.order.deadlines(),
+                    terms: process.settings.order.terms(),
+                    alarms: process.settings.order.alarms(),
                 });
                 for queue in Queue::order_lanes() {
                     spawn(&mut running, &broker, queue, seats.clone(), &process.stop);
@@ -160,7 +167,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
             WorkerName::Prepay => {
                 let wechat = pay_client(process.pay_account()?)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
-                let prepay = Prepay { db: database.clone(), cache: cache.clone(), wechat };
+                let personal = process.personal_key()?;
+                let prepay = Prepay { db: database.clone(), cache: cache.clone(), wechat, personal };
                 spawn(&mut running, &broker, Queue::Prepay, Arc::new(prepay), &process.stop);
             }
             WorkerName::Payments => {
@@ -168,6 +176,33 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
                 let payments = Payments { db: database.clone(), cache: cache.clone(), merchant };
                 spawn(&mut running, &broker, Queue::Payments, Arc::new(payments), &process.stop);
+            }
+            WorkerName::Expiry => {
+                let wechat = pay_client(process.pay_account()?)?;
+                tokio::spawn(keep_certificates(wechat.clone()));
+                let order = &process.settings.order;
+                let expiry = Expiry {
+                    db: database.clone(),
+                    cache: cache.clone(),
+                    wechat,
+                    terms: order.terms(),
+                    alarms: order.alarms(),
+                };
+                spawn(&mut running, &broker, Queue::Expiry, Arc::new(expiry), &process.stop);
+            }
+            WorkerName::Refunds => {
+                let wechat = pay_client(process.pay_account()?)?;
+                tokio::spawn(keep_certificates(wechat.clone()));
+                let order = &process.settings.order;
+                let refunds = Refunds {
+                    db: database.clone(),
+                    cache: cache.clone(),
+                    wechat,
+                    terms: order.terms(),
+                    alarms: order.alarms(),
+                    interval: order.refund_interval(),
+                };
+                spawn(&mut running, &broker, Queue::Refunds, Arc::new(refunds), &process.stop);
             }
             WorkerName::Notifications => {
                 let account = OfficialAccountClient::new(process.settings.official_account.load()?)

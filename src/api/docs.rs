@@ -1,10 +1,12 @@
 //! `/openapi.json`, gathered from the handlers, and `/docs`, which shows it to people.
 
+use std::collections::BTreeMap;
+
 use axum::{Json, http::HeaderMap, response::Response};
 use utoipa::openapi::{
     Content, HeaderBuilder, InfoBuilder, OpenApi, RefOr, ResponseBuilder, Schema,
     path::Operation,
-    schema::{ObjectBuilder, Ref, Type},
+    schema::{Array, ObjectBuilder, Ref, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     server::ServerBuilder,
     tag::TagBuilder,
@@ -46,6 +48,8 @@ pub(super) fn complete(mut openapi: OpenApi, settings: &ApiSettings) -> OpenApi 
         .description(Some("Claims `sub` (user id), `role` (customer, viewer, operator), `exp`, optional `openid`."));
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
 
+    name_the_items_of_pages(&mut components.schemas);
+
     for item in openapi.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.delete];
         for operation in operations.into_iter().flatten() {
@@ -67,6 +71,16 @@ fn add_common_answers(operation: &mut Operation) {
             .header("X-Request-Id", HeaderBuilder::new().schema(Some(text())).build())
             .build();
         operation.responses.responses.entry(status.into()).or_insert(RefOr::T(answer));
+    }
+}
+
+/// The generator repeats an item's whole schema inside its page; a reader wants its name.
+fn name_the_items_of_pages(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
+    for (name, schema) in schemas {
+        if let (Some(item), RefOr::T(Schema::Object(page))) = (name.strip_prefix("Page_"), schema) {
+            let items = Array::new(Ref::from_schema_name(item));
+            page.properties.insert("items".into(), Schema::Array(items).into());
+        }
     }
 }
 

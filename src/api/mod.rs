@@ -13,6 +13,7 @@ mod names;
 mod order_events;
 mod order_follow;
 mod order_qr;
+mod order_request;
 mod order_submit;
 mod orders;
 mod page;
@@ -152,11 +153,13 @@ fn routes(api: Api) -> Router {
     if api.settings.development {
         router = router.route("/dev/token", post(page::development_token));
     }
+    // Health stands outside the limits: a busy process is alive.
+    let health = health::router(health::of_api(&api));
     router
-        .merge(health::router(health::of_api(&api)))
         .fallback(request::nothing_here)
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn_with_state(api.clone(), request::enter))
+        .merge(health)
         .with_state(api)
 }
 

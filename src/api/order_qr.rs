@@ -40,7 +40,7 @@ pub(super) async fn svg(State(api): State<Api>, caller: Caller, Path(id): Path<S
     get, path = "/v1/orders/{id}/qr.png", tag = "orders", security(("bearer" = [])),
     params(("id" = String, Path)),
     responses(
-        (status = 200, description = "The code", body = Vec<u8>, content_type = "image/png"),
+        (status = 200, description = "The code", body = String, content_type = "image/png"),
         (status = 404, description = "`no-such-order`, also for other people's", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 409, description = "`not-payable`", body = ProblemDocument, content_type = "application/problem+json"),
     )

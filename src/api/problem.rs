@@ -141,13 +141,14 @@ pub struct Problem {
     pub kind: Kind,
     detail: Option<String>,
     /// Boxed, so that a `Result` with a problem stays small.
-    more: Box<More>,
+    extensions: Box<Extensions>,
     retry_after: Option<Duration>,
 }
 
 /// What some kinds say in addition.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
-struct More {
+#[schema(as = ProblemExtensions)]
+struct Extensions {
     /// Every wrong field (`invalid-request`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
@@ -176,12 +177,12 @@ pub(super) struct ProblemDocument {
     /// For asking us.
     request_id: String,
     #[serde(flatten)]
-    more: Box<More>,
+    extensions: Box<Extensions>,
 }
 
 impl Problem {
     pub fn new(kind: Kind) -> Self {
-        Self { kind, detail: None, more: Box::default(), retry_after: None }
+        Self { kind, detail: None, extensions: Box::default(), retry_after: None }
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -195,14 +196,14 @@ impl Problem {
     }
 
     pub fn about(mut self, order: OrderId, alternatives: Option<Alternatives>) -> Self {
-        self.more.order_id = Some(order);
-        self.more.alternatives = alternatives;
+        self.extensions.order_id = Some(order);
+        self.extensions.alternatives = alternatives;
         self
     }
 
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let mut problem = Self::new(Kind::InvalidRequest);
-        problem.more.errors = errors;
+        problem.extensions.errors = errors;
         problem
     }
 
@@ -234,7 +235,7 @@ impl Problem {
             detail: self.detail.clone().unwrap_or_else(|| format!("{}.", self.kind.title())),
             user_message: self.kind.words(language),
             request_id: request_id.to_owned(),
-            more: self.more.clone(),
+            extensions: self.extensions.clone(),
         }
     }
 }
@@ -254,6 +255,10 @@ impl IntoResponse for Problem {
         if self.kind == Kind::Unauthenticated {
             let challenge = HeaderValue::from_static("Bearer realm=\"holdfast\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if self.kind == Kind::TooLarge {
+            // There may be more to come that nobody reads.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response.extensions_mut().insert(self);
         response

@@ -6,7 +6,7 @@ use lapin::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::domain::message::{Message, Queue};
+use crate::domain::message::{Message, OrderAlarm, Queue};
 use crate::domain::retry::{Class, Tier};
 
 /// The `x-schema` of the bodies that this release writes.
@@ -69,9 +69,11 @@ impl Outgoing {
             .with_delivery_mode(2)
             .with_headers(headers);
         let mut exchange = ShortString::default();
-        if let Message::OrderAlarm(alarm) = message {
-            exchange = alarm.alarm.delay().into();
-            properties = properties.with_expiration(alarm.after_ms.to_string().into());
+        if let Message::OrderAlarm(OrderAlarm { alarm, after_ms: after_ms @ 1.., .. }) = message
+            && let Some(delay) = alarm.delay()
+        {
+            exchange = delay.into();
+            properties = properties.with_expiration(after_ms.to_string().into());
         }
         Self { exchange, routing_key: message.queue().name().into(), properties, body: message.body() }
     }

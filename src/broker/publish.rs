@@ -21,6 +21,8 @@ use crate::domain::message::Message;
 const WINDOW: usize = 256;
 /// Channels side by side. A queue always takes the same one, which keeps its messages in order.
 const LANES: usize = 2;
+/// How often an idle lane looks whether its channel still stands.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 /// Sends messages and waits for the broker's word. Cheap to clone.
 #[derive(Clone)]
@@ -96,7 +98,17 @@ impl Publisher {
 async fn publish_in_windows(link: Arc<Link>, mut waiting: mpsc::Receiver<Job>, confirm_within: Duration) {
     let mut channel = confirming_channel(&link).await;
     let mut window = Vec::with_capacity(WINDOW);
-    while waiting.recv_many(&mut window, WINDOW).await > 0 {
+    loop {
+        tokio::select! {
+            taken = waiting.recv_many(&mut window, WINDOW) => if taken == 0 { break },
+            // With nothing to publish, a lost connection would stay lost and the process unready.
+            () = tokio::time::sleep(IDLE_LOOK) => {
+                if !channel.status().connected() {
+                    channel = confirming_channel(&link).await;
+                }
+                continue;
+            }
+        }
         // A caller that has given up has said so to its own caller: its message must not appear later.
         window.retain(|job| !job.done.is_closed());
         let mut unsettled = std::mem::take(&mut window);

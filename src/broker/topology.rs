@@ -243,7 +243,7 @@ mod tests {
             Queue::Notifications,
         ]);
         let mut named: BTreeSet<String> = Tier::ALL.iter().map(|tier| tier.name().to_owned()).collect();
-        named.extend([Alarm::Hold, Alarm::Payment].map(|alarm| alarm.delay().to_owned()));
+        named.extend(Alarm::ALL.iter().filter_map(|alarm| alarm.delay()).map(ToOwned::to_owned));
         for queue in work {
             named.insert(queue.name());
             named.insert(queue.dead().to_owned());

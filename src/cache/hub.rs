@@ -59,9 +59,9 @@ impl OrderHub {
         Self { inner }
     }
 
-    /// Whether changes are being heard at present.
+    /// Whether changes are being heard at present. A connection that hangs is noticed first by whoever calls.
     pub fn is_live(&self) -> bool {
-        self.inner.live.load(Ordering::Relaxed)
+        self.inner.live.load(Ordering::Relaxed) && !self.inner.cache.pause.is_away()
     }
 
     /// Begins to wait. Changes from now on are kept until they are asked for.

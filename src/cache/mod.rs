@@ -170,6 +170,11 @@ impl Pause {
         self.now() < self.until.load(Ordering::Relaxed)
     }
 
+    /// Whether the last call had no answer.
+    fn is_away(&self) -> bool {
+        self.until.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether this is news.
     fn begin(&self) -> bool {
         let until = self.now().saturating_add(Self::LENGTH_MS);

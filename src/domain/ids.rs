@@ -67,6 +67,70 @@ impl fmt::Display for OrderId {
     }
 }
 
+/// Our number of a refund and, letter for letter, WeChat's `out_refund_no`: one number per business refund,
+/// for ever. At most 64 characters of `[0-9a-z-]`, beginning with the order's id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RefundId(String);
+
+impl RefundId {
+    /// The refund of this order that the requester means by this key.
+    pub fn derive(order: &OrderId, requester: &str, key: &IdempotencyKey) -> Self {
+        let digest = Sha256::new()
+            .chain_update((requester.len() as u64).to_be_bytes())
+            .chain_update(requester)
+            .chain_update(key.as_str())
+            .finalize();
+        let hex: String = digest[..10].iter().map(|byte| format!("{byte:02x}")).collect();
+        Self(format!("{order}-{hex}"))
+    }
+
+    /// The refund of a payment that came too late for a seat: there is one per order.
+    pub fn automatic(order: &OrderId) -> Self {
+        Self(format!("{order}-auto"))
+    }
+
+    /// The refund of an order whose session was cancelled: there is one per order.
+    pub fn of_cancelled_session(order: &OrderId) -> Self {
+        Self(format!("{order}-session"))
+    }
+
+    /// The number that follows when WeChat closed this one, and only then.
+    pub fn successor(&self) -> Self {
+        let (root, generation) = match self.0.rsplit_once("-n") {
+            Some((root, number)) => (root, number.parse::<u32>().unwrap_or(1)),
+            None => (self.0.as_str(), 1),
+        };
+        Self(format!("{root}-n{}", generation.saturating_add(1)))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for RefundId {
+    type Error = Malformed;
+
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        let fits = (6..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if fits { Ok(Self(text)) } else { Err(Malformed("a refund id has 6 to 64 characters of 0-9, a-z and -")) }
+    }
+}
+
+impl From<RefundId> for String {
+    fn from(id: RefundId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for RefundId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A customer, as the token's `sub` names them: 1–128 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -187,6 +251,15 @@ mod tests {
     fn a_derived_id_is_a_valid_out_trade_no() {
         let id = derive("ann", "k1");
         assert_eq!(OrderId::try_from(id.as_str().to_owned()), Ok(id));
+    }
+
+    #[test]
+    fn s5_4_a_closed_refund_gets_a_new_number_each_time() {
+        let first = RefundId::automatic(&derive("ann", "k1"));
+        let second = first.successor();
+        assert!(second.as_str().ends_with("-auto-n2"), "{second}");
+        assert!(second.successor().as_str().ends_with("-auto-n3"));
+        assert_eq!(RefundId::try_from(second.to_string()), Ok(second));
     }
 
     #[test]

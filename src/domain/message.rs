@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{
-    ids::{OrderId, ScheduleId, SeatNo, UserId},
+    ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId},
     money::Fen,
     notification::Kind,
     order::Channel,
+    refund::RefundStanding,
 };
 
 /// How many `orders.N` queues there are. A session's orders always take the same one.
@@ -123,16 +124,35 @@ pub struct PaymentSeen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Alarm {
+    /// The hold may be over.
     Hold,
+    /// The payment deadline may be over.
     Payment,
+    /// Perhaps it was paid and WeChat's callback got lost.
+    Check,
+    /// Its session sold out while its hold had lapsed.
+    SoldOut,
 }
 
 impl Alarm {
-    /// The delay exchange (and queue) it waits in.
-    pub fn delay(self) -> &'static str {
+    pub const ALL: [Self; 4] = [Self::Hold, Self::Payment, Self::Check, Self::SoldOut];
+
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Hold => "delay.hold",
-            Self::Payment => "delay.payment",
+            Self::Hold => "hold",
+            Self::Payment => "payment",
+            Self::Check => "check",
+            Self::SoldOut => "sold_out",
+        }
+    }
+
+    /// The delay exchange (and queue) it waits in; none for what is said at once.
+    pub fn delay(self) -> Option<&'static str> {
+        match self {
+            Self::Hold => Some("delay.hold"),
+            Self::Payment => Some("delay.payment"),
+            Self::Check => Some("delay.check"),
+            Self::SoldOut => None,
         }
     }
 }
@@ -146,8 +166,75 @@ pub struct OrderHeld {
 pub struct OrderAlarm {
     pub order_id: OrderId,
     pub alarm: Alarm,
-    /// How long it waits before it wakes the worker, in milliseconds; equal for all alarms of a kind.
+    /// How long it waits before it wakes the worker, in milliseconds; equal for all alarms of a kind, or 0: at once.
     pub after_ms: u64,
+}
+
+/// The customer does not want the order any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderCancel {
+    pub order_id: OrderId,
+    pub user_id: UserId,
+    pub request_id: String,
+}
+
+/// What a customer wants of a waiting list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitlistWish {
+    Join,
+    Leave,
+}
+
+/// A change of a session's waiting list. It takes the way of the session's orders, so that it keeps its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitlistChange {
+    pub schedule_id: ScheduleId,
+    pub user_id: UserId,
+    pub openid: Option<Openid>,
+    pub wish: WaitlistWish,
+    pub request_id: String,
+}
+
+/// Money is to go back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundRequested {
+    pub refund_id: RefundId,
+    pub order_id: OrderId,
+    /// All that is left when absent.
+    pub amount_fen: Option<Fen>,
+    pub reason: String,
+    /// `user:…` or `operator:…`
+    pub requested_by: String,
+    pub request_id: String,
+}
+
+/// A refund that is in the books is to be carried on: sent to WeChat, or asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundDue {
+    pub refund_id: RefundId,
+}
+
+/// What WeChat says of a refund: the signed facts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundFacts {
+    /// As WeChat spelled it; it may name no refund of ours.
+    pub out_refund_no: String,
+    pub out_trade_no: String,
+    /// WeChat's own number of the refund.
+    pub wechat_refund_id: String,
+    pub standing: RefundStanding,
+    pub refund_fen: Fen,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub success_time: Option<OffsetDateTime>,
+}
+
+/// WeChat told of a refund.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundSeen {
+    pub facts: RefundFacts,
+    pub source: Source,
+    pub request_id: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,7 +249,12 @@ pub enum Message {
     OrderSubmitted(OrderSubmitted),
     OrderHeld(OrderHeld),
     OrderAlarm(OrderAlarm),
+    OrderCancel(OrderCancel),
+    WaitlistChange(WaitlistChange),
     PaymentSeen(PaymentSeen),
+    RefundRequested(RefundRequested),
+    RefundDue(RefundDue),
+    RefundSeen(RefundSeen),
     NotificationDue(NotificationDue),
 }
 
@@ -190,7 +282,7 @@ macro_rules! kind_of_message {
         }
     )+};
 }
-kind_of_message!(OrderSubmitted, OrderHeld, OrderAlarm, PaymentSeen, NotificationDue);
+kind_of_message!(OrderSubmitted, OrderHeld, PaymentSeen, NotificationDue);
 
 impl Message {
     /// The AMQP `type` property.
@@ -199,7 +291,12 @@ impl Message {
             Self::OrderSubmitted(_) => "order.submitted",
             Self::OrderHeld(_) => "order.held",
             Self::OrderAlarm(_) => "order.alarm",
+            Self::OrderCancel(_) => "order.cancel",
+            Self::WaitlistChange(_) => "waitlist.change",
             Self::PaymentSeen(_) => "payment.seen",
+            Self::RefundRequested(_) => "refund.requested",
+            Self::RefundDue(_) => "refund.due",
+            Self::RefundSeen(_) => "refund.seen",
             Self::NotificationDue(_) => "notification.due",
         }
     }
@@ -209,8 +306,10 @@ impl Message {
         match self {
             Self::OrderSubmitted(m) => Queue::Orders(m.schedule_id.lane(ORDER_LANES)),
             Self::OrderHeld(_) => Queue::Prepay,
-            Self::OrderAlarm(_) => Queue::Expiry,
+            Self::OrderAlarm(_) | Self::OrderCancel(_) => Queue::Expiry,
+            Self::WaitlistChange(m) => Queue::Orders(m.schedule_id.lane(ORDER_LANES)),
             Self::PaymentSeen(_) => Queue::Payments,
+            Self::RefundRequested(_) | Self::RefundDue(_) | Self::RefundSeen(_) => Queue::Refunds,
             Self::NotificationDue(_) => Queue::Notifications,
         }
     }
@@ -220,10 +319,12 @@ impl Message {
         match self {
             Self::OrderSubmitted(m) => format!("{}/submitted", m.order_id),
             Self::OrderHeld(m) => format!("{}/held", m.order_id),
-            Self::OrderAlarm(m) => match m.alarm {
-                Alarm::Hold => format!("{}/alarm/hold", m.order_id),
-                Alarm::Payment => format!("{}/alarm/payment", m.order_id),
-            },
+            Self::OrderAlarm(m) => format!("{}/alarm/{}", m.order_id, m.alarm.as_str()),
+            Self::OrderCancel(m) => format!("{}/cancel", m.order_id),
+            Self::WaitlistChange(m) => format!("{}/waitlist/{}/{}", m.schedule_id, m.user_id, m.request_id),
+            Self::RefundRequested(m) => format!("{}/requested", m.refund_id),
+            Self::RefundDue(m) => format!("{}/due", m.refund_id),
+            Self::RefundSeen(m) => format!("{}/seen/{}", m.facts.out_refund_no, m.facts.standing.as_str()),
             Self::PaymentSeen(m) => format!("{}/paid/{}", m.payment.out_trade_no, m.payment.transaction_id),
             Self::NotificationDue(m) => format!("{}/notify/{}", m.order_id, m.kind.as_str()),
         }
@@ -235,6 +336,11 @@ impl Message {
             Self::OrderHeld(m) => serde_json::to_vec(m),
             Self::OrderAlarm(m) => serde_json::to_vec(m),
             Self::PaymentSeen(m) => serde_json::to_vec(m),
+            Self::OrderCancel(m) => serde_json::to_vec(m),
+            Self::WaitlistChange(m) => serde_json::to_vec(m),
+            Self::RefundRequested(m) => serde_json::to_vec(m),
+            Self::RefundDue(m) => serde_json::to_vec(m),
+            Self::RefundSeen(m) => serde_json::to_vec(m),
             Self::NotificationDue(m) => serde_json::to_vec(m),
         }
         .expect("plain structs with text keys always serialize")
@@ -250,6 +356,11 @@ impl Message {
             "order.held" => of("order.held", body).map(Self::OrderHeld),
             "order.alarm" => of("order.alarm", body).map(Self::OrderAlarm),
             "payment.seen" => of("payment.seen", body).map(Self::PaymentSeen),
+            "order.cancel" => of("order.cancel", body).map(Self::OrderCancel),
+            "waitlist.change" => of("waitlist.change", body).map(Self::WaitlistChange),
+            "refund.requested" => of("refund.requested", body).map(Self::RefundRequested),
+            "refund.due" => of("refund.due", body).map(Self::RefundDue),
+            "refund.seen" => of("refund.seen", body).map(Self::RefundSeen),
             "notification.due" => of("notification.due", body).map(Self::NotificationDue),
             other => Err(Unreadable::UnknownType(other.chars().take(64).collect())),
         }

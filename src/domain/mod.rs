@@ -1,7 +1,7 @@
 //! The rules, free of IO: no async, no SQL, no HTTP, no broker, no clock of its own.
 //!
-//! Read in this order: [`order`] (the life of an order), [`seats`] (who gets which seat),
-//! [`message`] (what travels on the queues), [`retry`] (what a failure leads to).
+//! Read in this order: [`order`] (the life of an order; [`order_diagram`] draws it), [`refund`] (the life of a refund),
+//! [`seats`] (who gets which seat), [`message`] (what travels on the queues), [`retry`] (what a failure leads to).
 
 pub mod document;
 pub mod ids;
@@ -9,5 +9,7 @@ pub mod message;
 pub mod money;
 pub mod notification;
 pub mod order;
+pub mod order_diagram;
+pub mod refund;
 pub mod retry;
 pub mod seats;

@@ -51,6 +51,10 @@ pub enum Class {
     Quota,
     /// A code or answer that this release does not know.
     Unfamiliar,
+    /// What it needs is on its way: an alarm that rang early, an order that is still in another queue.
+    Early,
+    /// The other side is at work on it, for minutes or for days.
+    Pending,
 }
 
 impl Class {
@@ -60,6 +64,8 @@ impl Class {
             Self::Busy => "busy",
             Self::Quota => "quota",
             Self::Unfamiliar => "unfamiliar",
+            Self::Early => "early",
+            Self::Pending => "pending",
         }
     }
 
@@ -69,6 +75,9 @@ impl Class {
         match self {
             Self::Unknown | Self::Busy | Self::Quota => u32::MAX,
             Self::Unfamiliar => 6,
+            Self::Early => 60,
+            // Thirty days of hours, after the first minutes.
+            Self::Pending => 740,
         }
     }
 
@@ -79,6 +88,11 @@ impl Class {
         }
         Some(match (self, attempt) {
             (Self::Quota, _) => Tier::H1,
+            (Self::Early, 0..=10) => Tier::S1,
+            (Self::Early, _) => Tier::S5,
+            (Self::Pending, 0..=2) => Tier::S30,
+            (Self::Pending, 3..=5) => Tier::M2,
+            (Self::Pending, 6..=12) => Tier::M10,
             (_, 0 | 1) => Tier::S1,
             (_, 2) => Tier::S5,
             (_, 3) => Tier::S30,

@@ -4,13 +4,17 @@
 //! they belong to, so that one commit carries the whole step. No transaction is open during an outside call.
 
 pub mod audit;
+pub mod case;
+pub mod ending;
 pub mod hold;
 pub mod notification;
 pub mod order;
 pub mod payment;
+pub mod refund;
 pub mod schedule;
 mod types;
 pub mod user;
+pub mod waitlist;
 
 use std::time::Duration;
 

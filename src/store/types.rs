@@ -9,10 +9,11 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::domain::{
-    ids::{OrderId, ScheduleId, SeatNo, UserId},
+    ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId},
     money::Fen,
     notification::{Kind, NotificationStatus},
     order::{Channel, Status},
+    refund::RefundStatus,
 };
 
 /// A newtype stored as the type it wraps.
@@ -47,6 +48,7 @@ macro_rules! stored_as {
 }
 
 stored_as!(OrderId, String, |id| id.as_str().to_owned(), |text| Ok(OrderId::try_from(text)?));
+stored_as!(RefundId, String, |id| id.as_str().to_owned(), |text| Ok(RefundId::try_from(text)?));
 stored_as!(UserId, String, |id| id.as_str().to_owned(), |text| Ok(UserId::try_from(text)?));
 stored_as!(ScheduleId, Uuid, |id| id.0, |uuid| Ok(ScheduleId(uuid)));
 stored_as!(SeatNo, i32, |seat| seat.0, |number| Ok(SeatNo(number)));
@@ -86,3 +88,4 @@ stored_as_label!(Status, "order_status");
 stored_as_label!(Channel, "payment_channel");
 stored_as_label!(Kind, "notification_kind");
 stored_as_label!(NotificationStatus, "notification_status");
+stored_as_label!(RefundStatus, "refund_status");

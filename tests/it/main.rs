@@ -1,7 +1,16 @@
 //! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
 mod absences;
+mod books;
+mod cache;
+mod crowd;
+mod customer;
 mod degraded;
+mod documents;
+mod edge;
+mod endings;
 mod forgery;
 mod idempotency;
 mod ingress;
@@ -11,8 +20,11 @@ mod parking;
 mod qr;
 mod queues;
 mod reading;
+mod readme;
+mod requirements;
 mod schema;
 mod sessions;
+mod sources;
 mod stack;
 mod stopping;
 mod webhook;

@@ -95,10 +95,8 @@ async fn s1_3_the_database_itself_refuses_what_must_never_be() {
              VALUES ('hforder2', '00000000-0000-7000-8000-000000000001', 8, 'temporary')",
             "seat_reservations_temporary_expires",
         ),
-        (
-            "UPDATE payment_orders SET refunded_fen = 20001 WHERE order_id = 'hforder1'",
-            "payment_orders_refunds_within_paid",
-        ),
+        ("UPDATE payment_orders SET refund_promised_fen = 20001", "payment_orders_promised_within_paid"),
+        ("UPDATE payment_orders SET refunded_fen = 1", "payment_orders_refunded_was_promised"),
         ("UPDATE payment_orders SET refunded_fen = -1", "payment_orders_refunds_within_paid"),
         ("UPDATE payment_orders SET amount_fen = 0", "payment_orders_amount_positive"),
         ("UPDATE payment_orders SET paid_at = NULL", "payment_orders_confirmed_is_paid"),
@@ -122,7 +120,7 @@ async fn s1_3_the_database_itself_refuses_what_must_never_be() {
     let freed = "UPDATE seat_reservations SET status = 'cancelled';
                  INSERT INTO seat_reservations (order_id, schedule_id, seat_no, status)
                  VALUES ('hforder2', '00000000-0000-7000-8000-000000000001', 7, 'confirmed');
-                 UPDATE payment_orders SET refunded_fen = 20000 WHERE order_id = 'hforder1'";
+                 UPDATE payment_orders SET refund_promised_fen = 20000, refunded_fen = 20000";
     stack.db.execute(freed).await.expect("allowed");
 }
 

@@ -28,7 +28,7 @@ static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
 /// Longest any condition is waited for; far above what it takes, since the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PRICE_FEN: i64 = 20_000;
-pub(crate) const WORKERS: [&str; 4] = ["seats", "prepay", "payments", "notifications"];
+pub(crate) const WORKERS: [&str; 6] = ["seats", "prepay", "payments", "expiry", "refunds", "notifications"];
 
 fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
@@ -414,6 +414,7 @@ fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: 
         ("HOLDFAST_WECHAT_PAY__PUBLIC_KEY_ID", line("public_key_id")),
         ("HOLDFAST_WECHAT_PAY__PUBLIC_KEY_FILE", path("public_key.pem")),
         ("HOLDFAST_WECHAT_PAY__NOTIFY_URL", format!("{api}/v1/wechat/notify/payments")),
+        ("HOLDFAST_WECHAT_PAY__REFUND_NOTIFY_URL", format!("{api}/v1/wechat/notify/refunds")),
         ("HOLDFAST_OFFICIAL_ACCOUNT__BASE_URL", simulator.to_owned()),
         ("HOLDFAST_OFFICIAL_ACCOUNT__APPID", defaults.appid),
         ("HOLDFAST_OFFICIAL_ACCOUNT__SECRET", defaults.official_account_secret),

@@ -32,14 +32,21 @@ function shape(schema = {}) {
   return [types.join(" or ") + (schema.format ? ` (${schema.format})` : "")];
 }
 
-/** A request that can be pasted beside the journey above. */
+/** A nullable document says what it means beside its reference. */
+const meaning = ({ description, oneOf = [] }) => description ?? oneOf.find((choice) => choice.description)?.description;
+
+/** A request that can be pasted after the journey above, whose shell variables it uses. */
 function example(method, path, operation) {
   const lines = [`curl -si -X ${method} "$HOLDFAST_API${path.replace("{id}", path.includes("schedules") ? "$schedule" : "$order")}"`];
-  if (operation.security) lines.push('-H "Authorization: Bearer $token"');
-  for (const { name, in: place, required } of operation.parameters ?? []) {
-    if (place === "header" && required) lines.push(`-H "${name}: …"`);
+  lines.push('-H "Authorization: Bearer $token"');
+  for (const { name, in: place, required, example: value = "…" } of operation.parameters ?? []) {
+    if (place === "header" && required) lines.push(`-H "${name}: ${value}"`);
   }
-  if (operation.requestBody) lines.push('-H "Content-Type: application/json" -d "…"');
+  const [body] = Object.values(operation.requestBody?.content ?? {});
+  if (body?.example) {
+    const json = JSON.stringify(body.example).replaceAll('"', '\\"');
+    lines.push('-H "Content-Type: application/json"', `-d "${json}"`);
+  }
   return node("pre", {}, node("code", {}, lines.join(" \\\n  ")));
 }
 
@@ -48,8 +55,9 @@ function described(method, path, operation) {
   const parts = [
     node("h3", {}, node("code", {}, node("span", { class: "method" }, method), ` ${path}`)),
     node("p", {}, node("strong", {}, operation.summary ?? ""), " ", ...words(operation.description)),
-    example(method, path, operation),
   ];
+  // Only WeChat can sign what WeChat sends.
+  if (operation.security) parts.push(example(method, path, operation));
   if (operation.parameters?.length) {
     parts.push(table(["Parameter", "In", "Meaning"], operation.parameters.map((parameter) => [
       node("code", {}, parameter.name), parameter.in + (parameter.required ? ", required" : ""), words(parameter.description),
@@ -69,7 +77,7 @@ function document_(name, schema) {
   const parts = [node("h3", {}, node("code", {}, name)), node("p", {}, ...words(schema.description))];
   const merged = [schema, ...(schema.allOf ?? [])];
   const rows = merged.flatMap((part) => Object.entries(part.properties ?? {})).map(([member, value]) => [
-    node("code", {}, member), shape(value), words(value.description),
+    node("code", {}, member), shape(value), words(meaning(value)),
   ]);
   const others = (schema.allOf ?? []).filter((part) => part.$ref).flatMap(shape);
   if (rows.length) parts.push(table(["Member", "Value", "Meaning"], rows));
