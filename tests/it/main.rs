@@ -5,6 +5,7 @@
 mod absences;
 mod books;
 mod cache;
+mod cli;
 mod crowd;
 mod customer;
 mod degraded;
