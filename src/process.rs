@@ -42,11 +42,6 @@ pub enum WorkerName {
     Notifications,
 }
 
-impl WorkerName {
-    pub const ALL: [Self; 6] =
-        [Self::Seats, Self::Prepay, Self::Payments, Self::Expiry, Self::Refunds, Self::Notifications];
-}
-
 /// What every role has.
 struct Process {
     settings: Settings,
@@ -225,7 +220,10 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     .await
     .map_err(|error| Failure::wrong(format!("health.listen cannot be used: {error}")))?;
     tracing::info!(workers = ?names, health = %health, "working");
-    while running.join_next().await.is_some() {}
+    while let Some(ended) = running.join_next().await {
+        // One that consumes no more must not look alive: the whole process ends, to be started again.
+        ended.map_err(|panic| Failure::Away(format!("a consumer ended: {panic}")))?;
+    }
     broker.close().await;
     tracing::info!("stopped");
     Ok(())

@@ -24,7 +24,8 @@ use crate::{
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Away(_) | StoreError::Conflict(_) => Self::Away(error.to_string()),
+            StoreError::Away(_) => Self::Away(error.to_string()),
+            StoreError::Conflict(_) => Self::Conflict(error.to_string()),
             StoreError::Bug(_) => Self::Bug(error.to_string()),
         }
     }

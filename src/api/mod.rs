@@ -6,12 +6,16 @@
 pub mod auth;
 mod docs;
 mod fields;
+mod hand_over;
 mod headers;
 pub mod health;
 mod language;
 mod names;
+mod order_cancel;
 mod order_events;
 mod order_follow;
+mod order_look;
+mod order_notifications;
 mod order_qr;
 mod order_request;
 mod order_submit;
@@ -20,10 +24,12 @@ mod page;
 mod paging;
 mod problem;
 mod problem_page;
+mod refunds;
 mod request;
 mod schedules;
 pub mod serve;
 mod settings;
+mod waitlist;
 mod wechat_notify;
 
 use std::sync::{Arc, atomic::AtomicBool};
@@ -173,6 +179,10 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(order_events::events))
         .routes(routes!(order_qr::svg))
         .routes(routes!(order_qr::png))
+        .routes(routes!(order_cancel::cancel))
+        .routes(routes!(refunds::request, refunds::list))
+        .routes(routes!(order_notifications::list))
+        .routes(routes!(waitlist::join, waitlist::leave, waitlist::place))
         .routes(routes!(wechat_notify::payments))
         .routes(routes!(wechat_notify::refunds))
 }

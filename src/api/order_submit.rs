@@ -247,6 +247,7 @@ fn outcome(snapshot: Snapshot) -> Response {
     (StatusCode::CREATED, [(header::LOCATION, location)], Json(document)).into_response()
 }
 
-fn location(order_id: &OrderId) -> HeaderValue {
+/// The order's own address.
+pub(super) fn location(order_id: &OrderId) -> HeaderValue {
     HeaderValue::try_from(format!("/v1/orders/{order_id}")).expect("an order id is digits and letters")
 }

@@ -4,6 +4,7 @@
 //! [`seats`] (who gets which seat), [`message`] (what travels on the queues), [`retry`] (what a failure leads to).
 
 pub mod document;
+pub mod history;
 pub mod ids;
 pub mod message;
 pub mod money;

@@ -6,15 +6,18 @@
 pub mod audit;
 pub mod case;
 pub mod ending;
+pub mod fairness;
 pub mod hold;
 pub mod notification;
 pub mod order;
+pub mod order_history;
 pub mod payment;
 pub mod refund;
 pub mod schedule;
 mod types;
 pub mod user;
 pub mod waitlist;
+pub mod waitlist_place;
 
 use std::time::Duration;
 

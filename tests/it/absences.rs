@@ -22,12 +22,14 @@ impl Source {
         self.lines.iter().map(String::as_str).take_while(|line| !line.starts_with("#[cfg(test)]"))
     }
 
-    /// Lines that name the crate: `name::…` or `use name`.
+    /// Lines that name the crate, as `name::…` or `use name…`; not `other_name::`, and not a text that begins so.
     fn names<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let stands_alone = |line: &str, at: usize| {
+            !line[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '_' || before == '"')
+        };
         self.shipped().filter(move |line| {
-            let mut words = line.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-            let word = words.any(|word| word == name);
-            word && (line.contains(&format!("{name}::")) || line.contains(&format!("use {name}")))
+            let path = format!("{name}::");
+            line.contains(&format!("use {name};")) || line.match_indices(&path).any(|(at, _)| stands_alone(line, at))
         })
     }
 

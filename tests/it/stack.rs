@@ -269,16 +269,8 @@ impl Stack {
         sqlx::query_scalar(query).fetch_one(&self.db).await.expect("a count")
     }
 
-    /// Messages ready in a queue, by the broker's own word over AMQP.
     pub(crate) async fn ready_in(&self, queue: &str) -> u32 {
-        let connection = lapin::Connection::connect(&self.amqp_url, lapin::ConnectionProperties::default()).await;
-        let connection = connection.expect("the broker");
-        let channel = connection.create_channel().await.expect("a channel");
-        let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
-        let declared = channel.queue_declare(queue.into(), options, Default::default()).await.expect("the queue");
-        let ready = declared.message_count();
-        let _ = connection.close(200, "done".into()).await;
-        ready
+        ready_in(&self.amqp_url, queue).await
     }
 
     pub(crate) async fn until_ready(&self) {
@@ -337,14 +329,10 @@ impl Drop for Stack {
         }
         // Databases and virtual hosts would pile up over a day of runs.
         let (name, management) = (self.name.clone(), self.management.clone());
-        let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                management.drop_vhost(&name).await;
-                drop_database(&name).await;
-            });
+        finally(async move {
+            management.drop_vhost(&name).await;
+            drop_database(&name).await;
         });
-        let _ = cleaning.join();
     }
 }
 
@@ -488,6 +476,49 @@ impl Management {
         let answer = client.request(method, format!("{}{path}", self.url)).json(body).send().await.expect("RabbitMQ");
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
     }
+}
+
+/// An empty virtual host without a stack, for tests of the broker's side alone.
+pub(crate) struct VirtualHost {
+    pub amqp_url: String,
+    name: String,
+    management: Management,
+}
+
+impl VirtualHost {
+    pub(crate) async fn make() -> Self {
+        let (name, management) = (format!("hf_{}", Uuid::now_v7().simple()), Management::from_environment());
+        Self { amqp_url: management.make_vhost(&name).await, name, management }
+    }
+
+    pub(crate) async fn ready_in(&self, queue: &str) -> u32 {
+        ready_in(&self.amqp_url, queue).await
+    }
+}
+
+/// Messages ready in a queue, by the broker's own word over AMQP.
+async fn ready_in(amqp_url: &str, queue: &str) -> u32 {
+    let connection = lapin::Connection::connect(amqp_url, lapin::ConnectionProperties::default()).await;
+    let connection = connection.expect("the broker");
+    let channel = connection.create_channel().await.expect("a channel");
+    let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+    let declared = channel.queue_declare(queue.into(), options, Default::default()).await.expect("the queue");
+    let ready = declared.message_count();
+    let _ = connection.close(200, "done".into()).await;
+    ready
+}
+
+impl Drop for VirtualHost {
+    fn drop(&mut self) {
+        let (name, management) = (self.name.clone(), self.management.clone());
+        finally(async move { management.drop_vhost(&name).await });
+    }
+}
+
+/// Does what a `drop` has to wait for.
+fn finally(deed: impl Future<Output = ()> + Send + 'static) {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _ = std::thread::spawn(move || runtime().block_on(deed)).join();
 }
 
 /// Reads a file of the checkout.
