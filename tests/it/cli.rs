@@ -211,6 +211,7 @@ async fn an_operators_commands_answer_in_words_and_in_documents() {
         (&["schedule", "add"], 2),
         (&["schedule", "add", "--capacity", "1", "--starts-at", "tomorrow"], 2),
         (&["schedule", "add", "--capacity", "1", "--course", "two words"], 2),
+        (&["schedule", "add", "--capacity", "1", "--course", "new", "--title", ""], 2),
         (&["schedule", "add", "--capacity", "1", "--price-fen", "-1"], 2),
         (&["token", "--user", "two words"], 2),
         (&["token", "--user", "ann", "--role", "king"], 2),
