@@ -6,6 +6,7 @@ mod absences;
 mod books;
 mod cache;
 mod cancel;
+mod cli;
 mod consuming;
 mod crowd;
 mod customer;
