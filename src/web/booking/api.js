@@ -30,6 +30,8 @@ export class NoAnswer extends Error {}
 
 export const schedules = ({ cursor, from, signal } = {}) => read(`/v1/schedules${query({ cursor, from })}`, { signal });
 
+export const schedule = (id, signal) => read(`/v1/schedules/${encodeURIComponent(id)}`, { signal });
+
 export const availability = (id, signal) => read(`/v1/schedules/${encodeURIComponent(id)}/availability`, { signal });
 
 export const orders = (cursor, signal) => read(`/v1/orders${query({ cursor })}`, { signal });

@@ -19,7 +19,7 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
   root.append(back, el("p", { class: "hint", role: "status" }, t("loading")));
   let session;
   try {
-    session = await find(id, { signal });
+    session = await find(id);
   } catch (error) {
     if (!signal.aborted) root.replaceChildren(back, notice(error, { onRetry: reload }));
     return;

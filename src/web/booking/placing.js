@@ -41,7 +41,7 @@ export async function placingView({ root, signal, go, retitle }) {
         continue;
       }
       settle();
-      handOver({ ...wish.body, ...order }, wish.session);
+      handOver({ ...wish.body, ...order });
       return go(`/orders/${encodeURIComponent(order.order_id)}`, { replace: true });
     }
   }
