@@ -75,12 +75,12 @@ fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {
     OffsetDateTime::parse(text(value)?, &Rfc3339).map_err(|_| "must be a time like 2026-11-22T10:00:00Z")
 }
 
-/// One session
+/// Read a session
 #[utoipa::path(
     get, path = "/v1/schedules/{id}", tag = "sessions", security(("bearer" = [])),
     params(("id" = String, Path)),
     responses(
-        (status = 200, description = "The session, past or cancelled ones too", body = ScheduleDocument),
+        (status = 200, description = "The session, though it be past or cancelled", body = ScheduleDocument),
         (status = 404, description = "`no-such-schedule`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
     )

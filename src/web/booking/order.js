@@ -78,10 +78,12 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
     if (order.status === "confirmed") return [ticket(order, session)];
     if (told.tone === "wait") return [el("div", { class: "waiting", "aria-hidden": "true" })];
     const here = session ?? { schedule_id: order.schedule_id, price_fen: order.amount_fen };
-    const again = `#/schedules/${encodeURIComponent(order.schedule_id)}`;
+    const way = order.status === "rejected"
+      ? { href: "#/", text: t("back") }
+      : { href: `#/schedules/${encodeURIComponent(order.schedule_id)}`, text: t("book_again") };
     return [
       order.alternatives ? alternatives(order.alternatives, here, go) : "",
-      el("div", { class: "actions" }, el("a", { class: "button quiet", href: again }, t("book_again"))),
+      el("div", { class: "actions" }, el("a", { class: "button quiet", href: way.href }, way.text)),
     ];
   }
 
