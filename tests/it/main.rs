@@ -4,7 +4,9 @@
 
 mod absences;
 mod books;
+mod browser;
 mod cache;
+mod chromium;
 mod consuming;
 mod crowd;
 mod customer;
