@@ -4,8 +4,10 @@
 
 mod absences;
 mod books;
+mod browser;
 mod cache;
 mod cancel;
+mod chromium;
 mod cli;
 mod consuming;
 mod crowd;
