@@ -19,7 +19,7 @@ use crate::{
     wechat::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
     },
-    workers::{notifications::Notifications, payments::Payments, prepay::Prepay, seats::Seats},
+    workers::{notifications::Notifications, payments::Payments, prepay::Prepay, reconcile::Reconcile, seats::Seats},
 };
 
 /// The workers that can be started, by the name that operators use.
@@ -29,10 +29,11 @@ pub enum WorkerName {
     Prepay,
     Payments,
     Notifications,
+    Reconcile,
 }
 
 impl WorkerName {
-    pub const ALL: [Self; 4] = [Self::Seats, Self::Prepay, Self::Payments, Self::Notifications];
+    pub const ALL: [Self; 5] = [Self::Seats, Self::Prepay, Self::Payments, Self::Notifications, Self::Reconcile];
 }
 
 /// What every role has.
@@ -75,12 +76,14 @@ impl Process {
         Ok(Arc::new(self.settings.personal.load()?))
     }
 
-    /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`.
-    async fn check_topology(&self) -> Result<(), Failure> {
+    /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`. `mend` first
+    /// declares what is missing.
+    async fn check_topology(&self, mend: bool) -> Result<(), Failure> {
         let link = Link::new(self.broker_url()?, "topology check".into());
         let topology = Topology::required();
         loop {
-            match topology.check(&link).await {
+            let differences = if mend { topology.apply(&link).await } else { topology.check(&link).await };
+            match differences {
                 Ok(differences) if differences.is_empty() => break,
                 Ok(differences) => {
                     let mut problems: Vec<String> = differences.iter().map(ToString::to_string).collect();
@@ -118,7 +121,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     // differs ends the process.
     tokio::select! {
         served = api::serve::run(&process.settings, parts) => served,
-        Err(failure) = process.check_topology() => Err(failure),
+        Err(failure) = process.check_topology(false) => Err(failure),
     }
 }
 
@@ -128,7 +131,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     let database = process.database()?;
     let cache = process.cache()?;
     let broker = Broker::start(&process.broker_url()?, "worker", process.settings.broker.confirm_within());
-    process.check_topology().await?;
+    // The worker that heals a broker without queues must not be kept from it by their absence.
+    process.check_topology(names.contains(&WorkerName::Reconcile)).await?;
 
     let mut running = JoinSet::new();
     for name in names {
@@ -166,6 +170,11 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                     token: Arc::new(SharedToken::new(cache.clone())),
                 };
                 spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
+            }
+            WorkerName::Reconcile => {
+                let settings = process.settings.reconcile.clone();
+                let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), settings };
+                running.spawn(reconcile.run(process.stop.clone()));
             }
         }
     }

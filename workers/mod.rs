@@ -3,6 +3,7 @@
 pub mod notifications;
 pub mod payments;
 pub mod prepay;
+pub mod reconcile;
 pub mod seats;
 
 use crate::{

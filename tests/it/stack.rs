@@ -419,7 +419,7 @@ fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: 
     environment
 }
 
-async fn free_port() -> u16 {
+pub(crate) async fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     listener.local_addr().expect("an address").port()
 }
