@@ -9,10 +9,12 @@ pub mod leader;
 pub mod notification;
 pub mod order;
 pub mod payment;
+mod replay;
 pub mod schedule;
 pub mod sweep;
 mod types;
 pub mod user;
+pub mod verify;
 
 use std::time::Duration;
 

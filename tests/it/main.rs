@@ -3,4 +3,5 @@
 mod journey;
 mod reconcile;
 mod stack;
+mod verify;
 mod wechat;
