@@ -11,9 +11,10 @@ use crate::{
     api::{ApiSettings, auth::AuthSettings},
     broker::BrokerSettings,
     cache::CacheSettings,
-    store::{hold::Deadlines, user::PersonalKey},
+    store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
     telemetry::LogSettings,
     wechat::settings::{OfficialAccountSettings, PaySettings, Problem},
+    workers::AlarmTimes,
 };
 
 const DEFAULTS: &str = include_str!("holdfast.toml");
@@ -53,14 +54,31 @@ pub struct OrderSettings {
     pub price_fen: i64,
     pub hold_seconds: u32,
     pub payment_seconds: u32,
+    pub check_seconds: u32,
+    pub refund_interval_seconds: u32,
 }
 
 impl OrderSettings {
-    pub fn deadlines(&self) -> Deadlines {
-        Deadlines {
+    /// What a held order is made with.
+    pub fn terms(&self) -> Terms {
+        let deadlines = Deadlines {
             hold: Duration::seconds(self.hold_seconds.into()),
             payment: Duration::seconds(self.payment_seconds.into()),
+        };
+        Terms { id_prefix: self.id_prefix.clone(), deadlines }
+    }
+
+    pub fn alarms(&self) -> AlarmTimes {
+        let seconds = |seconds: u32| std::time::Duration::from_secs(seconds.into());
+        AlarmTimes {
+            hold: seconds(self.hold_seconds),
+            payment: seconds(self.payment_seconds),
+            check: seconds(self.check_seconds),
         }
+    }
+
+    pub fn refund_interval(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.refund_interval_seconds.into())
     }
 
     fn problems(&self) -> Vec<Problem> {

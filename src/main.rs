@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use holdfast::{
     config,
     exit::Failure,
@@ -54,10 +54,11 @@ enum Command {
 
 fn worker_names(text: &str) -> Result<Vec<WorkerName>, String> {
     if text == "all" {
-        return Ok(WorkerName::ALL.to_vec());
+        return Ok(WorkerName::value_variants().to_vec());
     }
-    <WorkerName as clap::ValueEnum>::from_str(text, false).map(|name| vec![name]).map_err(|_| {
-        let known: Vec<String> = WorkerName::ALL.iter().map(|name| format!("{name:?}").to_lowercase()).collect();
+    <WorkerName as ValueEnum>::from_str(text, false).map(|name| vec![name]).map_err(|_| {
+        let known = WorkerName::value_variants().iter().filter_map(|name| name.to_possible_value());
+        let known: Vec<String> = known.map(|value| value.get_name().to_owned()).collect();
         format!("no worker has this name; there are {} and all", known.join(", "))
     })
 }

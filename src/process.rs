@@ -1,6 +1,12 @@
 //! Boot and stop of every long-running role: settings → logs → metrics → topology → role, and out again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
@@ -19,7 +25,10 @@ use crate::{
     wechat::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
     },
-    workers::{notifications::Notifications, payments::Payments, prepay::Prepay, reconcile::Reconcile, seats::Seats},
+    workers::{
+        expiry::Expiry, notifications::Notifications, payments::Payments, prepay::Prepay, reconcile::Reconcile,
+        refunds::Refunds, seats::Seats,
+    },
 };
 
 /// The workers that can be started, by the name that operators use.
@@ -28,12 +37,10 @@ pub enum WorkerName {
     Seats,
     Prepay,
     Payments,
+    Expiry,
+    Refunds,
     Notifications,
     Reconcile,
-}
-
-impl WorkerName {
-    pub const ALL: [Self; 5] = [Self::Seats, Self::Prepay, Self::Payments, Self::Notifications, Self::Reconcile];
 }
 
 /// What every role has.
@@ -108,20 +115,27 @@ impl Process {
 pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let process = Process::boot(settings)?;
     let account = process.pay_account()?;
+    let topology_checked = Arc::new(AtomicBool::new(false));
     let parts = ApiParts {
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
         database: process.database()?,
         cache: process.cache()?,
         account: account.clone(),
         metrics: process.metrics.clone(),
+        topology_checked: topology_checked.clone(),
         stop: process.stop.clone(),
     };
     let _certificates = tokio::spawn(keep_certificates(pay_client(account)?));
     // Callbacks and orders are taken (or answered 503) from the first moment; only a broker that is there and
     // differs ends the process.
+    let check = async {
+        process.check_topology(false).await?;
+        topology_checked.store(true, Ordering::Relaxed);
+        Ok(())
+    };
     tokio::select! {
         served = api::serve::run(&process.settings, parts) => served,
-        Err(failure) = process.check_topology(false) => Err(failure),
+        Err(failure) = check => Err(failure),
     }
 }
 
@@ -142,7 +156,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                     db: database.clone(),
                     cache: cache.clone(),
                     personal: process.personal_key()?,
-                    deadlines: process.settings.order.deadlines(),
+                    terms: process.settings.order.terms(),
+                    alarms: process.settings.order.alarms(),
                 });
                 for queue in Queue::order_lanes() {
                     spawn(&mut running, &broker, queue, seats.clone(), &process.stop);
@@ -151,7 +166,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
             WorkerName::Prepay => {
                 let wechat = pay_client(process.pay_account()?)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
-                let prepay = Prepay { db: database.clone(), cache: cache.clone(), wechat };
+                let personal = process.personal_key()?;
+                let prepay = Prepay { db: database.clone(), cache: cache.clone(), wechat, personal };
                 spawn(&mut running, &broker, Queue::Prepay, Arc::new(prepay), &process.stop);
             }
             WorkerName::Payments => {
@@ -159,6 +175,33 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
                 let payments = Payments { db: database.clone(), cache: cache.clone(), merchant };
                 spawn(&mut running, &broker, Queue::Payments, Arc::new(payments), &process.stop);
+            }
+            WorkerName::Expiry => {
+                let wechat = pay_client(process.pay_account()?)?;
+                tokio::spawn(keep_certificates(wechat.clone()));
+                let order = &process.settings.order;
+                let expiry = Expiry {
+                    db: database.clone(),
+                    cache: cache.clone(),
+                    wechat,
+                    terms: order.terms(),
+                    alarms: order.alarms(),
+                };
+                spawn(&mut running, &broker, Queue::Expiry, Arc::new(expiry), &process.stop);
+            }
+            WorkerName::Refunds => {
+                let wechat = pay_client(process.pay_account()?)?;
+                tokio::spawn(keep_certificates(wechat.clone()));
+                let order = &process.settings.order;
+                let refunds = Refunds {
+                    db: database.clone(),
+                    cache: cache.clone(),
+                    wechat,
+                    terms: order.terms(),
+                    alarms: order.alarms(),
+                    interval: order.refund_interval(),
+                };
+                spawn(&mut running, &broker, Queue::Refunds, Arc::new(refunds), &process.stop);
             }
             WorkerName::Notifications => {
                 let account = OfficialAccountClient::new(process.settings.official_account.load()?)
@@ -186,7 +229,10 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     .await
     .map_err(|error| Failure::wrong(format!("health.listen cannot be used: {error}")))?;
     tracing::info!(workers = ?names, health = %health, "working");
-    while running.join_next().await.is_some() {}
+    while let Some(ended) = running.join_next().await {
+        // One that consumes no more must not look alive: the whole process ends, to be started again.
+        ended.map_err(|panic| Failure::Away(format!("a consumer ended: {panic}")))?;
+    }
     broker.close().await;
     tracing::info!("stopped");
     Ok(())

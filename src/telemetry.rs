@@ -24,7 +24,8 @@ pub enum LogFormat {
 /// # Errors
 /// The filter cannot be read, or logging was started before.
 pub fn start_logs(settings: &LogSettings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.filter)?;
+    // lapin logs a returned message whole, customers' openids included; `broker::publish` tells what came of it.
+    let filter = EnvFilter::try_new(&settings.filter)?.add_directive("lapin::returned_messages=off".parse()?);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match settings.format {
         LogFormat::Text => logs.try_init(),

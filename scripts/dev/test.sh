@@ -2,7 +2,7 @@
 # ./dev test: every check, each with a heading and its seconds, and one count at the end.
 
 # The suites, in the order they run; a name that is none of these is a filter on the tests' names.
-suites='format lint build unit it doc'
+suites='format lint build unit it outages doc'
 
 run_tests() {
   local name
@@ -15,7 +15,8 @@ run_tests() {
       lint) check lint cargo clippy --workspace --all-targets -- -D warnings ;;
       build) check build cargo test --workspace --no-run ;;
       unit) suite "unit and property" cargo test --workspace --no-fail-fast --lib --bins ;;
-      it) suite "integration and browser" cargo test --workspace --no-fail-fast --test '*' ;;
+      it) suite "integration and browser" cargo test --workspace --no-fail-fast --test it ;;
+      outages) suite outages with_breakable_servers cargo test --package holdfast --test outages ;;
       browser) suite browser cargo test --package holdfast --test it browser ;;
       doc) suite "examples in the documentation" cargo test --workspace --no-fail-fast --doc ;;
       deny) check deny cargo deny --workspace check ;;
@@ -28,9 +29,18 @@ needs_browser() {
   local name
   [ $# -gt 0 ] || return 0
   for name in "$@"; do
-    case $name in format | lint | build | unit | doc | deny) ;; *) return 0 ;; esac
+    case $name in format | lint | build | unit | outages | doc | deny) ;; *) return 0 ;; esac
   done
   return 1
+}
+
+# A set of servers that only this command knows, for tests that stop and kill them; gone when it ends.
+with_breakable_servers() { # COMMAND…
+  (
+    export HOLDFAST_DEV_DIR=$dev/breakable
+    trap '"$root/dev" down' EXIT
+    "$root/dev" servers && eval "$("$root/dev" env)" && "$@"
+  )
 }
 
 needs_servers() { needs_browser "$@"; }

@@ -232,7 +232,7 @@ impl FromRequestParts<Api> for Customer {
         let caller = Caller::from_request_parts(parts, api).await?;
         match caller.role {
             Role::Customer => Ok(Self(caller)),
-            Role::Viewer | Role::Operator => Err(Problem::new(Kind::Forbidden).detail("Only customers place orders.")),
+            Role::Viewer | Role::Operator => Err(Problem::new(Kind::Forbidden).detail("Only customers do this.")),
         }
     }
 }

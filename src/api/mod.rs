@@ -6,26 +6,33 @@
 pub mod auth;
 mod docs;
 mod fields;
+mod hand_over;
 mod headers;
 pub mod health;
 mod language;
 mod names;
+mod order_cancel;
 mod order_events;
 mod order_follow;
+mod order_look;
+mod order_notifications;
 mod order_qr;
+mod order_request;
 mod order_submit;
 mod orders;
 mod page;
 mod paging;
 mod problem;
 mod problem_page;
+mod refunds;
 mod request;
 mod schedules;
 pub mod serve;
 mod settings;
+mod waitlist;
 mod wechat_notify;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use axum::{
     Router, middleware,
@@ -56,6 +63,8 @@ pub struct ApiParts {
     pub cache: Cache,
     pub account: Arc<PayAccount>,
     pub metrics: PrometheusHandle,
+    /// Set once the broker is known to have every queue that orders and callbacks go to.
+    pub topology_checked: Arc<AtomicBool>,
     /// Cancelled when the process begins to stop: event streams end, everything else finishes.
     pub stop: CancellationToken,
 }
@@ -73,6 +82,7 @@ struct Inner {
     account: Arc<PayAccount>,
     limits: Limits,
     metrics: PrometheusHandle,
+    topology_checked: Arc<AtomicBool>,
     now: fn() -> OffsetDateTime,
     random: fn() -> [u8; 24],
     stop: CancellationToken,
@@ -92,6 +102,7 @@ impl Inner {
             account: parts.account,
             limits: Limits::new(&settings.api),
             metrics: parts.metrics,
+            topology_checked: parts.topology_checked,
             now: OffsetDateTime::now_utc,
             random,
             stop: parts.stop,
@@ -148,11 +159,13 @@ fn routes(api: Api) -> Router {
     if api.settings.development {
         router = router.route("/dev/token", post(page::development_token));
     }
+    // Health stands outside the limits: a busy process is alive.
+    let health = health::router(health::of_api(&api));
     router
-        .merge(health::router(health::of_api(&api)))
         .fallback(request::nothing_here)
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn_with_state(api.clone(), request::enter))
+        .merge(health)
         .with_state(api)
 }
 
@@ -166,6 +179,10 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(order_events::events))
         .routes(routes!(order_qr::svg))
         .routes(routes!(order_qr::png))
+        .routes(routes!(order_cancel::cancel))
+        .routes(routes!(refunds::request, refunds::list))
+        .routes(routes!(order_notifications::list))
+        .routes(routes!(waitlist::join, waitlist::leave, waitlist::place))
         .routes(routes!(wechat_notify::payments))
         .routes(routes!(wechat_notify::refunds))
 }

@@ -23,6 +23,11 @@ impl<T> Page<T> {
         let next = items.last().filter(|_| more).map(|last| place(last).cursor());
         Self { items, next }
     }
+
+    /// A list that is never longer than a page.
+    pub(super) fn whole(items: Vec<T>) -> Self {
+        Self { items, next: None }
+    }
 }
 
 /// Where an item stands: by time, then by id.

@@ -11,7 +11,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Api,
+    Api, Inner,
     auth::Caller,
     fields::{Fields, text},
     paging::{PAGE, Page, Place},
@@ -94,21 +94,25 @@ pub(super) async fn availability(
 ) -> Result<Json<Availability>, Problem> {
     let unknown = || Problem::new(Kind::NoSuchSchedule);
     let schedule = ScheduleId::parse(&id).map_err(|_| unknown())?;
+    seats(&api, schedule).await?.map(Json).ok_or_else(unknown)
+}
+
+/// A session's seats from Redis, else from PostgreSQL; `None` when there is no such session.
+pub(super) async fn seats(api: &Inner, schedule: ScheduleId) -> Result<Option<Availability>, Problem> {
     let generation = match api.cache.availability(schedule).await {
-        Ok(Picture::Warm(picture)) => return Ok(Json(picture)),
+        Ok(Picture::Warm(picture)) => return Ok(Some(picture)),
         Ok(Picture::Cold(generation)) => Some(generation),
         // Away: nothing to fill.
         Err(_) => None,
     };
     let picture = store::schedule::availability(api.database.pool(), schedule)
         .await
-        .map_err(|error| Problem::from_store(&error))?
-        .ok_or_else(unknown)?;
-    if let Some(generation) = generation {
+        .map_err(|error| Problem::from_store(&error))?;
+    if let (Some(picture), Some(generation)) = (&picture, generation) {
         // Away: the next reader asks PostgreSQL as well.
-        let _ = api.cache.fill_availability(schedule, generation, &picture).await;
+        let _ = api.cache.fill_availability(schedule, generation, picture).await;
     }
-    Ok(Json(picture))
+    Ok(picture)
 }
 
 /// Keeps every session's card in Redis until `stop`; without it, orders are judged by the worker alone.

@@ -5,20 +5,32 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::{Mutex, MutexGuard};
+
 /// Failures in a row that open it. Below that, a failure is the message's own affair.
 const THRESHOLD: u32 = 8;
 const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Counts failures in a row. Closed below the threshold; open from there until a probe succeeds.
+/// Closed below the threshold of failures in a row; open from there until something succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     failures: AtomicU32,
+    /// Probes since it opened. Not failures: a hundred messages that were in hand when the server went away are
+    /// one outage and must not make the pause longer.
+    probes: AtomicU32,
+    turn: Mutex<()>,
+}
+
+/// Leave to try; nobody else has it at the same time.
+pub(super) struct Turn<'a> {
+    _alone: MutexGuard<'a, ()>,
 }
 
 impl Breaker {
     pub(super) fn succeeded(&self) {
         self.failures.store(0, Ordering::Relaxed);
+        self.probes.store(0, Ordering::Relaxed);
     }
 
     /// One more message could not be handled because the other side was away.
@@ -28,18 +40,26 @@ impl Breaker {
 
     /// The other side is certainly away: open at once.
     pub(super) fn trip(&self) {
-        self.failures.fetch_max(THRESHOLD - 1, Ordering::Relaxed);
-        self.failed();
+        self.failures.fetch_max(THRESHOLD, Ordering::Relaxed);
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.failures.load(Ordering::Relaxed) >= THRESHOLD
     }
 
-    /// How long to wait before the next probe: longer with each failed one.
-    pub(super) fn pause(&self) -> Duration {
-        let probes = self.failures.load(Ordering::Relaxed).saturating_sub(THRESHOLD).min(8);
-        (SHORTEST * 2u32.pow(probes)).min(LONGEST)
+    /// Waits for the turn to probe, and then for a pause that grows with every probe; not for the pause when
+    /// somebody else's probe has closed the breaker meanwhile.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        let alone = self.turn.lock().await;
+        if self.is_open() {
+            tokio::time::sleep(self.next_pause()).await;
+        }
+        Turn { _alone: alone }
+    }
+
+    fn next_pause(&self) -> Duration {
+        let doublings = self.probes.fetch_add(1, Ordering::Relaxed).min(8);
+        (SHORTEST * 2u32.pow(doublings)).min(LONGEST)
     }
 }
 
@@ -63,13 +83,28 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_limit() {
+    fn pauses_grow_with_probes_alone_and_to_a_limit() {
         let breaker = Breaker::default();
-        breaker.trip();
-        assert_eq!(breaker.pause(), SHORTEST);
         for _ in 0..100 {
             breaker.trip();
         }
-        assert_eq!(breaker.pause(), LONGEST);
+        assert_eq!([(); 3].map(|()| breaker.next_pause()), [SHORTEST, SHORTEST * 2, SHORTEST * 4]);
+        for _ in 0..100 {
+            assert!(breaker.next_pause() <= LONGEST);
+        }
+        breaker.succeeded();
+        assert_eq!(breaker.next_pause(), SHORTEST);
+    }
+
+    #[tokio::test]
+    async fn of_many_in_hand_one_probes_and_the_others_follow_at_once() {
+        let breaker = Breaker::default();
+        breaker.trip();
+        let all = (0..100).map(async |_| {
+            let _turn = breaker.turn().await;
+            breaker.succeeded();
+        });
+        let patience = SHORTEST * 40;
+        tokio::time::timeout(patience, futures_util::future::join_all(all)).await.expect("one pause, not a hundred");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, future};
 use lapin::{
     Channel, Consumer,
     message::Delivery,
@@ -14,7 +14,7 @@ use lapin::{
     types::FieldTable,
 };
 use time::OffsetDateTime;
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -62,6 +62,9 @@ pub enum Fault {
     /// A server is away. The batch stays in hand, in order, until a probe gets through.
     #[error("{0}")]
     Away(String),
+    /// Another step was in the way; the same one will most likely pass now.
+    #[error("{0}")]
+    Conflict(String),
     /// Ours to mend. The batch is split until the culprit alone parks.
     #[error("{0}")]
     Bug(String),
@@ -94,8 +97,8 @@ pub async fn run<H: Handler>(broker: Broker, queue: Queue, handler: Arc<H>, stop
     }
 }
 
-/// Consumes on one channel until it breaks or the process stops.
-async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(), lapin::Error> {
+/// Consumes on one channel until it breaks or the process stops; returns when nothing is in hand any more.
+async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(), Interruption> {
     let Shape { batch, concurrent } = H::SHAPE;
     let prefetch = u16::try_from(batch * concurrent * 2).unwrap_or(u16::MAX);
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
@@ -107,54 +110,65 @@ async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(
             FieldTable::default(),
         )
         .await?;
-    let permits = Arc::new(Semaphore::new(concurrent));
     let mut in_hand = JoinSet::new();
-    let ended = loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else {
-            break Ok(());
-        };
-        while in_hand.try_join_next().is_some() {}
-        if work.breaker.is_open() {
-            while in_hand.join_next().await.is_some() {}
-            tokio::select! {
-                () = tokio::time::sleep(work.breaker.pause()) => {}
-                () = work.stop.cancelled() => break Ok(()),
-            }
-        }
-        // Only one message probes whether the other side is back.
-        let probing = work.breaker.is_open();
-        let deliveries = tokio::select! {
-            biased;
-            () = work.stop.cancelled() => break Ok(()),
-            deliveries = next_batch(&mut consumer, if probing { 1 } else { batch }) => deliveries?,
-        };
-        let settled = {
-            let work = work.clone();
-            async move {
-                work.settle(deliveries).await;
-                drop(permit);
-            }
-        };
-        if probing {
-            settled.await;
-        } else {
-            in_hand.spawn(settled);
-        }
+    let ended = tokio::select! {
+        ended = take(work, &mut consumer, &mut in_hand, batch, concurrent) => ended,
+        () = work.stop.cancelled() => Ok(()),
     };
     if work.stop.is_cancelled() {
         let _ = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
     }
+    // Also after an interruption: what is in hand will be delivered again, and twice at once helps nobody.
     while in_hand.join_next().await.is_some() {}
     let _ = channel.close(200, "done".into()).await;
     ended
 }
 
+/// Takes batches off the consumer and settles them, as many at a time as the worker may; never returns in peace.
+async fn take<H: Handler>(
+    work: &Arc<Work<H>>,
+    consumer: &mut Consumer,
+    in_hand: &mut JoinSet<()>,
+    batch: usize,
+    concurrent: usize,
+) -> Result<(), Interruption> {
+    loop {
+        // One that panicked has acknowledged nothing, and must not be covered by the next one's acknowledgement.
+        while in_hand.len() >= if work.breaker.is_open() { 1 } else { concurrent } {
+            in_hand.join_next().await.unwrap_or(Ok(()))?;
+        }
+        // Only one message probes whether the other side is back.
+        let most = if work.breaker.is_open() {
+            drop(work.breaker.turn().await);
+            1
+        } else {
+            batch
+        };
+        let deliveries = next_batch(consumer, most).await?;
+        let work = work.clone();
+        in_hand.spawn(async move { work.settle(deliveries).await });
+    }
+}
+
+/// Why consuming on a channel ended before the process was told to stop.
+#[derive(Debug, thiserror::Error)]
+enum Interruption {
+    #[error(transparent)]
+    Channel(#[from] lapin::Error),
+    #[error("the broker cancelled the consumer")]
+    Cancelled,
+    #[error("a batch was dropped: {0}")]
+    Dropped(#[from] tokio::task::JoinError),
+}
+
 /// Waits for one delivery and takes along those that are there already.
-async fn next_batch(consumer: &mut Consumer, most: usize) -> Result<Vec<Delivery>, lapin::Error> {
-    let ended = || lapin::Error::from(lapin::ErrorKind::MissingHeartbeatError);
-    let mut deliveries = vec![consumer.next().await.ok_or_else(ended)??];
+async fn next_batch(consumer: &mut Consumer, most: usize) -> Result<Vec<Delivery>, Interruption> {
+    // What was prefetched on a channel that has broken since will come again.
+    let mut fresh =
+        consumer.filter(|next| future::ready(!next.as_ref().is_ok_and(|delivery| delivery.acker.poisoned())));
+    let mut deliveries = vec![fresh.next().await.ok_or(Interruption::Cancelled)??];
     while deliveries.len() < most {
-        match consumer.next().now_or_never() {
+        match fresh.next().now_or_never() {
             Some(Some(delivery)) => deliveries.push(delivery?),
             Some(None) | None => break,
         }
@@ -169,6 +183,11 @@ struct Work<H> {
     breaker: Breaker,
     stop: CancellationToken,
 }
+
+/// Conflicts in a row after which a step is taken to fail for another reason than its neighbours.
+const CONFLICTS_MAX: u32 = 10;
+/// Longer with each.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 
 /// The process is stopping: what is not acknowledged will be delivered again.
 struct Stopping;
@@ -222,6 +241,8 @@ impl<H: Handler> Work<H> {
         let mut verdicts = Vec::with_capacity(batch.len());
         // Parts still to be judged, in arrival order.
         let mut parts = VecDeque::from([batch]);
+        let mut turn = None;
+        let mut conflicts = 0;
         while let Some(part) = parts.pop_front() {
             if part.is_empty() {
                 continue;
@@ -229,41 +250,44 @@ impl<H: Handler> Work<H> {
             let handled = AssertUnwindSafe(self.handler.handle(part)).catch_unwind().await;
             let fault = match handled {
                 Ok(Ok(judged)) if judged.len() == part.len() => {
-                    if judged.iter().any(|verdict| matches!(verdict, Verdict::Done(_))) {
-                        self.breaker.succeeded();
-                    }
+                    self.heed(&judged);
                     verdicts.extend(judged);
+                    turn = None;
+                    conflicts = 0;
                     continue;
                 }
                 Ok(Ok(judged)) => Fault::Bug(format!("{} verdicts for {} messages", judged.len(), part.len())),
+                Ok(Err(Fault::Conflict(words))) if conflicts == CONFLICTS_MAX => Fault::Bug(words),
                 Ok(Err(fault)) => fault,
                 Err(panic) => Fault::Bug(panic_words(panic.as_ref())),
             };
             match fault {
                 Fault::Away(server) => {
+                    tracing::warn!(worker = H::NAME, server, "waiting with the batch in hand");
                     self.breaker.trip();
-                    let pause = self.breaker.pause();
-                    tracing::warn!(worker = H::NAME, server, ?pause, "waiting with the batch in hand");
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
+                    drop(turn.take());
+                    turn = tokio::select! {
+                        turn = self.breaker.turn() => Some(turn),
                         () = self.stop.cancelled() => return Err(Stopping),
-                    }
+                    };
                     // The first message probes; the rest follows when it got through.
-                    let (probe, rest) = part.split_at(1);
+                    let (probe, rest) = part.split_at(if self.breaker.is_open() { 1 } else { part.len() });
                     parts.push_front(rest);
                     parts.push_front(probe);
+                }
+                Fault::Conflict(words) => {
+                    tracing::info!(worker = H::NAME, words, "trying the batch again");
+                    conflicts += 1;
+                    tokio::time::sleep(CONFLICT_PAUSE * conflicts).await;
+                    parts.push_front(part);
                 }
                 Fault::Bug(error) if part.len() == 1 => {
                     tracing::error!(worker = H::NAME, error, "parked: this is ours to mend");
                     verdicts.push(Verdict::Park { class: "bug", error });
+                    conflicts = 0;
                 }
                 Fault::Bug(error) => {
-                    tracing::warn!(
-                        worker = H::NAME,
-                        error,
-                        batch = part.len(),
-                        "splitting the batch to find the culprit"
-                    );
+                    tracing::warn!(worker = H::NAME, error, batch = part.len(), "splitting it to find the culprit");
                     let (left, right) = part.split_at(part.len() / 2);
                     parts.push_front(right);
                     parts.push_front(left);
@@ -271,6 +295,18 @@ impl<H: Handler> Work<H> {
             }
         }
         Ok(verdicts)
+    }
+
+    /// Any answer of the other side, a refusal too, shows that it is there; silence and "slow down" do not.
+    fn heed(&self, judged: &[Verdict]) {
+        let silent = |verdict: &&Verdict| matches!(verdict, Verdict::Retry { class: Class::Unknown | Class::Busy, .. });
+        let silences = judged.iter().filter(silent).count();
+        if silences < judged.len() {
+            self.breaker.succeeded();
+        }
+        for _ in 0..silences {
+            self.breaker.failed();
+        }
     }
 
     /// Turns a verdict into what is to be published.
@@ -291,9 +327,6 @@ impl<H: Handler> Work<H> {
             Verdict::Retry { class, error } => match class.next(received.attempt) {
                 Some(tier) => {
                     self.count("retried");
-                    if matches!(class, Class::Unknown | Class::Busy) {
-                        self.breaker.failed();
-                    }
                     tracing::info!(
                         worker = H::NAME,
                         attempt = received.attempt,

@@ -78,9 +78,9 @@ impl Outgoing {
         Self { exchange, routing_key: message.queue().name().into(), properties, body: message.body() }
     }
 
-    /// The name by which a returned publish is told from its neighbours.
-    pub(super) fn message_id(&self) -> Option<&ShortString> {
-        self.properties.message_id().as_ref()
+    /// What tells a returned publish from its neighbours: where it went and its id.
+    pub(super) fn address(&self) -> (ShortString, ShortString, Option<ShortString>) {
+        (self.exchange.clone(), self.routing_key.clone(), self.properties.message_id().clone())
     }
 }
 

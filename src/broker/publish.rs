@@ -2,12 +2,17 @@
 //!
 //! One task publishes on one channel (tasks that share a channel can be given each other's confirms),
 //! in windows: everything that is waiting goes out, then every confirm is awaited, then the window is
-//! settled. Only over a whole window is it certain which message a `basic.return` belongs to, since the
-//! broker's return may be reported with a neighbour's confirm; so it is matched by `message_id`.
+//! settled. A `basic.return` may be reported with the confirm of any neighbour in the window, so it is matched by
+//! where it went and its `message_id`, once every confirm is in.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use lapin::{Channel, Confirmation, options::BasicPublishOptions, options::ConfirmSelectOptions};
+use lapin::{
+    Channel, Confirmation, ErrorKind,
+    message::Delivery,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    protocol::AMQPErrorKind,
+};
 use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -46,6 +51,13 @@ pub enum PublishError {
 struct Job {
     outgoing: Outgoing,
     done: oneshot::Sender<Result<(), PublishError>>,
+}
+
+impl Job {
+    /// The caller may have stopped waiting; then the message is there or not all the same, which is harmless.
+    fn answer(self, answer: Result<(), PublishError>) {
+        let _ = self.done.send(answer);
+    }
 }
 
 impl Publisher {
@@ -119,25 +131,44 @@ async fn publish_in_windows(link: Arc<Link>, mut waiting: mpsc::Receiver<Job>, c
                 continue;
             }
         }
-        // A caller that has given up has said so to its own caller: its message must not appear later.
-        window.retain(|job| !job.done.is_closed());
-        let mut unsettled = std::mem::take(&mut window);
-        while !unsettled.is_empty() {
-            let window_size = unsettled.len();
-            match timeout(confirm_within, publish_window(&channel, &mut unsettled)).await {
-                Ok(Ok(())) => break,
+        let mut one_by_one = false;
+        loop {
+            // A caller that has given up has said so to its own caller: its message must not appear later.
+            window.retain(|job| !job.done.is_closed());
+            if window.is_empty() {
+                break;
+            }
+            let later = window.split_off(if one_by_one { 1 } else { window.len() });
+            let size = window.len();
+            match timeout(confirm_within, publish_window(&channel, &mut window)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if is_refusal(&error) => {
+                    tracing::warn!(%error, size, "the broker closed the channel over a publish");
+                    // It does not say which. Alone, the culprit gives itself away and holds nobody up.
+                    if let (1, Some(culprit)) = (size, window.pop()) {
+                        culprit
+                            .answer(Err(PublishError::Refused("its exchange is missing, or it may not be published")));
+                    }
+                    one_by_one = size > 1;
+                    channel = confirming_channel(&link).await;
+                }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, window_size, "publishing was interrupted; the unconfirmed are published again");
+                    tracing::warn!(%error, size, "publishing was interrupted; the unconfirmed are published again");
+                    channel = confirming_channel(&link).await;
                 }
                 Err(_) => {
-                    tracing::warn!(window_size, "the broker does not confirm; the unconfirmed are published again")
+                    tracing::warn!(size, "the broker does not confirm; the unconfirmed are published again");
+                    channel = confirming_channel(&link).await;
                 }
             }
-            channel = confirming_channel(&link).await;
-            unsettled.retain(|job| !job.done.is_closed());
+            window.extend(later);
         }
-        window.clear();
     }
+}
+
+/// Whether the broker closed the channel because of one publish, and not because it goes away.
+fn is_refusal(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if matches!(refusal.kind(), AMQPErrorKind::Soft(_)))
 }
 
 async fn confirming_channel(link: &Link) -> Channel {
@@ -150,39 +181,49 @@ async fn confirming_channel(link: &Link) -> Channel {
     }
 }
 
-/// Publishes all jobs and settles those that the broker answered. On an error the unanswered stay in `jobs`.
+/// Publishes all jobs and answers those of which the broker has spoken. On an error the others stay in `jobs`.
 async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<(), lapin::Error> {
     let mut confirms = Vec::with_capacity(jobs.len());
+    let mut interrupted = None;
     for Job { outgoing, .. } in jobs.iter() {
-        let confirm = channel
-            .basic_publish(
-                outgoing.exchange.clone(),
-                outgoing.routing_key.clone(),
-                BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
-                &outgoing.body,
-                outgoing.properties.clone(),
-            )
-            .await?;
-        confirms.push(confirm);
+        let published = channel.basic_publish(
+            outgoing.exchange.clone(),
+            outgoing.routing_key.clone(),
+            BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
+            &outgoing.body,
+            outgoing.properties.clone(),
+        );
+        match published.await {
+            Ok(confirm) => confirms.push(confirm),
+            Err(error) => {
+                interrupted = Some(error);
+                break;
+            }
+        }
     }
+    let mut words = Vec::with_capacity(confirms.len());
     let mut returned = HashSet::new();
-    let mut nacked = Vec::with_capacity(confirms.len());
     for confirm in confirms {
-        let confirmation = confirm.await?;
-        nacked.push(!matches!(confirmation, Confirmation::Ack(_)));
-        returned
-            .extend(confirmation.take_message().and_then(|message| message.delivery.properties.message_id().clone()));
+        let confirmation = confirm.await.map_err(|error| interrupted = Some(error)).ok();
+        words.push(confirmation.as_ref().map(Confirmation::is_ack));
+        if let Some(message) = confirmation.and_then(Confirmation::take_message) {
+            let Delivery { exchange, routing_key, properties, .. } = message.delivery;
+            returned.insert((exchange, routing_key, properties.message_id().clone()));
+        }
     }
-    for (job, nacked) in jobs.drain(..).zip(nacked) {
-        let answer = if job.outgoing.message_id().is_some_and(|id| returned.contains(id)) {
-            Err(PublishError::Refused("its queue is missing"))
-        } else if nacked {
-            Err(PublishError::Refused("its queue is full"))
-        } else {
-            Ok(())
-        };
-        // The caller may have stopped waiting; the message is there all the same, which is harmless.
-        let _ = job.done.send(answer);
+    // What was returned before the channel broke has been reported with one of the confirms before that.
+    let mut unanswered = Vec::new();
+    let mut words = words.into_iter();
+    for job in jobs.drain(..) {
+        match words.next().flatten() {
+            None => unanswered.push(job),
+            Some(_) if returned.contains(&job.outgoing.address()) => {
+                job.answer(Err(PublishError::Refused("its queue is missing")));
+            }
+            Some(false) => job.answer(Err(PublishError::Refused("its queue is full"))),
+            Some(true) => job.answer(Ok(())),
+        }
     }
-    Ok(())
+    *jobs = unanswered;
+    interrupted.map_or(Ok(()), Err)
 }

@@ -42,6 +42,8 @@ pub enum Command {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
     },
+    /// The proof that seats went by arrival: a session's line, and who got what; exit 1 if anybody was overtaken.
+    Line { schedule_id: String },
 }
 
 pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<(), Failure> {
@@ -73,6 +75,38 @@ pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<()
             super::print(json, &page, || listed(&page.items));
             Ok(())
         }
+        Command::Line { schedule_id } => line(&schedule_id, settings, json).await,
+    }
+}
+
+async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), Failure> {
+    let schedule = ScheduleId::parse(schedule_id).map_err(|malformed| Failure::wrong(malformed.to_string()))?;
+    let database = super::database(settings)?;
+    let items = store::fairness::line(database.pool(), schedule).await?;
+    if items.is_empty() {
+        return Err(Failure::No(format!("session {schedule} has no orders")));
+    }
+    let page = super::Page { items, next: None };
+    let overtaken = page.items.iter().filter(|order| order.overtaken).count();
+    super::print(json, &page, || {
+        let rows = page.items.iter().map(|order| {
+            vec![
+                order.place.to_string(),
+                order.order_id.to_string(),
+                order.submitted_at.format(&Rfc3339).unwrap_or_default(),
+                order.seat_wish.map_or_else(|| "any".into(), |seat| seat.to_string()),
+                order
+                    .given_seat
+                    .map_or_else(|| order.reason.clone().unwrap_or_default(), |seat| format!("seat {seat}")),
+                order.status.as_str().to_owned(),
+                if order.overtaken { "overtaken".into() } else { String::new() },
+            ]
+        });
+        super::table(&["place", "order_id", "submitted_at", "wish", "got", "now", ""], rows)
+    });
+    match overtaken {
+        0 => Ok(()),
+        some => Err(Failure::No(format!("{some} orders were overtaken"))),
     }
 }
 

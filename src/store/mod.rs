@@ -4,17 +4,24 @@
 //! they belong to, so that one commit carries the whole step. No transaction is open during an outside call.
 
 pub mod audit;
+pub mod case;
+pub mod ending;
+pub mod fairness;
 pub mod hold;
 pub mod leader;
 pub mod notification;
 pub mod order;
+pub mod order_history;
 pub mod payment;
+pub mod refund;
 mod replay;
 pub mod schedule;
 pub mod sweep;
 mod types;
 pub mod user;
 pub mod verify;
+pub mod waitlist;
+pub mod waitlist_place;
 
 use std::time::Duration;
 

@@ -49,10 +49,10 @@ impl PaySettings {
         let api_v3 = self.api_v3(&mut check);
         let platform = self.platform_keys(&mut check);
         let notify_url = check.notify_url("notify_url", &self.notify_url, 255, local);
-        let refund_notify_url = self
-            .refund_notify_url
-            .as_ref()
-            .and_then(|_| check.notify_url("refund_notify_url", &self.refund_notify_url, 256, local));
+        let refund_notify_url = match &self.refund_notify_url {
+            Some(_) => check.notify_url("refund_notify_url", &self.refund_notify_url, 256, local),
+            None => notify_url.as_deref().and_then(beside),
+        };
         let timeout = check.timeout(self.timeout_ms);
 
         match (base_url, appid, mchid, merchant_key, api_v3, notify_url) {
@@ -163,4 +163,9 @@ fn compare_with_certificate(check: &mut Check, path: &Path, key: &MerchantKey, s
     if serial_no.is_some_and(|configured| configured != serial) {
         check.wrong("merchant_serial_no", format!("differs from the certificate's, {serial}"));
     }
+}
+
+/// Where the ingress takes refunds, when it takes payments at `notify_url`.
+fn beside(notify_url: &str) -> Option<String> {
+    notify_url.strip_suffix("/v1/wechat/notify/payments").map(|ingress| format!("{ingress}/v1/wechat/notify/refunds"))
 }

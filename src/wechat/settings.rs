@@ -46,7 +46,8 @@ pub struct PaySettings {
     pub platform_certificates: bool,
     /// Where WeChat sends payments; up to 255 characters, public https without a query.
     pub notify_url: Option<String>,
-    /// Where WeChat sends refunds; left out, refunds are followed by query alone.
+    /// Where WeChat sends refunds. Left out, it is the ingress's address for them when `notify_url` is the one for
+    /// payments; otherwise refunds are followed by query alone.
     pub refund_notify_url: Option<String>,
     /// For a whole exchange, in milliseconds; 5 000 when left out.
     pub timeout_ms: Option<u64>,

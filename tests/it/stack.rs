@@ -28,7 +28,7 @@ static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
 /// Longest any condition is waited for; far above what it takes, since the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PRICE_FEN: i64 = 20_000;
-pub(crate) const WORKERS: [&str; 4] = ["seats", "prepay", "payments", "notifications"];
+pub(crate) const WORKERS: [&str; 6] = ["seats", "prepay", "payments", "expiry", "refunds", "notifications"];
 
 fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
@@ -78,6 +78,8 @@ impl Stack {
     pub(crate) async fn start_with(test: &str, choice: Choice) -> Self {
         let name = format!("hf_{}", Uuid::now_v7().simple());
         let directory = scratch().join(test);
+        // What an earlier run left there would be taken for this one's.
+        let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).expect("a directory for logs");
         let db = make_database(&name).await;
         let management = Management::from_environment();
@@ -267,19 +269,11 @@ impl Stack {
         sqlx::query_scalar(query).fetch_one(&self.db).await.expect("a count")
     }
 
-    /// Messages ready in a queue, by the broker's own word over AMQP.
     pub(crate) async fn ready_in(&self, queue: &str) -> u32 {
-        let connection = lapin::Connection::connect(&self.amqp_url, lapin::ConnectionProperties::default()).await;
-        let connection = connection.expect("the broker");
-        let channel = connection.create_channel().await.expect("a channel");
-        let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
-        let declared = channel.queue_declare(queue.into(), options, Default::default()).await.expect("the queue");
-        let ready = declared.message_count();
-        let _ = connection.close(200, "done".into()).await;
-        ready
+        ready_in(&self.amqp_url, queue).await
     }
 
-    async fn until_ready(&self) {
+    pub(crate) async fn until_ready(&self) {
         until("the API is ready", async || {
             let answer = self.request(Method::GET, "/readyz").send().await.ok()?;
             answer.status().is_success().then_some(())
@@ -287,8 +281,15 @@ impl Stack {
         .await;
     }
 
-    /// What every test must leave behind, whatever it did: no seat twice, each sold seat paid for once.
+    /// What every test must leave behind, whatever it did: no panic, no seat twice, each sold seat paid for once.
     pub(crate) async fn check_invariants(&self) {
+        for entry in std::fs::read_dir(&self.directory).expect("the logs") {
+            let path = entry.expect("a file").path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let log = std::fs::read_to_string(&path).expect("a log");
+                assert!(!log.contains("panicked"), "{} tells of a panic", path.display());
+            }
+        }
         let double_seats = self
             .count(
                 "SELECT count(*) FROM (SELECT 1 FROM seat_reservations WHERE status <> 'cancelled'
@@ -328,14 +329,10 @@ impl Drop for Stack {
         }
         // Databases and virtual hosts would pile up over a day of runs.
         let (name, management) = (self.name.clone(), self.management.clone());
-        let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                management.drop_vhost(&name).await;
-                drop_database(&name).await;
-            });
+        finally(async move {
+            management.drop_vhost(&name).await;
+            drop_database(&name).await;
         });
-        let _ = cleaning.join();
     }
 }
 
@@ -405,6 +402,7 @@ fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: 
         ("HOLDFAST_WECHAT_PAY__PUBLIC_KEY_ID", line("public_key_id")),
         ("HOLDFAST_WECHAT_PAY__PUBLIC_KEY_FILE", path("public_key.pem")),
         ("HOLDFAST_WECHAT_PAY__NOTIFY_URL", format!("{api}/v1/wechat/notify/payments")),
+        ("HOLDFAST_WECHAT_PAY__REFUND_NOTIFY_URL", format!("{api}/v1/wechat/notify/refunds")),
         ("HOLDFAST_OFFICIAL_ACCOUNT__BASE_URL", simulator.to_owned()),
         ("HOLDFAST_OFFICIAL_ACCOUNT__APPID", defaults.appid),
         ("HOLDFAST_OFFICIAL_ACCOUNT__SECRET", defaults.official_account_secret),
@@ -478,6 +476,49 @@ impl Management {
         let answer = client.request(method, format!("{}{path}", self.url)).json(body).send().await.expect("RabbitMQ");
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
     }
+}
+
+/// An empty virtual host without a stack, for tests of the broker's side alone.
+pub(crate) struct VirtualHost {
+    pub amqp_url: String,
+    name: String,
+    management: Management,
+}
+
+impl VirtualHost {
+    pub(crate) async fn make() -> Self {
+        let (name, management) = (format!("hf_{}", Uuid::now_v7().simple()), Management::from_environment());
+        Self { amqp_url: management.make_vhost(&name).await, name, management }
+    }
+
+    pub(crate) async fn ready_in(&self, queue: &str) -> u32 {
+        ready_in(&self.amqp_url, queue).await
+    }
+}
+
+/// Messages ready in a queue, by the broker's own word over AMQP.
+async fn ready_in(amqp_url: &str, queue: &str) -> u32 {
+    let connection = lapin::Connection::connect(amqp_url, lapin::ConnectionProperties::default()).await;
+    let connection = connection.expect("the broker");
+    let channel = connection.create_channel().await.expect("a channel");
+    let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+    let declared = channel.queue_declare(queue.into(), options, Default::default()).await.expect("the queue");
+    let ready = declared.message_count();
+    let _ = connection.close(200, "done".into()).await;
+    ready
+}
+
+impl Drop for VirtualHost {
+    fn drop(&mut self) {
+        let (name, management) = (self.name.clone(), self.management.clone());
+        finally(async move { management.drop_vhost(&name).await });
+    }
+}
+
+/// Does what a `drop` has to wait for.
+fn finally(deed: impl Future<Output = ()> + Send + 'static) {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _ = std::thread::spawn(move || runtime().block_on(deed)).join();
 }
 
 /// Reads a file of the checkout.

@@ -1,0 +1,56 @@
+//! The servers that these tests may break: a set of `./dev`'s own kind, under a directory of its own.
+
+use std::{path::PathBuf, process::Command};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Tests run side by side, but only one may break the servers.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+pub(crate) struct Servers {
+    directory: PathBuf,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Servers {
+    /// All three, running, until this is dropped.
+    pub(crate) async fn ours() -> Self {
+        let alone = ALONE.lock().await;
+        let directory =
+            std::env::var("HOLDFAST_DEV_DIR").expect("servers that may be broken: run `./dev test outages`");
+        let servers = Self { directory: directory.into(), _alone: alone };
+        servers.start().await;
+        servers
+    }
+
+    /// Starts those that do not run; returns when they are ready.
+    pub(crate) async fn start(&self) {
+        self.dev(&["servers"]).await;
+    }
+
+    /// Stops `postgres`, `rabbitmq` or `redis` in order.
+    pub(crate) async fn stop(&self, server: &str) {
+        self.dev(&["down", server]).await;
+    }
+
+    pub(crate) async fn restart(&self, server: &str) {
+        self.stop(server).await;
+        self.start().await;
+    }
+
+    /// Ends a server by a signal that leaves it no time to say goodbye, and starts it again.
+    pub(crate) async fn crash(&self, server: &str, signal: &str) {
+        let file = self.directory.join(format!("run/{server}.pid"));
+        let noted = std::fs::read_to_string(file).expect("its pid");
+        let pid = noted.split_whitespace().next().expect("a number");
+        assert!(Command::new("kill").args(["-s", signal, pid]).status().expect("kill runs").success());
+        self.restart(server).await;
+    }
+
+    async fn dev(&self, arguments: &[&str]) {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dev"));
+        command.args(arguments).env("HOLDFAST_DEV_DIR", &self.directory);
+        let output = tokio::task::spawn_blocking(move || command.output().expect("./dev runs")).await.expect("waited");
+        assert!(output.status.success(), "./dev {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
