@@ -132,7 +132,7 @@ pub struct ReconcileSettings {
 }
 
 impl ReconcileSettings {
-    fn problems(&self) -> Vec<Problem> {
+    fn problems(&self) -> Vec<BadSetting> {
         let mut problems = Vec::new();
         if self.every_seconds == 0 {
             problems.push(problem("reconcile.every_seconds", "must be above zero"));
