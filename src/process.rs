@@ -26,8 +26,8 @@ use crate::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
     },
     workers::{
-        expiry::Expiry, notifications::Notifications, payments::Payments, prepay::Prepay, refunds::Refunds,
-        seats::Seats,
+        expiry::Expiry, notifications::Notifications, payments::Payments, prepay::Prepay, reconcile::Reconcile,
+        refunds::Refunds, seats::Seats,
     },
 };
 
@@ -40,6 +40,7 @@ pub enum WorkerName {
     Expiry,
     Refunds,
     Notifications,
+    Reconcile,
 }
 
 /// What every role has.
@@ -57,6 +58,10 @@ impl Process {
         let stop = CancellationToken::new();
         stop_on_signals(stop.clone(), Duration::from_secs(settings.process.grace_seconds)).map_err(failed)?;
         Ok(Self { settings, metrics, stop })
+    }
+
+    fn grace(&self) -> Duration {
+        Duration::from_secs(self.settings.process.grace_seconds)
     }
 
     fn broker_url(&self) -> Result<SecretString, Failure> {
@@ -82,12 +87,14 @@ impl Process {
         Ok(Arc::new(self.settings.personal.load()?))
     }
 
-    /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`.
-    async fn check_topology(&self) -> Result<(), Failure> {
+    /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`. `mend` first
+    /// declares what is missing.
+    async fn check_topology(&self, mend: bool) -> Result<(), Failure> {
         let link = Link::new(self.broker_url()?, "topology check".into());
         let topology = Topology::required();
         loop {
-            match topology.check(&link).await {
+            let differences = if mend { topology.apply(&link).await } else { topology.check(&link).await };
+            match differences {
                 Ok(differences) if differences.is_empty() => break,
                 Ok(differences) => {
                     let mut problems: Vec<String> = differences.iter().map(ToString::to_string).collect();
@@ -114,6 +121,9 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let account = process.pay_account()?;
     let topology_checked = Arc::new(AtomicBool::new(false));
     let parts = ApiParts {
+        settings: process.settings.api.clone(),
+        auth: process.settings.auth.clone(),
+        order_id_prefix: process.settings.order.id_prefix.clone(),
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
         database: process.database()?,
         cache: process.cache()?,
@@ -126,12 +136,12 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     // Callbacks and orders are taken (or answered 503) from the first moment; only a broker that is there and
     // differs ends the process.
     let check = async {
-        process.check_topology().await?;
+        process.check_topology(false).await?;
         topology_checked.store(true, Ordering::Relaxed);
         Ok(())
     };
     tokio::select! {
-        served = api::serve::run(&process.settings, parts) => served,
+        served = api::serve::run(parts, process.grace()) => served,
         Err(failure) = check => Err(failure),
     }
 }
@@ -142,7 +152,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     let database = process.database()?;
     let cache = process.cache()?;
     let broker = Broker::start(&process.broker_url()?, "worker", process.settings.broker.confirm_within());
-    process.check_topology().await?;
+    // The worker that heals a broker without queues must not be kept from it by their absence.
+    process.check_topology(names.contains(&WorkerName::Reconcile)).await?;
 
     let mut running = JoinSet::new();
     for name in names {
@@ -209,6 +220,11 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                     token: Arc::new(SharedToken::new(cache.clone())),
                 };
                 spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
+            }
+            WorkerName::Reconcile => {
+                let settings = process.settings.reconcile.clone();
+                let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), settings };
+                running.spawn(reconcile.run(process.stop.clone()));
             }
         }
     }

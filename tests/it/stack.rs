@@ -34,7 +34,7 @@ fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
-fn server(name: &str) -> String {
+pub(crate) fn server(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run `./dev test`, or eval \"$(./dev servers)\" first"))
 }
@@ -417,14 +417,14 @@ fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: 
     environment
 }
 
-async fn free_port() -> u16 {
+pub(crate) async fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
 // ---- PostgreSQL
 
-fn database_url(name: &str) -> String {
+pub(crate) fn database_url(name: &str) -> String {
     let (server, _) =
         server("DATABASE_URL").rsplit_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a URL");
     format!("{server}/{name}")
@@ -437,7 +437,7 @@ async fn make_database(name: &str) -> PgPool {
     PgPool::connect_lazy(&database_url(name)).expect("a pool")
 }
 
-async fn drop_database(name: &str) {
+pub(crate) async fn drop_database(name: &str) {
     if let Ok(mut admin) = PgConnection::connect(&server("DATABASE_URL")).await {
         let _ = admin.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))).await;
     }
