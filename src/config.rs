@@ -15,7 +15,7 @@ use crate::{
     store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
     telemetry::LogSettings,
     wechat::settings::{OfficialAccountSettings, PaySettings},
-    workers::AlarmTimes,
+    workers::{AlarmTimes, reconcile::Rhythm},
 };
 
 const DEFAULTS: &str = include_str!("holdfast.toml");
@@ -127,11 +127,18 @@ impl PersonalSettings {
 pub struct ReconcileSettings {
     pub every_seconds: u64,
     pub grace_seconds: u32,
-    /// Intents per statement and per burst of publishes.
     pub batch: u16,
 }
 
 impl ReconcileSettings {
+    pub fn rhythm(&self) -> Rhythm {
+        Rhythm {
+            every: std::time::Duration::from_secs(self.every_seconds),
+            grace: Duration::seconds(self.grace_seconds.into()),
+            batch: self.batch,
+        }
+    }
+
     fn problems(&self) -> Vec<BadSetting> {
         let mut problems = Vec::new();
         if self.every_seconds == 0 {
