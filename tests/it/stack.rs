@@ -78,6 +78,8 @@ impl Stack {
     pub(crate) async fn start_with(test: &str, choice: Choice) -> Self {
         let name = format!("hf_{}", Uuid::now_v7().simple());
         let directory = scratch().join(test);
+        // Logs grow over a process's restarts, but not over runs: some tests read them.
+        let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).expect("a directory for logs");
         let db = make_database(&name).await;
         let management = Management::from_environment();
@@ -143,6 +145,11 @@ impl Stack {
 
     pub(crate) fn is_running(&mut self, role: &'static str) -> bool {
         self.processes.get_mut(role).is_some_and(|child| child.try_wait().expect("known").is_none())
+    }
+
+    #[allow(dead_code, reason = "for the benchmark")]
+    pub(crate) fn pid(&self, role: &str) -> u32 {
+        self.processes[role].id()
     }
 
     pub(crate) fn log(&self, role: &str) -> PathBuf {
