@@ -19,3 +19,10 @@ ALTER TABLE refunds ADD COLUMN sent_at timestamptz;
 
 -- One unfinished refund call per order: the one that may go to WeChat now is the oldest unfinished.
 CREATE INDEX refunds_unfinished_by_order ON refunds (order_id, created_at) WHERE status IN ('requested', 'processing');
+
+-- A request that cannot be met (nothing left, more than is left, not paid) stays visible with its reason.
+ALTER TYPE refund_status ADD VALUE 'refused';
+ALTER TABLE refunds ADD COLUMN error text;
+
+-- The offers of a session that still wait for their code.
+CREATE INDEX waitlist_offered ON waitlist (schedule_id) WHERE offered_order_id IS NOT NULL;

@@ -11,9 +11,11 @@ use crate::{
     api::{ApiSettings, auth::AuthSettings},
     broker::BrokerSettings,
     cache::CacheSettings,
-    store::{hold::Deadlines, user::PersonalKey},
+    setting::BadSetting,
+    store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
     telemetry::LogSettings,
-    wechat::settings::{OfficialAccountSettings, PaySettings, Problem},
+    wechat::settings::{OfficialAccountSettings, PaySettings},
+    workers::AlarmTimes,
 };
 
 const DEFAULTS: &str = include_str!("holdfast.toml");
@@ -29,6 +31,7 @@ pub struct Settings {
     pub cache: CacheSettings,
     pub order: OrderSettings,
     pub personal: PersonalSettings,
+    pub reconcile: ReconcileSettings,
     pub health: HealthSettings,
     pub log: LogSettings,
     pub process: ProcessSettings,
@@ -52,17 +55,34 @@ pub struct OrderSettings {
     pub price_fen: i64,
     pub hold_seconds: u32,
     pub payment_seconds: u32,
+    pub check_seconds: u32,
+    pub refund_interval_seconds: u32,
 }
 
 impl OrderSettings {
-    pub fn deadlines(&self) -> Deadlines {
-        Deadlines {
+    /// What a held order is made with.
+    pub fn terms(&self) -> Terms {
+        let deadlines = Deadlines {
             hold: Duration::seconds(self.hold_seconds.into()),
             payment: Duration::seconds(self.payment_seconds.into()),
+        };
+        Terms { id_prefix: self.id_prefix.clone(), deadlines }
+    }
+
+    pub fn alarms(&self) -> AlarmTimes {
+        let seconds = |seconds: u32| std::time::Duration::from_secs(seconds.into());
+        AlarmTimes {
+            hold: seconds(self.hold_seconds),
+            payment: seconds(self.payment_seconds),
+            check: seconds(self.check_seconds),
         }
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    pub fn refund_interval(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.refund_interval_seconds.into())
+    }
+
+    fn problems(&self) -> Vec<BadSetting> {
         let mut problems = Vec::new();
         let prefix_fits =
             self.id_prefix.len() <= 8 && self.id_prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -89,7 +109,7 @@ pub struct PersonalSettings {
 impl PersonalSettings {
     /// # Errors
     /// Missing, unreadable, or not the base64 of 32 bytes.
-    pub fn load(&self) -> Result<PersonalKey, Problem> {
+    pub fn load(&self) -> Result<PersonalKey, BadSetting> {
         let text = match (&self.key, &self.key_file) {
             (Some(key), None) => key.clone(),
             (None, Some(file)) => std::fs::read_to_string(file)
@@ -99,6 +119,28 @@ impl PersonalSettings {
             (Some(_), Some(_)) => return Err(problem("personal.key", "is given directly and by file; keep one")),
         };
         PersonalKey::parse(&text).map_err(|what| problem("personal.key", what))
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReconcileSettings {
+    pub every_seconds: u64,
+    pub grace_seconds: u32,
+    /// Intents per statement and per burst of publishes.
+    pub batch: u16,
+}
+
+impl ReconcileSettings {
+    fn problems(&self) -> Vec<BadSetting> {
+        let mut problems = Vec::new();
+        if self.every_seconds == 0 {
+            problems.push(problem("reconcile.every_seconds", "must be above zero"));
+        }
+        if self.batch == 0 {
+            problems.push(problem("reconcile.batch", "must be above zero"));
+        }
+        problems
     }
 }
 
@@ -117,7 +159,7 @@ pub struct ProcessSettings {
 /// The settings, or why they cannot be read.
 #[derive(Debug)]
 pub struct Loaded {
-    pub settings: Result<Settings, Problem>,
+    pub settings: Result<Settings, BadSetting>,
     /// Every setting that has a value, secrets masked.
     pub shown: Vec<Shown>,
 }
@@ -166,7 +208,7 @@ pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
 
 impl Settings {
     /// Everything that is wrong, for all roles, at once; empty when every role can start.
-    pub fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<BadSetting> {
         let mut problems = Vec::new();
         let urls =
             [("database.url", &self.database.url), ("broker.url", &self.broker.url), ("cache.url", &self.cache.url)];
@@ -179,6 +221,7 @@ impl Settings {
         problems.extend(self.auth.problems());
         problems.extend(self.order.problems());
         problems.extend(self.personal.load().err());
+        problems.extend(self.reconcile.problems());
         problems.extend(self.wechat_pay.problems());
         problems.extend(self.official_account.problems());
         problems
@@ -189,12 +232,12 @@ impl Settings {
 ///
 /// # Errors
 /// It is missing.
-pub fn needed(setting: &str, url: &Option<SecretString>) -> Result<SecretString, Problem> {
+pub fn needed(setting: &str, url: &Option<SecretString>) -> Result<SecretString, BadSetting> {
     url.clone().filter(|url| !url.expose_secret().is_empty()).ok_or_else(|| problem(setting, "is missing"))
 }
 
-fn problem(setting: &str, what: impl Into<String>) -> Problem {
-    Problem { setting: setting.to_owned(), what: what.into() }
+fn problem(setting: &str, what: impl Into<String>) -> BadSetting {
+    BadSetting { setting: setting.to_owned(), what: what.into() }
 }
 
 fn show(path: &str, value: &Value, shown: &mut Vec<Shown>) {

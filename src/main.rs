@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use holdfast::{
     config,
     exit::Failure,
@@ -46,16 +46,19 @@ enum Command {
     /// One order.
     #[command(subcommand)]
     Order(ops::order::Command),
+    /// Check every invariant of the books; exit 1 if one is broken.
+    Verify(ops::verify::Arguments),
     /// Drive one sample booking through a running stack and its simulator, and tell its story.
     Sample(ops::sample::Arguments),
 }
 
 fn worker_names(text: &str) -> Result<Vec<WorkerName>, String> {
     if text == "all" {
-        return Ok(WorkerName::ALL.to_vec());
+        return Ok(WorkerName::value_variants().to_vec());
     }
-    <WorkerName as clap::ValueEnum>::from_str(text, false).map(|name| vec![name]).map_err(|_| {
-        let known: Vec<String> = WorkerName::ALL.iter().map(|name| format!("{name:?}").to_lowercase()).collect();
+    <WorkerName as ValueEnum>::from_str(text, false).map(|name| vec![name]).map_err(|_| {
+        let known = WorkerName::value_variants().iter().filter_map(|name| name.to_possible_value());
+        let known: Vec<String> = known.map(|value| value.get_name().to_owned()).collect();
         format!("no worker has this name; there are {} and all", known.join(", "))
     })
 }
@@ -99,6 +102,7 @@ async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
         Command::Token(arguments) => ops::token::run(&arguments, &settings),
         Command::Schedule(command) => ops::schedule::run(command, &settings, json).await,
         Command::Order(command) => ops::order::run(&command, &settings, json).await,
+        Command::Verify(arguments) => ops::verify::run(&arguments, &settings, json).await,
         Command::Sample(arguments) => ops::sample::run(&arguments, &settings, json).await,
         Command::Config(_) => Ok(()),
     }

@@ -1,6 +1,12 @@
 //! Boot and stop of every long-running role: settings → logs → metrics → topology → role, and out again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
@@ -19,7 +25,10 @@ use crate::{
     wechat::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
     },
-    workers::{notifications::Notifications, payments::Payments, prepay::Prepay, seats::Seats},
+    workers::{
+        expiry::Expiry, notifications::Notifications, payments::Payments, prepay::Prepay, reconcile::Reconcile,
+        refunds::Refunds, seats::Seats,
+    },
 };
 
 /// The workers that can be started, by the name that operators use.
@@ -28,11 +37,10 @@ pub enum WorkerName {
     Seats,
     Prepay,
     Payments,
+    Expiry,
+    Refunds,
     Notifications,
-}
-
-impl WorkerName {
-    pub const ALL: [Self; 4] = [Self::Seats, Self::Prepay, Self::Payments, Self::Notifications];
+    Reconcile,
 }
 
 /// What every role has.
@@ -50,6 +58,10 @@ impl Process {
         let stop = CancellationToken::new();
         stop_on_signals(stop.clone(), Duration::from_secs(settings.process.grace_seconds)).map_err(failed)?;
         Ok(Self { settings, metrics, stop })
+    }
+
+    fn grace(&self) -> Duration {
+        Duration::from_secs(self.settings.process.grace_seconds)
     }
 
     fn broker_url(&self) -> Result<SecretString, Failure> {
@@ -75,12 +87,14 @@ impl Process {
         Ok(Arc::new(self.settings.personal.load()?))
     }
 
-    /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`.
-    async fn check_topology(&self) -> Result<(), Failure> {
+    /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`. `mend` first
+    /// declares what is missing.
+    async fn check_topology(&self, mend: bool) -> Result<(), Failure> {
         let link = Link::new(self.broker_url()?, "topology check".into());
         let topology = Topology::required();
         loop {
-            match topology.check(&link).await {
+            let differences = if mend { topology.apply(&link).await } else { topology.check(&link).await };
+            match differences {
                 Ok(differences) if differences.is_empty() => break,
                 Ok(differences) => {
                     let mut problems: Vec<String> = differences.iter().map(ToString::to_string).collect();
@@ -105,20 +119,30 @@ impl Process {
 pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let process = Process::boot(settings)?;
     let account = process.pay_account()?;
+    let topology_checked = Arc::new(AtomicBool::new(false));
     let parts = ApiParts {
+        settings: process.settings.api.clone(),
+        auth: process.settings.auth.clone(),
+        order_id_prefix: process.settings.order.id_prefix.clone(),
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
         database: process.database()?,
         cache: process.cache()?,
         account: account.clone(),
         metrics: process.metrics.clone(),
+        topology_checked: topology_checked.clone(),
         stop: process.stop.clone(),
     };
     let _certificates = tokio::spawn(keep_certificates(pay_client(account)?));
     // Callbacks and orders are taken (or answered 503) from the first moment; only a broker that is there and
     // differs ends the process.
+    let check = async {
+        process.check_topology(false).await?;
+        topology_checked.store(true, Ordering::Relaxed);
+        Ok(())
+    };
     tokio::select! {
-        served = api::serve::run(&process.settings, parts) => served,
-        Err(failure) = process.check_topology() => Err(failure),
+        served = api::serve::run(parts, process.grace()) => served,
+        Err(failure) = check => Err(failure),
     }
 }
 
@@ -128,7 +152,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     let database = process.database()?;
     let cache = process.cache()?;
     let broker = Broker::start(&process.broker_url()?, "worker", process.settings.broker.confirm_within());
-    process.check_topology().await?;
+    // The worker that heals a broker without queues must not be kept from it by their absence.
+    process.check_topology(names.contains(&WorkerName::Reconcile)).await?;
 
     let mut running = JoinSet::new();
     for name in names {
@@ -138,7 +163,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                     db: database.clone(),
                     cache: cache.clone(),
                     personal: process.personal_key()?,
-                    deadlines: process.settings.order.deadlines(),
+                    terms: process.settings.order.terms(),
+                    alarms: process.settings.order.alarms(),
                 });
                 for queue in Queue::order_lanes() {
                     spawn(&mut running, &broker, queue, seats.clone(), &process.stop);
@@ -147,7 +173,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
             WorkerName::Prepay => {
                 let wechat = pay_client(process.pay_account()?)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
-                let prepay = Prepay { db: database.clone(), cache: cache.clone(), wechat };
+                let personal = process.personal_key()?;
+                let prepay = Prepay { db: database.clone(), cache: cache.clone(), wechat, personal };
                 spawn(&mut running, &broker, Queue::Prepay, Arc::new(prepay), &process.stop);
             }
             WorkerName::Payments => {
@@ -155,6 +182,33 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
                 let payments = Payments { db: database.clone(), cache: cache.clone(), merchant };
                 spawn(&mut running, &broker, Queue::Payments, Arc::new(payments), &process.stop);
+            }
+            WorkerName::Expiry => {
+                let wechat = pay_client(process.pay_account()?)?;
+                tokio::spawn(keep_certificates(wechat.clone()));
+                let order = &process.settings.order;
+                let expiry = Expiry {
+                    db: database.clone(),
+                    cache: cache.clone(),
+                    wechat,
+                    terms: order.terms(),
+                    alarms: order.alarms(),
+                };
+                spawn(&mut running, &broker, Queue::Expiry, Arc::new(expiry), &process.stop);
+            }
+            WorkerName::Refunds => {
+                let wechat = pay_client(process.pay_account()?)?;
+                tokio::spawn(keep_certificates(wechat.clone()));
+                let order = &process.settings.order;
+                let refunds = Refunds {
+                    db: database.clone(),
+                    cache: cache.clone(),
+                    wechat,
+                    terms: order.terms(),
+                    alarms: order.alarms(),
+                    interval: order.refund_interval(),
+                };
+                spawn(&mut running, &broker, Queue::Refunds, Arc::new(refunds), &process.stop);
             }
             WorkerName::Notifications => {
                 let account = OfficialAccountClient::new(process.settings.official_account.load()?)
@@ -166,6 +220,11 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                     token: Arc::new(SharedToken::new(cache.clone())),
                 };
                 spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
+            }
+            WorkerName::Reconcile => {
+                let settings = process.settings.reconcile.clone();
+                let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), settings };
+                running.spawn(reconcile.run(process.stop.clone()));
             }
         }
     }

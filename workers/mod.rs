@@ -1,18 +1,23 @@
 //! The workers, one file each. Part of the library, so that tests can drain their queues in-process.
 
+pub mod expiry;
 pub mod notifications;
 pub mod payments;
 pub mod prepay;
+pub mod reconcile;
+pub mod refunds;
 pub mod seats;
+
+use std::time::Duration;
 
 use crate::{
     broker::consume::Fault,
     cache::Cache,
     domain::{
         document::Snapshot,
-        ids::OrderId,
-        ids::ScheduleId,
-        message::{Message, NotificationDue},
+        ids::{OrderId, ScheduleId},
+        message::{Alarm, Message, NotificationDue, OrderAlarm, OrderHeld},
+        order::Status,
     },
     store::{self, Database, StoreError},
 };
@@ -29,9 +34,9 @@ impl From<StoreError> for Fault {
 
 /// Tells the cache what is new. After the commit, and never a reason to fail: the cache forgets by itself.
 async fn tell_cache(cache: &Cache, snapshots: &[Snapshot], seats_changed_in: &[ScheduleId]) {
-    // Absent cache: readers ask PostgreSQL.
-    let _ = cache.store(snapshots).await;
+    // Seats first: who hears of an order may look at its session at once. Absent cache: readers ask PostgreSQL.
     let _ = cache.invalidate(seats_changed_in).await;
+    let _ = cache.store(snapshots).await;
 }
 
 /// The messages to customers that are due for these orders, from what is stored: the same after a crash.
@@ -40,5 +45,60 @@ async fn notifications_due(db: &Database, orders: &[OrderId]) -> Result<Vec<(Ord
     Ok(pending
         .into_iter()
         .map(|(order_id, kind)| (order_id.clone(), Message::NotificationDue(NotificationDue { order_id, kind })))
+        .collect())
+}
+
+/// How long the alarms of a held order wait.
+#[derive(Debug, Clone, Copy)]
+pub struct AlarmTimes {
+    pub hold: Duration,
+    pub payment: Duration,
+    /// Between two looks at WeChat for a payment whose callback may be lost.
+    pub check: Duration,
+}
+
+/// What a held order needs from others: its code, and its alarms. Nothing once it is past that.
+fn follow_ups_of_held(snapshot: &Snapshot, times: AlarmTimes) -> Vec<Message> {
+    if snapshot.document.status != Status::Held {
+        return Vec::new();
+    }
+    let order_id = &snapshot.document.order_id;
+    let alarm = |alarm, after: Duration| {
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        Message::OrderAlarm(OrderAlarm { order_id: order_id.clone(), alarm, after_ms })
+    };
+    vec![
+        Message::OrderHeld(OrderHeld { order_id: order_id.clone() }),
+        alarm(Alarm::Hold, times.hold),
+        alarm(Alarm::Payment, times.payment),
+        alarm(Alarm::Check, times.check),
+    ]
+}
+
+/// What the offers need that freed seats of these sessions became, from what is stored.
+async fn offers_made(
+    db: &Database,
+    cache: &Cache,
+    schedules: &[ScheduleId],
+    times: AlarmTimes,
+) -> Result<Vec<Message>, StoreError> {
+    let offered = store::waitlist::open_offers(db.pool(), schedules).await?;
+    if offered.is_empty() {
+        return Ok(Vec::new());
+    }
+    let snapshots = store::order::snapshots(db.pool(), &offered).await?;
+    tell_cache(cache, &snapshots, &[]).await;
+    let mut messages: Vec<Message> =
+        snapshots.iter().flat_map(|snapshot| follow_ups_of_held(snapshot, times)).collect();
+    messages.extend(notifications_due(db, &offered).await?.into_iter().map(|(_, message)| message));
+    Ok(messages)
+}
+
+/// The alarms for lapsed orders whose session has no seat left: WeChat must take no money for them.
+async fn sold_out_alarms(db: &Database, schedules: &[ScheduleId]) -> Result<Vec<Message>, StoreError> {
+    let lapsed = store::order::lapsed_without_seat(db.pool(), schedules).await?;
+    Ok(lapsed
+        .into_iter()
+        .map(|(_, order_id)| Message::OrderAlarm(OrderAlarm { order_id, alarm: Alarm::SoldOut, after_ms: 0 }))
         .collect())
 }

@@ -2,7 +2,7 @@
 //!
 //! Consumes   payment.seen                 from queue `payments`, in batches
 //! Changes    payment_transactions, payment_orders, seat_reservations, bookings, refunds, cases, wechat_callbacks, notifications
-//! Emits      notification.due
+//! Emits      notification.due, refund.due, order.alarm (sold_out)
 //! Calls      nobody: the facts in the message are WeChat's signed word
 //! Retries    while PostgreSQL is away, with the batch in hand
 //! Safe twice because a transaction id is recorded once
@@ -14,7 +14,7 @@ use crate::{
     cache::Cache,
     domain::{
         ids::{OrderId, ScheduleId},
-        message::{Message, PaymentSeen},
+        message::{Message, PaymentSeen, RefundDue},
     },
     store::{self, Database, payment::Merchant},
 };
@@ -52,13 +52,22 @@ impl Handler for Payments {
         let schedules: Vec<ScheduleId> = snapshots.iter().map(|snapshot| snapshot.document.schedule_id).collect();
         super::tell_cache(&self.cache, &snapshots, &schedules).await;
 
-        let mut notices: HashMap<String, Vec<Message>> = HashMap::new();
+        let mut follow_ups: HashMap<String, Vec<Message>> = HashMap::new();
         for (order, notice) in super::notifications_due(&self.db, &ids).await? {
-            notices.entry(order.into()).or_default().push(notice);
+            follow_ups.entry(order.into()).or_default().push(notice);
         }
+        for (order, refund_id) in store::refund::requested(self.db.pool(), &ids).await? {
+            follow_ups.entry(order.into()).or_default().push(Message::RefundDue(RefundDue { refund_id }));
+        }
+        // A late payment may have taken the last seat.
+        let mut of_sessions = super::sold_out_alarms(&self.db, &schedules).await?;
         Ok(seen
             .iter()
-            .map(|seen| Verdict::Done(notices.remove(&seen.payment.out_trade_no).unwrap_or_default()))
+            .map(|seen| {
+                let mut messages = std::mem::take(&mut of_sessions);
+                messages.extend(follow_ups.remove(&seen.payment.out_trade_no).unwrap_or_default());
+                Verdict::Done(messages)
+            })
             .collect())
     }
 }

@@ -14,13 +14,14 @@ use crate::{
     cache::Cache,
     domain::{
         ids::OrderId,
-        message::{Message, OrderHeld, PaymentSeen, Source},
-        order::{Event, Status, Step, step},
+        message::{Message, Openid, OrderHeld, PaymentSeen, Source},
+        order::{Channel, Event, Status, Step, step},
         retry,
     },
     store::{
         self, Database, StoreError,
-        order::{Change, Unpriced},
+        order::{Change, Code, Unpriced},
+        user::PersonalKey,
     },
     wechat::{
         answers::{Claim, Class, Inconclusive},
@@ -34,6 +35,7 @@ pub struct Prepay {
     pub db: Database,
     pub cache: Cache,
     pub wechat: Arc<PayClient>,
+    pub personal: Arc<PersonalKey>,
 }
 
 impl Handler for Prepay {
@@ -59,7 +61,19 @@ impl Prepay {
         if order.status != Status::Held || !order.in_time {
             return Ok(Verdict::Done(Vec::new()));
         }
-        match self.order_at_wechat(&order).await {
+        let made = match order.channel {
+            Channel::Native => self.order_natively(&order).await,
+            Channel::Jsapi => match order.openid(&self.personal) {
+                Some(openid) => self.order_inside_wechat(&order, &openid).await,
+                None => {
+                    return Ok(Verdict::Park {
+                        class: "no_openid",
+                        error: format!("{id} is to be paid inside WeChat"),
+                    });
+                }
+            },
+        };
+        match made {
             Ok(code) => {
                 self.record(id, code).await?;
                 Ok(Verdict::Done(Vec::new()))
@@ -68,32 +82,27 @@ impl Prepay {
         }
     }
 
-    async fn order_at_wechat(&self, order: &Unpriced) -> Result<CodeUrl, Inconclusive> {
-        let seat = order.seat_no.map(|seat| format!(" {seat}号座")).unwrap_or_default();
-        let description = format!("{}{seat}", order.course);
-        self.wechat
-            .create_native_order(&NewOrder {
-                out_trade_no: order.order_id.as_str(),
-                description: &description,
-                total_fen: order.amount_fen.0,
-                time_expire: order.pay_before.unwrap_or(order.starts_at),
-            })
-            .await
+    async fn order_natively(&self, order: &Unpriced) -> Result<Code, Inconclusive> {
+        let description = description(order);
+        let CodeUrl(code_url) = self.wechat.create_native_order(&new_order(order, &description)).await?;
+        Ok(Code::Native(code_url))
     }
 
-    async fn record(&self, id: &OrderId, CodeUrl(code_url): CodeUrl) -> Result<(), StoreError> {
+    async fn order_inside_wechat(&self, order: &Unpriced, openid: &Openid) -> Result<Code, Inconclusive> {
+        let description = description(order);
+        let prepay_id = self.wechat.create_jsapi_order(&new_order(order, &description), &openid.0).await?;
+        let invocation = self.wechat.jsapi_invocation(&prepay_id);
+        let invocation = serde_json::to_value(invocation).expect("six texts");
+        Ok(Code::Jsapi { prepay_id: prepay_id.0, invocation })
+    }
+
+    async fn record(&self, id: &OrderId, code: Code) -> Result<(), StoreError> {
         let mut tx = self.db.begin("prepay.record").await?;
         let locked = store::order::lock(&mut tx, std::slice::from_ref(id)).await?;
         for order in &locked {
             if let Step::Move { to, .. } = step(order.status, Event::CodeIssued) {
-                let change = Change {
-                    to,
-                    event: "code_issued",
-                    actor: "worker:prepay",
-                    request_id: None,
-                    code_url: Some(code_url.clone()),
-                    paid: None,
-                };
+                let change =
+                    Change { code: Some(code.clone()), ..Change::of_status(to, "code_issued", "worker:prepay") };
                 store::order::change(&mut tx, &[(order, change)]).await?;
             }
         }
@@ -130,5 +139,20 @@ impl Prepay {
             }
             Err(error) => Verdict::Retry { class: retry::Class::Unknown, error: error.to_string() },
         }
+    }
+}
+
+fn description(order: &Unpriced) -> String {
+    let seat = order.seat_no.map(|seat| format!(" {seat}号座")).unwrap_or_default();
+    format!("{}{seat}", order.course)
+}
+
+/// Every member comes from what is stored: WeChat takes the same number only with the same content.
+fn new_order<'a>(order: &'a Unpriced, description: &'a str) -> NewOrder<'a> {
+    NewOrder {
+        out_trade_no: order.order_id.as_str(),
+        description,
+        total_fen: order.amount_fen.0,
+        time_expire: order.pay_before.unwrap_or(order.starts_at),
     }
 }

@@ -1,8 +1,8 @@
 //! Worker `seats`: sets a seat aside for each submitted order, first come, first served.
 //!
-//! Consumes   order.submitted              from queues `orders.0` … `orders.7`, in batches, in arrival order
-//! Changes    payment_orders, seat_reservations, free_seats, users, notifications
-//! Emits      order.held, order.alarm (hold, payment), notification.due
+//! Consumes   order.submitted, waitlist.change   from queues `orders.0` … `orders.7`, in batches, in arrival order
+//! Changes    payment_orders, seat_reservations, free_seats, users, waitlist, notifications
+//! Emits      order.held, order.alarm (hold, payment, check, sold_out), notification.due
 //! Calls      nobody
 //! Retries    while PostgreSQL is away, with the batch in hand; never on a refusal
 //! Safe twice because an order that is in the books keeps what was decided
@@ -18,99 +18,147 @@ use crate::{
     domain::{
         document::{Alternatives, Snapshot},
         ids::{OrderId, ScheduleId},
-        message::{Alarm, Message, OrderAlarm, OrderHeld, OrderSubmitted},
-        order::Status,
+        message::{Message, OrderSubmitted, WaitlistChange},
         seats::{Allotment, Wish, allot},
     },
     store::{
         self, Database, Step, StoreError,
-        hold::{Deadlines, Decision, SeatsWanted, Session},
+        hold::{Decision, SeatsWanted, Session},
         user::PersonalKey,
+        waitlist::Terms,
     },
 };
+
+use super::AlarmTimes;
 
 pub struct Seats {
     pub db: Database,
     pub cache: Cache,
     pub personal: Arc<PersonalKey>,
-    pub deadlines: Deadlines,
+    pub terms: Terms,
+    pub alarms: AlarmTimes,
+}
+
+/// What arrives in the line of a session.
+#[derive(Debug, Clone)]
+pub enum Arrival {
+    Order(OrderSubmitted),
+    Waitlist(WaitlistChange),
+}
+
+impl Arrival {
+    fn schedule_id(&self) -> ScheduleId {
+        match self {
+            Self::Order(order) => order.schedule_id,
+            Self::Waitlist(change) => change.schedule_id,
+        }
+    }
+}
+
+impl TryFrom<Message> for Arrival {
+    type Error = Message;
+
+    fn try_from(message: Message) -> Result<Self, Message> {
+        match message {
+            Message::OrderSubmitted(order) => Ok(Self::Order(order)),
+            Message::WaitlistChange(change) => Ok(Self::Waitlist(change)),
+            other => Err(other),
+        }
+    }
 }
 
 type Submitted<'a> = &'a OrderSubmitted;
 
 impl Handler for Seats {
-    type Message = OrderSubmitted;
+    type Message = Arrival;
     const NAME: &'static str = "seats";
     const SHAPE: Shape = Shape { batch: 128, concurrent: 1 };
 
-    async fn handle(&self, batch: &[Received<OrderSubmitted>]) -> Result<Vec<Verdict>, Fault> {
-        let submitted: Vec<Submitted<'_>> = batch.iter().map(|received| &received.message).collect();
-        let nowhere = self.take_in(&submitted).await?;
+    async fn handle(&self, batch: &[Received<Arrival>]) -> Result<Vec<Verdict>, Fault> {
+        let mut submitted: Vec<Submitted<'_>> = Vec::with_capacity(batch.len());
+        let mut changes: Vec<&WaitlistChange> = Vec::new();
+        for received in batch {
+            match &received.message {
+                Arrival::Order(order) => submitted.push(order),
+                Arrival::Waitlist(change) => changes.push(change),
+            }
+        }
+        self.take_in(&submitted, &changes).await?;
 
         let ids: Vec<OrderId> = submitted.iter().map(|order| order.order_id.clone()).collect();
-        let stored: HashMap<OrderId, Snapshot> = store::order::snapshots(self.db.pool(), &ids)
-            .await?
-            .into_iter()
-            .map(|snapshot| (snapshot.document.order_id.clone(), snapshot))
-            .collect();
-        let snapshots: Vec<Snapshot> = stored.values().cloned().collect();
-        let schedules: BTreeSet<ScheduleId> = submitted.iter().map(|order| order.schedule_id).collect();
-        super::tell_cache(&self.cache, &snapshots, &schedules.into_iter().collect::<Vec<_>>()).await;
+        let schedules: BTreeSet<ScheduleId> = batch.iter().map(|received| received.message.schedule_id()).collect();
+        let schedules: Vec<ScheduleId> = schedules.into_iter().collect();
+        let snapshots = store::order::snapshots(self.db.pool(), &ids).await?;
+        super::tell_cache(&self.cache, &snapshots, &schedules).await;
+        let stored: HashMap<&OrderId, &Snapshot> =
+            snapshots.iter().map(|snapshot| (&snapshot.document.order_id, snapshot)).collect();
 
         let mut notices: HashMap<OrderId, Vec<Message>> = HashMap::new();
         for (order, notice) in super::notifications_due(&self.db, &ids).await? {
             notices.entry(order).or_default().push(notice);
         }
-        Ok(submitted
+        // What concerns the sessions as a whole follows from the first message that touched them.
+        let mut of_sessions = super::sold_out_alarms(&self.db, &schedules).await?;
+        if !changes.is_empty() {
+            of_sessions.extend(super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?);
+        }
+        Ok(batch
             .iter()
-            .map(|order| match stored.get(&order.order_id) {
-                Some(snapshot) if snapshot.owner == order.user_id => {
-                    let mut follow_ups = notices.remove(&order.order_id).unwrap_or_default();
-                    follow_ups.extend(self.what_follows(snapshot));
-                    Verdict::Done(follow_ups)
-                }
-                Some(_) => Verdict::Park {
-                    class: "foreign_order",
-                    error: format!("{} belongs to another user", order.order_id),
-                },
-                None => Verdict::Park {
-                    class: "no_such_schedule",
-                    error: format!(
-                        "there is no session {}",
-                        nowhere.get(&order.order_id).unwrap_or(&order.schedule_id)
-                    ),
+            .map(|received| match &received.message {
+                Arrival::Waitlist(_) => Verdict::Done(std::mem::take(&mut of_sessions)),
+                Arrival::Order(order) => match stored.get(&order.order_id) {
+                    Some(snapshot) if snapshot.owner == order.user_id => {
+                        let mut follow_ups = std::mem::take(&mut of_sessions);
+                        follow_ups.extend(notices.remove(&order.order_id).unwrap_or_default());
+                        follow_ups.extend(super::follow_ups_of_held(snapshot, self.alarms));
+                        Verdict::Done(follow_ups)
+                    }
+                    Some(_) => park("foreign_order", format!("{} belongs to another user", order.order_id)),
+                    None => park("no_such_schedule", format!("there is no session {}", order.schedule_id)),
                 },
             })
             .collect())
     }
 }
 
+fn park(class: &'static str, error: String) -> Verdict {
+    Verdict::Park { class, error }
+}
+
 impl Seats {
-    /// Decides and stores what is not in the books yet. Answers the orders that name no session of ours.
-    async fn take_in(&self, submitted: &[Submitted<'_>]) -> Result<HashMap<OrderId, ScheduleId>, StoreError> {
+    /// Decides and stores what is not in the books yet, then changes the waiting lists. Orders that name no session
+    /// of ours are left out.
+    async fn take_in(&self, submitted: &[Submitted<'_>], changes: &[&WaitlistChange]) -> Result<(), StoreError> {
         let mut step = self.db.begin("seats.take_in").await?;
-        let schedules = submitted.iter().map(|order| order.schedule_id).collect();
+        let schedules = submitted.iter().map(|order| order.schedule_id);
+        let schedules = schedules.chain(changes.iter().map(|change| change.schedule_id)).collect();
         let sessions = store::hold::lock_sessions(&mut step, &schedules).await?;
         let known = store::hold::known(&mut step, submitted.iter().map(|order| &order.order_id)).await?;
 
         let mut seen = HashSet::new();
-        let (new, nowhere): (Vec<Submitted<'_>>, Vec<Submitted<'_>>) = submitted
+        let new: Vec<Submitted<'_>> = submitted
             .iter()
             .copied()
             .filter(|order| !known.contains(&order.order_id) && seen.insert(&order.order_id))
-            .partition(|order| sessions.contains_key(&order.schedule_id));
+            .filter(|order| sessions.contains_key(&order.schedule_id))
+            .collect();
         if !new.is_empty() {
             let decided = self.decide(&mut step, &new, &sessions).await?;
             let users = new.iter().map(|order| (&order.user_id, order.openid.as_ref()));
             store::user::upsert(&mut step, &self.personal, users).await?;
-            store::hold::record(&mut step, &decided, self.deadlines).await?;
+            store::hold::record(&mut step, &decided, self.terms.deadlines).await?;
+        }
+        let changes: Vec<&WaitlistChange> =
+            changes.iter().copied().filter(|change| sessions.contains_key(&change.schedule_id)).collect();
+        if !changes.is_empty() {
+            store::waitlist::change(&mut step, &self.personal, &changes).await?;
+            for schedule in changes.iter().map(|change| change.schedule_id).collect::<BTreeSet<_>>() {
+                store::waitlist::offer_free_seats(&mut step, schedule, &self.terms).await?;
+            }
         }
         step.commit().await?;
-        for order in &new {
-            metrics::counter!("orders_taken_total").increment(1);
-            tracing::debug!(order_id = %order.order_id, schedule_id = %order.schedule_id, "taken in");
-        }
-        Ok(nowhere.iter().map(|order| (order.order_id.clone(), order.schedule_id)).collect())
+        metrics::counter!("orders_taken_total").increment(new.len() as u64);
+        Ok(())
     }
 
     async fn decide<'a>(
@@ -162,23 +210,6 @@ impl Seats {
             }
         }
         Ok(())
-    }
-
-    /// What a stored order still needs from others. Derived, so that it is the same after a crash.
-    fn what_follows(&self, snapshot: &Snapshot) -> Vec<Message> {
-        let order_id = &snapshot.document.order_id;
-        if snapshot.document.status != Status::Held {
-            return Vec::new();
-        }
-        let alarm = |alarm, after: time::Duration| {
-            let after_ms = u64::try_from(after.whole_milliseconds()).unwrap_or(0);
-            Message::OrderAlarm(OrderAlarm { order_id: order_id.clone(), alarm, after_ms })
-        };
-        vec![
-            Message::OrderHeld(OrderHeld { order_id: order_id.clone() }),
-            alarm(Alarm::Hold, self.deadlines.hold),
-            alarm(Alarm::Payment, self.deadlines.payment),
-        ]
     }
 }
 

@@ -2,7 +2,7 @@
 # The roles of the dev stack: which there are, and how each is started, judged ready and stopped.
 
 # The one list of workers; each name is that of `holdfast worker NAME`.
-workers='seats prepay payments notifications'
+workers='seats prepay payments expiry refunds notifications reconcile'
 
 health_port() { printf 'HEALTH_%s_PORT' "$(printf '%s' "$1" | tr 'a-z-' 'A-Z_')"; }
 
@@ -25,7 +25,7 @@ role() {
   fi
   stop_role "$name"
   printf '%s\n' "$stamp" >"$dev/run/$name.stamp"
-  launch "$name.keeper" "$name" env dev="$dev" "$root/scripts/dev/keep" "$name" "$@"
+  launch "$name.keeper" "$name" env dev="$dev" NO_COLOR=1 "$root/scripts/dev/keep" "$name" "$@"
 }
 
 stop_role() {

@@ -26,7 +26,7 @@ die() {
 # One line that is rewritten on a terminal and, elsewhere, repeated every 15 seconds.
 alive() { # TITLE SECONDS [LOG]
   local last=''
-  [ -n "${3:-}" ] && [ -s "$3" ] && last=$(tail -n 1 "$3" | tr -d '\r\033' | cut -c 1-60)
+  [ -n "${3:-}" ] && [ -s "$3" ] && last=$(tail -n 1 "$3" | tr -d '\r\033' | cut -c 1-70)
   if [ -t 2 ]; then
     printf '\r\033[K%s … %s s  %s%s%s' "$1" "$2" "$dim" "$last" "$plain" >&2
   elif [ "$2" -ge "${next_sign:-15}" ]; then

@@ -38,6 +38,7 @@ pub(super) fn complete(mut openapi: OpenApi, settings: &ApiSettings) -> OpenApi 
     let tags = [
         ("sessions", "What can be booked"),
         ("orders", "Booking a seat and paying for it"),
+        ("refunds", "Giving money back"),
         ("wechat", "What WeChat calls"),
     ];
     openapi.tags = Some(tags.map(|(name, words)| TagBuilder::new().name(name).description(Some(words)).build()).into());
@@ -115,6 +116,7 @@ mod tests {
         assert!(openapi["openapi"].as_str().unwrap().starts_with("3.1"));
         for (method, path, statuses) in [
             ("get", "/v1/schedules", &["200", "401", "422", "503"][..]),
+            ("get", "/v1/schedules/{id}", &["200", "401", "404", "503"]),
             ("get", "/v1/schedules/{id}/availability", &["200", "401", "404", "503"]),
             ("get", "/v1/orders", &["200", "401", "422", "503"]),
             (
@@ -126,8 +128,19 @@ mod tests {
             ("get", "/v1/orders/{id}/events", &["200", "401", "404", "503"]),
             ("get", "/v1/orders/{id}/qr.svg", &["200", "401", "404", "409"]),
             ("get", "/v1/orders/{id}/qr.png", &["200", "401", "404", "409"]),
+            ("post", "/v1/orders/{id}/cancel", &["202", "401", "404", "409", "429", "503"]),
+            (
+                "post",
+                "/v1/orders/{id}/refunds",
+                &["202", "400", "401", "403", "404", "409", "413", "415", "422", "429", "503"],
+            ),
+            ("get", "/v1/orders/{id}/refunds", &["200", "401", "404", "422", "503"]),
+            ("get", "/v1/orders/{id}/notifications", &["200", "401", "404", "503"]),
+            ("post", "/v1/schedules/{id}/waitlist", &["202", "401", "403", "404", "409", "429", "503"]),
+            ("delete", "/v1/schedules/{id}/waitlist", &["202", "401", "403", "404", "429", "503"]),
+            ("get", "/v1/schedules/{id}/waitlist", &["200", "401", "403", "404", "503"]),
             ("post", "/v1/wechat/notify/payments", &["204", "400", "401", "413", "503"]),
-            ("post", "/v1/wechat/notify/refunds", &["400", "401", "413", "503"]),
+            ("post", "/v1/wechat/notify/refunds", &["204", "400", "401", "413", "503"]),
         ] {
             let operation = &openapi["paths"][path][method];
             assert!(operation["summary"].is_string(), "{method} {path} has no summary");

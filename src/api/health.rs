@@ -1,6 +1,11 @@
 //! Whether a process lives, whether it can work, and what it counts. The same for the API and for workers.
 
-use std::{future::ready, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::ready,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -103,8 +108,10 @@ pub async fn serve_alone(
 /// PostgreSQL is away, and a process that is taken out of the line for it would take none.
 pub(super) fn of_api(api: &Api) -> Health {
     let (publisher, account) = (api.publisher.clone(), api.account.clone());
+    let topology_checked = api.topology_checked.clone();
     let checks = vec![
         Check::new("broker", true, move || ready(publisher.is_ready())),
+        Check::new("topology", true, move || ready(topology_checked.load(Ordering::Relaxed))),
         Check::new("wechat_keys", true, move || ready(!account.keys.platform.serials().is_empty())),
         database_check(api.database.clone(), false),
         cache_check(api.cache.clone()),

@@ -6,26 +6,33 @@
 pub mod auth;
 mod docs;
 mod fields;
+mod hand_over;
 mod headers;
 pub mod health;
 mod language;
 mod names;
+mod order_cancel;
 mod order_events;
 mod order_follow;
+mod order_look;
+mod order_notifications;
 mod order_qr;
+mod order_request;
 mod order_submit;
 mod orders;
 mod page;
 mod paging;
 mod problem;
 mod problem_page;
+mod refunds;
 mod request;
 mod schedules;
 pub mod serve;
 mod settings;
+mod waitlist;
 mod wechat_notify;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use axum::{
     Router, middleware,
@@ -38,24 +45,30 @@ use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use auth::{AuthKeys, Role};
+pub use auth::{AuthKeys, AuthSettings, Role};
 pub use settings::ApiSettings;
 
 use crate::{
     broker::{Broker, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
-    config::Settings,
+    setting::BadSetting,
     store::Database,
-    wechat::{account::PayAccount, settings::Problem},
+    wechat::account::PayAccount,
 };
 
 /// What the process gives the API to work with.
 pub struct ApiParts {
+    pub settings: ApiSettings,
+    pub auth: AuthSettings,
+    /// In front of every order id; tells environments apart that share a merchant number.
+    pub order_id_prefix: String,
     pub broker: Broker,
     pub database: Database,
     pub cache: Cache,
     pub account: Arc<PayAccount>,
     pub metrics: PrometheusHandle,
+    /// Set once the broker is known to have every queue that orders and callbacks go to.
+    pub topology_checked: Arc<AtomicBool>,
     /// Cancelled when the process begins to stop: event streams end, everything else finishes.
     pub stop: CancellationToken,
 }
@@ -73,6 +86,7 @@ struct Inner {
     account: Arc<PayAccount>,
     limits: Limits,
     metrics: PrometheusHandle,
+    topology_checked: Arc<AtomicBool>,
     now: fn() -> OffsetDateTime,
     random: fn() -> [u8; 24],
     stop: CancellationToken,
@@ -81,21 +95,22 @@ struct Inner {
 type Api = Arc<Inner>;
 
 impl Inner {
-    fn new(settings: &Settings, parts: ApiParts) -> Result<Self, Problem> {
+    fn new(parts: ApiParts) -> Result<Self, BadSetting> {
         Ok(Self {
-            order_id_prefix: settings.order.id_prefix.clone(),
+            order_id_prefix: parts.order_id_prefix,
             publisher: parts.broker.publisher,
             database: parts.database,
             hub: OrderHub::start(parts.cache.clone()),
             cache: parts.cache,
-            auth: AuthKeys::from_settings(&settings.auth)?,
+            auth: AuthKeys::from_settings(&parts.auth)?,
             account: parts.account,
-            limits: Limits::new(&settings.api),
+            limits: Limits::new(&parts.settings),
             metrics: parts.metrics,
+            topology_checked: parts.topology_checked,
             now: OffsetDateTime::now_utc,
             random,
             stop: parts.stop,
-            settings: settings.api.clone(),
+            settings: parts.settings,
         })
     }
 }
@@ -127,8 +142,8 @@ impl Limits {
 ///
 /// # Errors
 /// The token key is missing or wrong.
-pub fn router(settings: &Settings, parts: ApiParts) -> Result<Router, Problem> {
-    Ok(routes(Arc::new(Inner::new(settings, parts)?)))
+fn router(parts: ApiParts) -> Result<Router, BadSetting> {
+    Ok(routes(Arc::new(Inner::new(parts)?)))
 }
 
 fn routes(api: Api) -> Router {
@@ -148,11 +163,13 @@ fn routes(api: Api) -> Router {
     if api.settings.development {
         router = router.route("/dev/token", post(page::development_token));
     }
+    // Health stands outside the limits: a busy process is alive.
+    let health = health::router(health::of_api(&api));
     router
-        .merge(health::router(health::of_api(&api)))
         .fallback(request::nothing_here)
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn_with_state(api.clone(), request::enter))
+        .merge(health)
         .with_state(api)
 }
 
@@ -160,12 +177,17 @@ fn routes(api: Api) -> Router {
 fn documented() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(schedules::list))
+        .routes(routes!(schedules::one))
         .routes(routes!(schedules::availability))
         .routes(routes!(order_submit::submit, orders::list))
         .routes(routes!(orders::one))
         .routes(routes!(order_events::events))
         .routes(routes!(order_qr::svg))
         .routes(routes!(order_qr::png))
+        .routes(routes!(order_cancel::cancel))
+        .routes(routes!(refunds::request, refunds::list))
+        .routes(routes!(order_notifications::list))
+        .routes(routes!(waitlist::join, waitlist::leave, waitlist::place))
         .routes(routes!(wechat_notify::payments))
         .routes(routes!(wechat_notify::refunds))
 }

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::{Path, State},
     http::HeaderMap,
     response::{
@@ -18,7 +19,9 @@ use super::{
     auth::Caller,
     names,
     order_follow::{Follow, own_order},
+    order_look,
     problem::{Kind, Problem, ProblemDocument},
+    request::Context,
 };
 use crate::domain::document::{OrderDocument, Snapshot};
 
@@ -46,6 +49,7 @@ const RECONNECT: Duration = Duration::from_secs(2);
 )]
 pub(super) async fn events(
     State(api): State<Api>,
+    Extension(context): Extension<Context>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -55,6 +59,7 @@ pub(super) async fn events(
         .try_acquire_owned()
         .map_err(|_| Problem::new(Kind::Overloaded).retry_after(RECONNECT))?;
     let now = own_order(&api, &caller, &id).await?;
+    order_look::looked(&api, &context, &now.document);
 
     let (events, stream) = mpsc::channel(4);
     let stop = api.stop.clone();

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::{
     Inner,
-    auth::Caller,
+    auth::{Caller, Role},
     problem::{Kind, Problem},
 };
 use crate::{
@@ -27,10 +27,15 @@ const PACE_DEAF: Duration = Duration::from_millis(150);
 
 /// The caller's order; 404 also when it is somebody else's, so that ids tell nothing.
 pub(super) async fn own_order(api: &Inner, caller: &Caller, id: &str) -> Result<Snapshot, Problem> {
+    visible_order(api, caller, id, &[]).await
+}
+
+/// The order, when it is the caller's own or when their role is one of `staff`.
+pub(super) async fn visible_order(api: &Inner, caller: &Caller, id: &str, staff: &[Role]) -> Result<Snapshot, Problem> {
     let unknown = || Problem::new(Kind::NoSuchOrder);
     let id = OrderId::try_from(id.to_owned()).map_err(|_| unknown())?;
     let snapshot = read(api, &id).await?.ok_or_else(unknown)?;
-    if snapshot.owner == caller.user { Ok(snapshot) } else { Err(unknown()) }
+    if snapshot.owner == caller.user || staff.contains(&caller.role) { Ok(snapshot) } else { Err(unknown()) }
 }
 
 /// The order from Redis, else from PostgreSQL; `None` when no worker has taken it and Redis has no note of it.

@@ -9,9 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use sha2::{Digest, Sha256};
+use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
@@ -19,10 +17,10 @@ use utoipa::ToSchema;
 use super::{
     Api, Inner,
     auth::{Caller, Customer},
-    fields::{self, text},
     headers::{PREFERENCE_APPLIED, Wait, idempotency_key},
     names,
     order_follow::Follow,
+    order_request::OrderRequest,
     problem::{Kind, Problem, ProblemDocument},
     request::Context,
 };
@@ -30,80 +28,14 @@ use crate::{
     cache::catalogue::Known,
     domain::{
         document::{OrderDocument, Snapshot},
-        ids::{OrderId, ScheduleId, SeatNo},
+        ids::OrderId,
         message::{Message, OrderSubmitted},
         money::Fen,
-        order::{Channel, Status},
+        order::Status,
     },
 };
 
-const BODY_BYTES_MAX: usize = 16 * 1024;
-/// The largest room there can be.
-const SEAT_NO_MAX: i64 = 100_000;
 const BROKER_RETRY: Duration = Duration::from_secs(2);
-
-/// What the customer asks for.
-#[derive(Debug, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = OrderRequest)]
-pub(super) struct Wish {
-    #[schema(value_type = String, format = "uuid")]
-    schedule_id: ScheduleId,
-    /// The session's price, as the customer saw it.
-    #[schema(value_type = i64, minimum = 1, example = 20000)]
-    amount_fen: Fen,
-    /// That very seat; any free one when left out.
-    #[schema(value_type = Option<i32>, minimum = 1, maximum = 100_000, example = 7)]
-    seat_no: Option<SeatNo>,
-    /// `native` (a QR code) when left out; `jsapi` needs an `openid` in the token.
-    #[schema(value_type = Option<Channel>)]
-    channel: Channel,
-}
-
-impl Wish {
-    async fn read(headers: &HeaderMap, body: Body, caller: &Caller) -> Result<Self, Problem> {
-        let mut fields = fields::json_object(headers, body, BODY_BYTES_MAX).await?;
-        let schedule_id = fields.required("schedule_id", schedule_id);
-        let amount_fen = fields.required("amount_fen", amount_fen);
-        let seat_no = fields.optional("seat_no", seat_no);
-        let channel = fields.optional("channel", channel).unwrap_or(Channel::Native);
-        if channel == Channel::Jsapi && caller.openid.is_none() {
-            fields.wrong("channel", "jsapi needs an openid in the token");
-        }
-        fields.finish()?;
-        match (schedule_id, amount_fen) {
-            (Some(schedule_id), Some(amount_fen)) => Ok(Self { schedule_id, amount_fen, seat_no, channel }),
-            _ => Err(Problem::new(Kind::InvalidRequest)),
-        }
-    }
-
-    /// Tells this wish from another one under the same key, however its JSON was written.
-    fn hash(&self) -> String {
-        let seat = self.seat_no.map_or(0, |seat| seat.0);
-        let text = format!("{} {} {seat} {}", self.schedule_id, self.amount_fen.0, self.channel.as_str());
-        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-fn schedule_id(value: &Value) -> Result<ScheduleId, &'static str> {
-    ScheduleId::parse(text(value)?).map_err(|_| "must be a UUID")
-}
-
-fn amount_fen(value: &Value) -> Result<Fen, &'static str> {
-    let fen = value.as_i64().filter(|fen| *fen > 0);
-    fen.map(Fen).ok_or("must be a whole number of fen above 0")
-}
-
-fn seat_no(value: &Value) -> Result<SeatNo, &'static str> {
-    let number = value.as_i64().filter(|number| (1..=SEAT_NO_MAX).contains(number));
-    number.and_then(|number| i32::try_from(number).ok()).map(SeatNo).ok_or("must be a whole number from 1 to 100000")
-}
-
-fn channel(value: &Value) -> Result<Channel, &'static str> {
-    let word = value.as_str();
-    let known = Channel::ALL.into_iter().find(|channel| Some(channel.as_str()) == word);
-    known.ok_or("must be native or jsapi")
-}
 
 /// A place in the line, not a seat.
 #[derive(Debug, Serialize, ToSchema)]
@@ -120,7 +52,7 @@ pub(super) struct Receipt {
 /// first, gives the same order and never a second one.
 #[utoipa::path(
     post, path = "/v1/orders", tag = "orders", security(("bearer" = ["customer"])),
-    request_body(content = Wish, content_type = "application/json",
+    request_body(content = OrderRequest, content_type = "application/json",
         example = json!({"schedule_id": "$schedule", "amount_fen": 20000})),
     params(
         ("Idempotency-Key" = String, Header, description = "Your name for this wish: 1–255 visible ASCII characters", example = "my-first-booking"),
@@ -150,7 +82,7 @@ pub(super) async fn submit(
 ) -> Result<Response, Problem> {
     let started = Instant::now();
     let key = idempotency_key(&headers)?;
-    let wish = Wish::read(&headers, body, &caller).await?;
+    let wish = OrderRequest::read(&headers, body, caller.openid.is_some()).await?;
     let request_hash = wish.hash();
     let order_id = OrderId::derive(&api.order_id_prefix, &caller.user, &key);
 
@@ -176,7 +108,7 @@ pub(super) async fn submit(
                 return Err(Problem::new(Kind::IdempotencyKeyReused));
             }
             if !matches!(snapshot.document.status, Status::Submitted | Status::Held) {
-                break outcome(snapshot)?;
+                break outcome(snapshot);
             }
         }
         match timeout_at(deadline, follow.next()).await {
@@ -199,7 +131,7 @@ struct PlaceInLine<'a> {
 impl PlaceInLine<'_> {
     /// Lets the wish in, or says why not. Gives the order's snapshot when a worker has taken this very order
     /// before: then there is nothing to publish.
-    async fn admit(&self, wish: &Wish) -> Result<Option<Snapshot>, Problem> {
+    async fn admit(&self, wish: &OrderRequest) -> Result<Option<Snapshot>, Problem> {
         let Self { api, caller, order_id, request_hash } = *self;
         let (known, pace) = tokio::join!(
             api.cache.admit(order_id, request_hash, wish.schedule_id),
@@ -227,7 +159,7 @@ impl PlaceInLine<'_> {
     }
 
     /// Publishes the wish; afterwards the broker has it, and Redis a note for those who ask before a worker did.
-    async fn publish(&self, wish: &Wish, context: &Context) -> Result<(), Problem> {
+    async fn publish(&self, wish: &OrderRequest, context: &Context) -> Result<(), Problem> {
         let message = OrderSubmitted {
             order_id: self.order_id.clone(),
             user_id: self.caller.user.clone(),
@@ -256,7 +188,7 @@ impl PlaceInLine<'_> {
 }
 
 /// Refuses what the catalogue shows to be hopeless.
-fn judge(wish: &Wish, schedule: Known) -> Result<(), Problem> {
+fn judge(wish: &OrderRequest, schedule: Known) -> Result<(), Problem> {
     match schedule {
         Known::Card(card) if !card.open => Err(Problem::new(Kind::ScheduleClosed)),
         Known::Card(card) if card.price_fen != wish.amount_fen => {
@@ -305,16 +237,17 @@ fn receipt(order_id: OrderId) -> Response {
 }
 
 /// A settled order as the answer to the request that asked for it.
-fn outcome(snapshot: Snapshot) -> Result<Response, Problem> {
+fn outcome(snapshot: Snapshot) -> Response {
     let document = snapshot.document;
     if document.status == Status::Rejected {
         let kind = document.reason.as_deref().and_then(Kind::from_slug).unwrap_or(Kind::SoldOut);
-        return Err(Problem::new(kind).about(document.order_id, document.alternatives));
+        return Problem::new(kind).about(document.order_id, document.alternatives).into_response();
     }
     let location = location(&document.order_id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(document)).into_response())
+    (StatusCode::CREATED, [(header::LOCATION, location)], Json(document)).into_response()
 }
 
-fn location(order_id: &OrderId) -> HeaderValue {
+/// The order's own address.
+pub(super) fn location(order_id: &OrderId) -> HeaderValue {
     HeaderValue::try_from(format!("/v1/orders/{order_id}")).expect("an order id is digits and letters")
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, Query, State},
     http::HeaderMap,
     response::{IntoResponse, Response},
@@ -16,8 +16,10 @@ use super::{
     fields::{Fields, text},
     headers::{PREFERENCE_APPLIED, Wait},
     order_follow::{Follow, own_order},
+    order_look,
     paging::{PAGE, Page, Place},
     problem::{Problem, ProblemDocument},
+    request::Context,
 };
 use crate::{
     domain::{document::OrderDocument, ids::OrderId},
@@ -60,6 +62,8 @@ pub(super) async fn list(
 }
 
 /// Read an order
+///
+/// While it can be paid, your look also makes us ask WeChat from time to time, in case its callback got lost.
 #[utoipa::path(
     get, path = "/v1/orders/{id}", tag = "orders", security(("bearer" = [])),
     params(
@@ -74,12 +78,14 @@ pub(super) async fn list(
 )]
 pub(super) async fn one(
     State(api): State<Api>,
+    Extension(context): Extension<Context>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let started = Instant::now();
     let mut document = own_order(&api, &caller, &id).await?.document;
+    order_look::looked(&api, &context, &document);
     let Some(wait) = Wait::wished(&headers) else {
         return Ok(Json(document).into_response());
     };

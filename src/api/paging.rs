@@ -23,6 +23,11 @@ impl<T> Page<T> {
         let next = items.last().filter(|_| more).map(|last| place(last).cursor());
         Self { items, next }
     }
+
+    /// A list that is never longer than a page.
+    pub(super) fn whole(items: Vec<T>) -> Self {
+        Self { items, next: None }
+    }
 }
 
 /// Where an item stands: by time, then by id.
@@ -44,7 +49,9 @@ impl Place {
         let text = String::from_utf8(bytes).map_err(|_| WRONG)?;
         let (nanos, id) = text.split_once(' ').ok_or(WRONG)?;
         let nanos = nanos.parse().map_err(|_| WRONG)?;
-        Ok(Self { at: OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| WRONG)?, id: id.to_owned() })
+        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| WRONG)?;
+        // PostgreSQL's times begin in 4713 BC.
+        if at.year() < 0 { Err(WRONG) } else { Ok(Self { at, id: id.to_owned() }) }
     }
 }
 

@@ -78,6 +78,16 @@ problems! {
         "Sorry, this session can no longer be booked." "抱歉，本场次已停止预订。"
     NotPayable "not-payable" CONFLICT "There is nothing to pay on this order"
         "This order cannot be paid at present." "该订单当前无法支付。"
+    AlreadyPaid "already-paid" CONFLICT "The order is paid; ask for a refund instead"
+        "This order has been paid. You can ask for a refund instead." "订单已付款，如不需要，请申请退款。"
+    AlreadyEnded "already-ended" CONFLICT "The order has ended by itself"
+        "This order has already ended; there is nothing to cancel." "订单已结束，无需取消。"
+    NotPaid "not-paid" CONFLICT "The order is not paid"
+        "This order has not been paid, so there is nothing to refund." "订单尚未付款，没有可退的款项。"
+    NothingLeft "nothing-left" CONFLICT "Nothing is left to refund"
+        "All the money of this order has been refunded or is on its way back." "款项已全部退还或正在退还。"
+    SeatsFree "seats-free" CONFLICT "Seats are free: order one instead of waiting"
+        "Seats are free. You can book one right now." "目前有空位，可以直接预订。"
     TooLarge "too-large" PAYLOAD_TOO_LARGE "The body is too large"
         "The request is too large." "请求内容过大。"
     UnsupportedMediaType "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "The body must be application/json"
@@ -93,8 +103,8 @@ problems! {
         "That was too fast. Please wait a moment." "操作过于频繁，请稍候。"
     Internal "internal" INTERNAL_SERVER_ERROR "We made a mistake"
         "Something went wrong on our side. Please try again." "系统出错，请重试。"
-    BrokerUnavailable "broker-unavailable" SERVICE_UNAVAILABLE "The order could not be taken just now"
-        "We cannot take orders for a moment. Please try again shortly." "暂时无法受理，请稍后重试。"
+    BrokerUnavailable "broker-unavailable" SERVICE_UNAVAILABLE "The request could not be taken just now"
+        "We cannot take this for a moment. Please try again shortly." "暂时无法受理，请稍后重试。"
     Overloaded "overloaded" SERVICE_UNAVAILABLE "Too many requests at once"
         "We are very busy. Please try again in a moment." "当前访问量过大，请稍后重试。"
     TemporarilyUnavailable "temporarily-unavailable" SERVICE_UNAVAILABLE "This cannot be answered just now"
@@ -158,6 +168,10 @@ struct Extensions {
     order_id: Option<OrderId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alternatives: Option<Alternatives>,
+    /// The address that serves this purpose (`already-paid`, `seats-free`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/v1/orders/hf2m6qk0c9v1x8y4zt3w7p5rab/refunds")]
+    instead: Option<String>,
 }
 
 /// A problem as it is written (RFC 9457).
@@ -198,6 +212,12 @@ impl Problem {
     pub fn about(mut self, order: OrderId, alternatives: Option<Alternatives>) -> Self {
         self.extensions.order_id = Some(order);
         self.extensions.alternatives = alternatives;
+        self
+    }
+
+    /// Points to the address that serves the caller's purpose.
+    pub fn instead(mut self, address: impl Into<String>) -> Self {
+        self.extensions.instead = Some(address.into());
         self
     }
 
@@ -255,6 +275,10 @@ impl IntoResponse for Problem {
         if self.kind == Kind::Unauthenticated {
             let challenge = HeaderValue::from_static("Bearer realm=\"holdfast\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if self.kind == Kind::TooLarge {
+            // There may be more to come that nobody reads.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response.extensions_mut().insert(self);
         response

@@ -18,14 +18,9 @@ use super::{
 };
 use crate::{
     broker::PublishError,
-    domain::{
-        message::{Message, Openid, Payment, PaymentSeen, Source},
-        money::Fen,
-    },
+    domain::message::{Message, PaymentSeen, RefundSeen, Source},
     wechat::{
-        notification::{
-            NotificationFault, PaymentNotification, Unreadable, read_payment_notification, read_refund_notification,
-        },
+        notification::{NotificationFault, Unreadable, read_payment_notification, read_refund_notification},
         transaction::Standing,
     },
 };
@@ -72,19 +67,26 @@ pub(super) async fn payments(
 
 /// WeChat Pay: a refund
 ///
-/// Signed by WeChat; needs no token.
+/// Signed by WeChat; needs no token. Answered once the broker has the message.
 #[utoipa::path(
     post, path = "/v1/wechat/notify/refunds", tag = "wechat",
     request_body(content = String, content_type = "application/json", description = "WeChat Pay's signed and encrypted notification"),
     responses(
+        (status = 204, description = "Taken"),
         (status = 400, description = "Unreadable: `{\"code\":\"FAIL\",\"message\":…}`", body = serde_json::Value),
         (status = 401, description = "Not WeChat's signature", body = serde_json::Value),
         (status = 413, description = "More than 64 KiB", body = serde_json::Value),
-        (status = 503, description = "Refunds are not handled by this release; WeChat sends again", body = serde_json::Value),
+        (status = 503, description = "The broker is away; WeChat sends again", body = serde_json::Value),
     )
 )]
-pub(super) async fn refunds(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<StatusCode, Problem> {
-    answer("refund", take_refund(&api, &headers, body).await)
+pub(super) async fn refunds(
+    State(api): State<Api>,
+    Extension(context): Extension<Context>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let taken = take_refund(&api, &context, &headers, body).await;
+    answer("refund", taken)
 }
 
 async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
@@ -97,22 +99,42 @@ async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body:
         }
         Err(fault) => return Err(refused(fault)),
     };
-    let standing = notification.content.standing();
-    let message = match standing {
-        Standing::Paid(_) => payment_seen(notification, headers, context).ok_or(Refused {
-            reason: "incomplete",
-            problem: Problem::new(Kind::NotificationUnreadable).detail("The payment lacks its number or amount."),
-        })?,
+    let payment = match notification.content.standing() {
+        Standing::Paid(payment) => *payment,
         Standing::Unpaid => return Ok(Taken::Ignored("unpaid")),
         Standing::Closed => return Ok(Taken::Ignored("closed")),
-        Standing::Unclear(why) => {
-            tracing::error!(why, id = notification.id, "a callback is WeChat's, but not understood");
-            return Err(Refused { reason: "unclear", problem: Problem::new(Kind::NotificationUnreadable).detail(why) });
-        }
+        Standing::Unclear(why) => return Err(unclear(why, &notification.id)),
     };
-    let published = api.publisher.publish(&Message::PaymentSeen(message), &context.trace).await;
+    let message = PaymentSeen {
+        payment,
+        source: Source::Callback { notification_id: notification.id },
+        request_id: request_id(headers, context),
+    };
+    publish(api, context, Message::PaymentSeen(message)).await
+}
+
+async fn take_refund(api: &Inner, context: &Context, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
+    let raw_body = raw_body(headers, body).await?;
+    let notification = match read_refund_notification(headers, &raw_body, (api.now)(), &api.account.keys) {
+        Ok(notification) => notification,
+        Err(NotificationFault::Unreadable(Unreadable::Event(event))) if !event.starts_with("TRANSACTION.") => {
+            return Ok(Taken::Ignored("event"));
+        }
+        Err(fault) => return Err(refused(fault)),
+    };
+    let facts = notification.content.facts().ok_or_else(|| unclear("unknown refund_status", &notification.id))?;
+    let message = RefundSeen {
+        facts,
+        source: Source::Callback { notification_id: notification.id },
+        request_id: request_id(headers, context),
+    };
+    publish(api, context, Message::RefundSeen(message)).await
+}
+
+async fn publish(api: &Inner, context: &Context, message: Message) -> Result<Taken, Refused> {
+    let published = api.publisher.publish(&message, &context.trace).await;
     published.map(|()| Taken::Published).map_err(|error| {
-        tracing::warn!(%error, "a payment could not be published; WeChat will send it again");
+        tracing::warn!(%error, kind = message.kind(), "a callback could not be published; WeChat will send it again");
         Refused {
             reason: match error {
                 PublishError::Unconfirmed(_) => "broker_unconfirmed",
@@ -123,14 +145,10 @@ async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body:
     })
 }
 
-/// Verifies, so that the counts tell who calls; nothing durable can happen yet, and so WeChat is not told it did.
-async fn take_refund(api: &Inner, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
-    let raw_body = raw_body(headers, body).await?;
-    read_refund_notification(headers, &raw_body, (api.now)(), &api.account.keys).map_err(refused)?;
-    Err(Refused {
-        reason: "not_handled",
-        problem: Problem::new(Kind::TemporarilyUnavailable).detail("Refunds are not handled by this release."),
-    })
+/// WeChat's word, but not one that this release understands.
+fn unclear(why: &'static str, id: &str) -> Refused {
+    tracing::error!(why, id, "a callback is WeChat's, but not understood");
+    Refused { reason: "unclear", problem: Problem::new(Kind::NotificationUnreadable).detail(why) }
 }
 
 async fn raw_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refused> {
@@ -148,29 +166,10 @@ fn refused(fault: NotificationFault) -> Refused {
     Refused { reason: fault.label(), problem: Problem::new(kind) }
 }
 
-/// The signed facts, nothing concluded. What is absent is left empty: it will differ from the order's and open a
-/// case, where a refusal here would only make WeChat repeat the same words. `None` without number or amount.
-fn payment_seen(notification: PaymentNotification, headers: &HeaderMap, context: &Context) -> Option<PaymentSeen> {
-    let transaction = notification.content;
-    let amount = transaction.amount?;
-    let request_id = headers.get("request-id").and_then(|id| id.to_str().ok());
-    Some(PaymentSeen {
-        payment: Payment {
-            out_trade_no: transaction.out_trade_no?,
-            transaction_id: transaction.transaction_id?,
-            mchid: transaction.mchid.unwrap_or_default(),
-            appid: transaction.appid.unwrap_or_default(),
-            trade_type: transaction.trade_type.unwrap_or_default(),
-            bank_type: transaction.bank_type,
-            total_fen: Fen(amount.total?),
-            payer_total_fen: amount.payer_total.map(Fen),
-            currency: amount.currency.unwrap_or_default(),
-            success_time: transaction.success_time.unwrap_or(notification.create_time),
-            payer_openid: transaction.payer.and_then(|payer| payer.openid).map(Openid),
-        },
-        source: Source::Callback { notification_id: notification.id },
-        request_id: request_id.unwrap_or(&context.request_id).to_owned(),
-    })
+/// WeChat's own, by which its support finds the call.
+fn request_id(headers: &HeaderMap, context: &Context) -> String {
+    let theirs = headers.get("request-id").and_then(|id| id.to_str().ok());
+    theirs.unwrap_or(&context.request_id).to_owned()
 }
 
 fn answer(kind: &'static str, taken: Result<Taken, Refused>) -> Result<StatusCode, Problem> {

@@ -53,6 +53,16 @@ impl Cache {
         pipeline.get(self.key("schedule", schedule)).exists(self.complete_key());
     }
 
+    /// What is known of a session.
+    pub async fn known(&self, schedule: ScheduleId) -> Result<Known, CacheAway> {
+        let mut pipeline = redis::pipe();
+        self.ask_catalogue(&mut pipeline, schedule);
+        let mut connection = self.connection.clone();
+        let asked = pipeline.query_async::<(Option<String>, bool)>(&mut connection);
+        let (card, complete) = self.call("read_card", asked).await?;
+        Ok(Known::from_redis(card.as_deref(), complete))
+    }
+
     /// Writes cards, of one session just added or of many.
     pub async fn put_cards(&self, cards: &[(ScheduleId, Card)]) -> Result<(), CacheAway> {
         for some in cards.chunks(512) {

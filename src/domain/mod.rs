@@ -1,14 +1,16 @@
 //! The rules, free of IO: no async, no SQL, no HTTP, no broker, no clock of its own.
 //!
-//! Read in this order: [`order`] (the life of an order), [`refund`] (the life of a refund), [`seats`] (who gets which seat),
-//! [`message`] (what travels on the queues), [`retry`] (what a failure leads to).
+//! Read in this order: [`order`] (the life of an order; [`order_diagram`] draws it), [`refund`] (the life of a refund),
+//! [`seats`] (who gets which seat), [`message`] (what travels on the queues), [`retry`] (what a failure leads to).
 
 pub mod document;
+pub mod history;
 pub mod ids;
 pub mod message;
 pub mod money;
 pub mod notification;
 pub mod order;
+pub mod order_diagram;
 pub mod refund;
 pub mod retry;
 pub mod seats;

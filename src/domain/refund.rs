@@ -16,10 +16,18 @@ pub enum RefundStatus {
     Abnormal,
     /// WeChat dropped it. Another number follows; this one is over.
     Closed,
+    /// It could not be met: nothing left, more than is left, or not paid. WeChat never heard of it.
+    Refused,
 }
 
 impl RefundStatus {
-    pub const ALL: [Self; 5] = [Self::Requested, Self::Processing, Self::Succeeded, Self::Abnormal, Self::Closed];
+    pub const ALL: [Self; 6] =
+        [Self::Requested, Self::Processing, Self::Succeeded, Self::Abnormal, Self::Closed, Self::Refused];
+
+    /// Whether WeChat is still to be told or asked.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Requested | Self::Processing)
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,6 +36,7 @@ impl RefundStatus {
             Self::Succeeded => "succeeded",
             Self::Abnormal => "abnormal",
             Self::Closed => "closed",
+            Self::Refused => "refused",
         }
     }
 }
@@ -86,7 +95,9 @@ pub fn step(status: RefundStatus, standing: RefundStanding) -> RefundStep {
         (S::Requested | S::Processing, W::Abnormal) => to(S::Abnormal, RefundEffect::OpenCase),
         (S::Requested | S::Processing | S::Abnormal, W::Closed) => to(S::Closed, RefundEffect::Replace),
         (S::Processing | S::Abnormal, W::Processing) | (S::Abnormal, W::Abnormal) => RefundStep::AlreadyDone,
-        (S::Succeeded | S::Closed, W::Processing | W::Success | W::Abnormal | W::Closed) => RefundStep::AlreadyDone,
+        (S::Succeeded | S::Closed | S::Refused, W::Processing | W::Success | W::Abnormal | W::Closed) => {
+            RefundStep::AlreadyDone
+        }
     }
 }
 

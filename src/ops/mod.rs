@@ -7,6 +7,7 @@ pub mod sample;
 pub mod schedule;
 pub mod token;
 pub mod topology;
+pub mod verify;
 
 use serde::Serialize;
 
@@ -38,11 +39,14 @@ fn print<T: Serialize>(json: bool, result: &T, words: impl FnOnce() -> String) {
 
 fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(header.to_vec());
+    table.load_style(comfy_table::presets::NOTHING);
+    if !header.is_empty() {
+        table.set_header(header.to_vec());
+    }
     for row in rows {
         table.add_row(row);
     }
-    table.to_string()
+    table.trim_fmt()
 }
 
 fn database(settings: &Settings) -> Result<Database, Failure> {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt as _, stream::BoxStream};
 use reqwest::Client;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -193,7 +193,8 @@ impl<'a> Customer<'a> {
             .await
             .and_then(reqwest::Response::error_for_status)
             .map_err(|error| away("the API", &error))?;
-        Ok(Events { bytes: response.bytes_stream().boxed(), read: Vec::new() })
+        let bytes = response.bytes_stream().map(|chunk| chunk.map(|bytes| bytes.to_vec()));
+        Ok(Events { bytes: bytes.boxed(), read: Vec::new() })
     }
 
     async fn pay(&self, code_url: &str) -> Result<String, Failure> {
@@ -206,7 +207,7 @@ impl<'a> Customer<'a> {
 
 /// The order's event stream.
 struct Events {
-    bytes: futures_util::stream::BoxStream<'static, reqwest::Result<axum::body::Bytes>>,
+    bytes: BoxStream<'static, reqwest::Result<Vec<u8>>>,
     read: Vec<u8>,
 }
 

@@ -6,13 +6,20 @@ use uuid::Uuid;
 use crate::{
     cache::catalogue::Card,
     config::Settings,
-    domain::{document::ScheduleDocument, ids::ScheduleId, money::Fen},
+    domain::{
+        document::ScheduleDocument,
+        ids::{CourseId, ScheduleId},
+        money::Fen,
+    },
     exit::Failure,
     store::{
         self,
         schedule::{NewSchedule, ScheduleFilter},
     },
 };
+
+/// In characters; the schema's own limit.
+const TITLE_MAX: usize = 100;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -42,6 +49,8 @@ pub enum Command {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
     },
+    /// The proof that seats went by arrival: a session's line, and who got what; exit 1 if anybody was overtaken.
+    Line { schedule_id: String },
 }
 
 pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<(), Failure> {
@@ -52,13 +61,16 @@ pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<()
                 Some(text) => OffsetDateTime::parse(&text, &Rfc3339)
                     .map_err(|_| Failure::wrong("--starts-at must be RFC 3339, like 2026-12-01T19:30:00+08:00"))?,
             };
-            if !(1..=64).contains(&course.len()) || !course.bytes().all(|b| b.is_ascii_graphic()) {
-                return Err(Failure::wrong("--course must be 1 to 64 visible ASCII characters"));
+            let title = title.unwrap_or_else(|| course.clone());
+            if !(1..=TITLE_MAX).contains(&title.chars().count()) {
+                return Err(Failure::wrong(format!("--title must have 1 to {TITLE_MAX} characters")));
             }
+            let course_id = CourseId::try_from(course.as_str())
+                .map_err(|malformed| Failure::wrong(format!("--course: {malformed}")))?;
             let new = NewSchedule {
                 schedule_id: ScheduleId(Uuid::now_v7()),
-                course: title.unwrap_or_else(|| course.clone()),
-                course_id: course,
+                course: title,
+                course_id: course_id.into(),
                 starts_at,
                 price_fen: Fen(price_fen.unwrap_or(settings.order.price_fen)),
                 capacity,
@@ -73,6 +85,38 @@ pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<()
             super::print(json, &page, || listed(&page.items));
             Ok(())
         }
+        Command::Line { schedule_id } => line(&schedule_id, settings, json).await,
+    }
+}
+
+async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), Failure> {
+    let schedule = ScheduleId::parse(schedule_id).map_err(|malformed| Failure::wrong(malformed.to_string()))?;
+    let database = super::database(settings)?;
+    let items = store::fairness::line(database.pool(), schedule).await?;
+    if items.is_empty() {
+        return Err(Failure::No(format!("session {schedule} has no orders")));
+    }
+    let page = super::Page { items, next: None };
+    let overtaken = page.items.iter().filter(|order| order.overtaken).count();
+    super::print(json, &page, || {
+        let rows = page.items.iter().map(|order| {
+            vec![
+                order.place.to_string(),
+                order.order_id.to_string(),
+                order.submitted_at.format(&Rfc3339).unwrap_or_default(),
+                order.seat_wish.map_or_else(|| "any".into(), |seat| seat.to_string()),
+                order
+                    .given_seat
+                    .map_or_else(|| order.reason.clone().unwrap_or_default(), |seat| format!("seat {seat}")),
+                order.status.as_str().to_owned(),
+                if order.overtaken { "overtaken".into() } else { String::new() },
+            ]
+        });
+        super::table(&["place", "order_id", "submitted_at", "wish", "got", "now", ""], rows)
+    });
+    match overtaken {
+        0 => Ok(()),
+        some => Err(Failure::No(format!("{some} orders were overtaken"))),
     }
 }
 

@@ -8,10 +8,12 @@ use uuid::Uuid;
 use super::{
     Step, StoreError,
     audit::{self, AuditRow},
+    user::PersonalKey,
 };
 use crate::domain::{
     document::{Alternatives, OrderDocument, Snapshot},
     ids::{OrderId, ScheduleId, SeatNo, UserId},
+    message::Openid,
     money::Fen,
     order::{Channel, Status},
 };
@@ -30,6 +32,7 @@ struct OrderRow {
     reason: Option<String>,
     alternatives: Option<Json<Alternatives>>,
     code_url: Option<String>,
+    jsapi: Option<Json<serde_json::Value>>,
     hold_expires_at: Option<OffsetDateTime>,
     pay_before: Option<OffsetDateTime>,
     paid_at: Option<OffsetDateTime>,
@@ -55,7 +58,7 @@ impl From<OrderRow> for Snapshot {
                 channel: row.channel,
                 // A code that must not be paid any more is not shown.
                 code_url: row.code_url.filter(|_| row.status.is_payable()),
-                jsapi: None,
+                jsapi: row.jsapi.map(|Json(jsapi)| jsapi).filter(|_| row.status.is_payable()),
                 hold_expires_at: row.hold_expires_at,
                 pay_before: row.pay_before,
                 paid_at: row.paid_at,
@@ -130,6 +133,9 @@ pub struct Locked {
     pub status: Status,
     pub amount_fen: Fen,
     pub transaction_id: Option<String>,
+    pub paid_fen: Fen,
+    pub refund_promised_fen: Fen,
+    pub refunded_fen: Fen,
     pub version: i32,
     audit_head: Vec<u8>,
     pub reservation_id: Option<Uuid>,
@@ -141,7 +147,8 @@ pub struct Locked {
 /// Locks the orders, in the order of their ids so that two transactions never wait for each other crosswise.
 pub async fn lock(step: &mut Step<'_>, ids: &[OrderId]) -> Result<Vec<Locked>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT o.order_id, o.user_id, o.schedule_id, o.status, o.amount_fen, o.transaction_id, o.version, o.audit_head,
+        "SELECT o.order_id, o.user_id, o.schedule_id, o.status, o.amount_fen, o.transaction_id, o.paid_fen,
+                o.refund_promised_fen, o.refunded_fen, o.version, o.audit_head,
                 r.reservation_id, r.seat_no, coalesce(r.status = 'temporary', false) AS holds_seat
            FROM payment_orders o
            LEFT JOIN seat_reservations r ON r.order_id = o.order_id
@@ -162,8 +169,28 @@ pub struct Change {
     pub event: &'static str,
     pub actor: &'static str,
     pub request_id: Option<String>,
-    pub code_url: Option<String>,
+    pub code: Option<Code>,
     pub paid: Option<Paid>,
+    /// Added to what has been promised back.
+    pub promised: Fen,
+    /// Added to what has been given back.
+    pub refunded: Fen,
+}
+
+impl Change {
+    /// A change of status and nothing else.
+    pub fn of_status(to: Status, event: &'static str, actor: &'static str) -> Self {
+        Self { to, event, actor, request_id: None, code: None, paid: None, promised: Fen::ZERO, refunded: Fen::ZERO }
+    }
+}
+
+/// What WeChat gave to pay with.
+#[derive(Debug, Clone)]
+pub enum Code {
+    /// The text of the QR code.
+    Native(String),
+    /// For the payment sheet inside WeChat.
+    Jsapi { prepay_id: String, invocation: serde_json::Value },
 }
 
 /// The payment that settles an order.
@@ -181,25 +208,43 @@ pub async fn change(step: &mut Step<'_>, changes: &[(&Locked, Change)]) -> Resul
         return Ok(());
     }
     let rows: Vec<AuditRow> = changes.iter().map(|(order, change)| audit_row(order, change)).collect();
-    let paid = |of: fn(&Paid) -> &String| {
-        changes.iter().map(|(_, change)| change.paid.as_ref().map(of).cloned()).collect::<Vec<_>>()
-    };
+    let columns = |of: fn(&Change) -> Option<String>| changes.iter().map(|(_, change)| of(change)).collect::<Vec<_>>();
     sqlx::query(
         "UPDATE payment_orders o
-            SET status = t.status, code_url = coalesce(t.code_url, o.code_url),
-                transaction_id = coalesce(t.transaction_id, o.transaction_id), paid_at = coalesce(t.paid_at, o.paid_at),
-                paid_fen = coalesce(t.paid_fen, o.paid_fen), version = o.version + 1, audit_head = t.audit_head,
-                updated_at = now()
-           FROM unnest($1::text[], $2::order_status[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bytea[])
-             AS t(order_id, status, code_url, transaction_id, paid_at, paid_fen, audit_head)
+            SET status = t.status, code_url = coalesce(t.code_url, o.code_url), prepay_id = coalesce(t.prepay_id, o.prepay_id),
+                jsapi = coalesce(t.jsapi, o.jsapi), transaction_id = coalesce(t.transaction_id, o.transaction_id),
+                paid_at = coalesce(t.paid_at, o.paid_at), paid_fen = coalesce(t.paid_fen, o.paid_fen),
+                refund_promised_fen = o.refund_promised_fen + t.promised, refunded_fen = o.refunded_fen + t.refunded,
+                version = o.version + 1, audit_head = t.audit_head, updated_at = now()
+           FROM unnest($1::text[], $2::order_status[], $3::text[], $4::text[], $5::jsonb[], $6::text[], $7::timestamptz[],
+                       $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[])
+             AS t(order_id, status, code_url, prepay_id, jsapi, transaction_id, paid_at, paid_fen, promised, refunded, audit_head)
           WHERE o.order_id = t.order_id",
     )
     .bind(changes.iter().map(|(order, _)| order.order_id.clone()).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.to).collect::<Vec<_>>())
-    .bind(changes.iter().map(|(_, change)| change.code_url.clone()).collect::<Vec<_>>())
-    .bind(paid(|paid| &paid.transaction_id))
+    .bind(columns(|change| match &change.code {
+        Some(Code::Native(code_url)) => Some(code_url.clone()),
+        Some(Code::Jsapi { .. }) | None => None,
+    }))
+    .bind(columns(|change| match &change.code {
+        Some(Code::Jsapi { prepay_id, .. }) => Some(prepay_id.clone()),
+        Some(Code::Native(_)) | None => None,
+    }))
+    .bind(
+        changes
+            .iter()
+            .map(|(_, change)| match &change.code {
+                Some(Code::Jsapi { invocation, .. }) => Some(Json(invocation.clone())),
+                Some(Code::Native(_)) | None => None,
+            })
+            .collect::<Vec<_>>(),
+    )
+    .bind(columns(|change| change.paid.as_ref().map(|paid| paid.transaction_id.clone())))
     .bind(changes.iter().map(|(_, change)| change.paid.as_ref().map(|paid| paid.at)).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.paid.as_ref().map(|paid| paid.fen)).collect::<Vec<_>>())
+    .bind(changes.iter().map(|(_, change)| change.promised).collect::<Vec<_>>())
+    .bind(changes.iter().map(|(_, change)| change.refunded).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.hash(step.now)).collect::<Vec<_>>())
     .execute(&mut *step.transaction)
     .await?;
@@ -214,6 +259,12 @@ fn audit_row(order: &Locked, change: &Change) -> AuditRow {
     if let Some(paid) = &change.paid {
         after.insert("transaction_id".into(), json!(paid.transaction_id));
         after.insert("paid_fen".into(), json!(paid.fen));
+    }
+    if change.promised != Fen::ZERO {
+        after.insert("promised_fen".into(), json!(change.promised));
+    }
+    if change.refunded != Fen::ZERO {
+        after.insert("refunded_fen".into(), json!(change.refunded));
     }
     AuditRow {
         order_id: order.order_id.clone(),
@@ -243,16 +294,66 @@ pub struct Unpriced {
     pub pay_before: Option<OffsetDateTime>,
     /// Whether there is still time to pay, by the database's clock.
     pub in_time: bool,
+    user_id: UserId,
+    openid: Option<Vec<u8>>,
+}
+
+impl Unpriced {
+    /// The payer inside WeChat.
+    pub fn openid(&self, key: &PersonalKey) -> Option<Openid> {
+        self.openid.as_ref().and_then(|sealed| key.open(&self.user_id, sealed))
+    }
+}
+
+/// An order as its deadlines see it, by the database's clock.
+#[derive(Debug, Clone, FromRow)]
+pub struct Due {
+    pub order_id: OrderId,
+    pub user_id: UserId,
+    pub schedule_id: ScheduleId,
+    pub status: Status,
+    pub hold_over: bool,
+    pub deadline_over: bool,
+    pub session_sold_out: bool,
+}
+
+/// Where an order stands between its deadlines.
+pub async fn due(db: impl PgExecutor<'_>, id: &OrderId) -> Result<Option<Due>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT order_id, user_id, schedule_id, status, coalesce(hold_expires_at <= now(), false) AS hold_over,
+                coalesce(pay_before <= now(), false) AS deadline_over,
+                NOT EXISTS (SELECT FROM free_seats f WHERE f.schedule_id = o.schedule_id) AS session_sold_out
+           FROM payment_orders o WHERE order_id = $1",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await?)
+}
+
+/// The lapsed orders of those of these sessions that have no free seat left: WeChat must take no money for them.
+pub async fn lapsed_without_seat(
+    db: impl PgExecutor<'_>,
+    schedules: &[ScheduleId],
+) -> Result<Vec<(ScheduleId, OrderId)>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT o.schedule_id, o.order_id FROM payment_orders o
+          WHERE o.schedule_id = ANY($1) AND o.status = 'lapsed'
+            AND NOT EXISTS (SELECT FROM free_seats f WHERE f.schedule_id = o.schedule_id)",
+    )
+    .bind(schedules)
+    .fetch_all(db)
+    .await?)
 }
 
 /// The orders as the prepay worker needs them.
 pub async fn for_prepay(db: impl PgExecutor<'_>, id: &OrderId) -> Result<Option<Unpriced>, StoreError> {
     Ok(sqlx::query_as(
         "SELECT o.order_id, o.status, o.channel, o.amount_fen, c.title AS course, s.starts_at, r.seat_no, o.pay_before,
-                coalesce(o.pay_before > now(), false) AS in_time
+                coalesce(o.pay_before > now(), false) AS in_time, o.user_id, u.openid
            FROM payment_orders o
            JOIN course_schedules s USING (schedule_id)
            JOIN courses c USING (course_id)
+           JOIN users u USING (user_id)
            LEFT JOIN seat_reservations r USING (order_id)
           WHERE o.order_id = $1",
     )

@@ -4,15 +4,13 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use sqlx::types::Json;
-use uuid::Uuid;
 
 use super::{
-    Step, StoreError, hold, notification,
+    Step, StoreError, case, hold, notification,
     order::{self, Change, Locked, Paid},
 };
 use crate::domain::{
-    ids::{OrderId, SeatNo},
+    ids::{OrderId, RefundId, SeatNo},
     message::{Payment, PaymentSeen, Source},
     money::Fen,
     notification::Kind,
@@ -152,17 +150,14 @@ async fn settle<'a>(
     if to != order.status {
         let paid =
             Paid { transaction_id: payment.transaction_id.clone(), at: payment.success_time, fen: payment.total_fen };
-        books.changes.push((
-            order,
-            Change {
-                to,
-                event: "paid",
-                actor: "worker:payments",
-                request_id: Some(seen.request_id.clone()),
-                code_url: None,
-                paid: Some(paid),
-            },
-        ));
+        let promised = if effects.contains(&Effect::RefundAutomatically) { payment.total_fen } else { Fen::ZERO };
+        let change = Change {
+            request_id: Some(seen.request_id.clone()),
+            paid: Some(paid),
+            promised,
+            ..Change::of_status(to, "paid", "worker:payments")
+        };
+        books.changes.push((order, change));
     }
     Ok(outcome)
 }
@@ -327,10 +322,10 @@ impl Books<'_> {
         for (order, fen) in &self.refunds {
             sqlx::query(
                 "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, next_check_at)
-                 VALUES ($1, $2, 'requested', $3, 'no seat left', 'worker:payments', now())
+                 VALUES ($1, $2, 'requested', $3, '付款时已无座位', 'worker:payments', now())
                  ON CONFLICT (refund_id) DO NOTHING",
             )
-            .bind(format!("{}-auto", order.order_id))
+            .bind(RefundId::automatic(&order.order_id))
             .bind(&order.order_id)
             .bind(fen)
             .execute(&mut *step.transaction)
@@ -341,18 +336,8 @@ impl Books<'_> {
 
     async fn write_cases(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
         for case in &self.cases {
-            sqlx::query(
-                "INSERT INTO cases (case_id, kind, subject, order_id, money_fen, details) VALUES ($1, $2, $3, $4, $5, $6)
-                 ON CONFLICT (kind, subject) DO NOTHING",
-            )
-            .bind(Uuid::now_v7())
-            .bind(case.kind)
-            .bind(&case.subject)
-            .bind(&case.order_id)
-            .bind(case.money)
-            .bind(Json(&case.details))
-            .execute(&mut *step.transaction)
-            .await?;
+            case::open(step, case.kind, &case.subject, case.order_id.as_ref(), case.money, case.details.clone())
+                .await?;
         }
         Ok(())
     }

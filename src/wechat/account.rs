@@ -1,8 +1,9 @@
 //! The merchant as the program holds it: settings read, keys parsed, everything checked against everything.
 
+use crate::setting::BadSetting;
 use crate::wechat::aead::{ApiV3Key, ApiV3Keys};
 use crate::wechat::notification::NotificationKeys;
-use crate::wechat::settings::{Check, PAY, PaySettings, Problem, is_appid, is_local};
+use crate::wechat::settings::{Check, PAY, PaySettings, is_appid, is_local};
 use crate::wechat::sign::MerchantKey;
 use crate::wechat::verify::{PUBLIC_KEY_ID_PREFIX, PlatformKey, PlatformKeys, certificate_serial};
 use reqwest::Url;
@@ -32,12 +33,12 @@ pub struct PayAccount {
 
 impl PaySettings {
     /// Everything that is wrong; empty when the merchant can work.
-    pub fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<BadSetting> {
         self.load().err().unwrap_or_default()
     }
 
     /// The merchant, or every problem at once. Reads the key files.
-    pub fn load(&self) -> Result<PayAccount, Vec<Problem>> {
+    pub fn load(&self) -> Result<PayAccount, Vec<BadSetting>> {
         let mut check = Check::new(PAY);
         let base_url = check.base_url(&self.base_url);
         let local = base_url.as_ref().is_none_or(is_local);
@@ -49,10 +50,10 @@ impl PaySettings {
         let api_v3 = self.api_v3(&mut check);
         let platform = self.platform_keys(&mut check);
         let notify_url = check.notify_url("notify_url", &self.notify_url, 255, local);
-        let refund_notify_url = self
-            .refund_notify_url
-            .as_ref()
-            .and_then(|_| check.notify_url("refund_notify_url", &self.refund_notify_url, 256, local));
+        let refund_notify_url = match &self.refund_notify_url {
+            Some(_) => check.notify_url("refund_notify_url", &self.refund_notify_url, 256, local),
+            None => notify_url.as_deref().and_then(beside),
+        };
         let timeout = check.timeout(self.timeout_ms);
 
         match (base_url, appid, mchid, merchant_key, api_v3, notify_url) {
@@ -163,4 +164,9 @@ fn compare_with_certificate(check: &mut Check, path: &Path, key: &MerchantKey, s
     if serial_no.is_some_and(|configured| configured != serial) {
         check.wrong("merchant_serial_no", format!("differs from the certificate's, {serial}"));
     }
+}
+
+/// Where the ingress takes refunds, when it takes payments at `notify_url`.
+fn beside(notify_url: &str) -> Option<String> {
+    notify_url.strip_suffix("/v1/wechat/notify/payments").map(|ingress| format!("{ingress}/v1/wechat/notify/refunds"))
 }

@@ -1,5 +1,6 @@
 //! WeChat's document about a refund, as the refund calls answer it and a refund callback carries it.
 
+use crate::domain::{message::RefundFacts, money::Fen, refund::RefundStanding};
 use crate::wechat::transaction::success_time;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -21,6 +22,27 @@ pub struct Refund {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "success_time")]
     pub success_time: Option<OffsetDateTime>,
     pub amount: RefundAmount,
+}
+
+impl Refund {
+    /// The signed facts, nothing concluded; `None` when WeChat says a word this program does not know: for a person.
+    pub fn facts(&self) -> Option<RefundFacts> {
+        let standing = match self.status {
+            RefundStatus::Success => RefundStanding::Success,
+            RefundStatus::Closed => RefundStanding::Closed,
+            RefundStatus::Processing => RefundStanding::Processing,
+            RefundStatus::Abnormal => RefundStanding::Abnormal,
+            RefundStatus::Other(_) => return None,
+        };
+        Some(RefundFacts {
+            out_refund_no: self.out_refund_no.clone(),
+            out_trade_no: self.out_trade_no.clone(),
+            wechat_refund_id: self.refund_id.clone(),
+            standing,
+            refund_fen: Fen(self.amount.refund),
+            success_time: self.success_time,
+        })
+    }
 }
 
 /// Integer fen: `total` of the order, `refund` of this refund.

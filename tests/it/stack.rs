@@ -28,13 +28,13 @@ static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
 /// Longest any condition is waited for; far above what it takes, since the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PRICE_FEN: i64 = 20_000;
-pub(crate) const WORKERS: [&str; 4] = ["seats", "prepay", "payments", "notifications"];
+pub(crate) const WORKERS: [&str; 6] = ["seats", "prepay", "payments", "expiry", "refunds", "notifications"];
 
 fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
-fn server(name: &str) -> String {
+pub(crate) fn server(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run `./dev test`, or eval \"$(./dev servers)\" first"))
 }
@@ -78,7 +78,7 @@ impl Stack {
     pub(crate) async fn start_with(test: &str, choice: Choice) -> Self {
         let name = format!("hf_{}", Uuid::now_v7().simple());
         let directory = scratch().join(test);
-        // Logs grow over a process's restarts, but not over runs: some tests read them.
+        // What an earlier run left there would be taken for this one's.
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).expect("a directory for logs");
         let db = make_database(&name).await;
@@ -278,7 +278,7 @@ impl Stack {
         ready_in(&self.amqp_url, queue).await
     }
 
-    async fn until_ready(&self) {
+    pub(crate) async fn until_ready(&self) {
         until("the API is ready", async || {
             let answer = self.request(Method::GET, "/readyz").send().await.ok()?;
             answer.status().is_success().then_some(())
@@ -286,8 +286,15 @@ impl Stack {
         .await;
     }
 
-    /// What every test must leave behind, whatever it did: no seat twice, each sold seat paid for once.
+    /// What every test must leave behind, whatever it did: no panic, no seat twice, each sold seat paid for once.
     pub(crate) async fn check_invariants(&self) {
+        for entry in std::fs::read_dir(&self.directory).expect("the logs") {
+            let path = entry.expect("a file").path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let log = std::fs::read_to_string(&path).expect("a log");
+                assert!(!log.contains("panicked"), "{} tells of a panic", path.display());
+            }
+        }
         let double_seats = self
             .count(
                 "SELECT count(*) FROM (SELECT 1 FROM seat_reservations WHERE status <> 'cancelled'
@@ -400,6 +407,7 @@ fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: 
         ("HOLDFAST_WECHAT_PAY__PUBLIC_KEY_ID", line("public_key_id")),
         ("HOLDFAST_WECHAT_PAY__PUBLIC_KEY_FILE", path("public_key.pem")),
         ("HOLDFAST_WECHAT_PAY__NOTIFY_URL", format!("{api}/v1/wechat/notify/payments")),
+        ("HOLDFAST_WECHAT_PAY__REFUND_NOTIFY_URL", format!("{api}/v1/wechat/notify/refunds")),
         ("HOLDFAST_OFFICIAL_ACCOUNT__BASE_URL", simulator.to_owned()),
         ("HOLDFAST_OFFICIAL_ACCOUNT__APPID", defaults.appid),
         ("HOLDFAST_OFFICIAL_ACCOUNT__SECRET", defaults.official_account_secret),
@@ -414,14 +422,14 @@ fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: 
     environment
 }
 
-async fn free_port() -> u16 {
+pub(crate) async fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
 // ---- PostgreSQL
 
-fn database_url(name: &str) -> String {
+pub(crate) fn database_url(name: &str) -> String {
     let (server, _) =
         server("DATABASE_URL").rsplit_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a URL");
     format!("{server}/{name}")
@@ -434,7 +442,7 @@ async fn make_database(name: &str) -> PgPool {
     PgPool::connect_lazy(&database_url(name)).expect("a pool")
 }
 
-async fn drop_database(name: &str) {
+pub(crate) async fn drop_database(name: &str) {
     if let Ok(mut admin) = PgConnection::connect(&server("DATABASE_URL")).await {
         let _ = admin.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))).await;
     }

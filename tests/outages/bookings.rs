@@ -19,7 +19,7 @@ const BOOKINGS: usize = 300;
 const AT_ONCE: usize = 30;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s5_5_three_hundred_bookings_while_everything_is_restarted() {
+async fn s3_3_three_hundred_bookings_while_everything_is_restarted() {
     let servers = Servers::ours().await;
     // The resend schedule has gaps of minutes; here a callback that was refused comes again within seconds.
     let mut stack = Stack::start_with("bookings", Choice { callback_speed: 500.0, ..Choice::default() }).await;

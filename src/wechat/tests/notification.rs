@@ -1,11 +1,12 @@
 //! Callbacks: the published AEAD vectors, the way of a good one, and each way of being refused.
 
 use super::support::{API_V3_KEY, NOW, PLATFORM, PUBLIC_KEY_ID, api_v3, notification_keys, now, seal, signed_headers};
+use crate::domain::{money::Fen, refund::RefundStanding};
 use crate::wechat::aead::{ApiV3Key, ApiV3Keys, OpenFault, Resource, WrongLength};
 use crate::wechat::notification::{
     NotificationFault, NotificationKeys, PaymentNotification, read_payment_notification, read_refund_notification,
 };
-use crate::wechat::refund::RefundStatus;
+use crate::wechat::refund::{Refund, RefundStatus};
 use crate::wechat::transaction::{Standing, TradeState, Transaction};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -160,8 +161,11 @@ fn a_refund_callback_is_read_by_its_own_spelling() {
     let headers = signed_headers(&PLATFORM, PUBLIC_KEY_ID, NOW, body.as_bytes());
     let keys = notification_keys();
     let read = read_refund_notification(&headers, body.as_bytes(), now(), &keys).expect("good");
-    assert_eq!(read.content.status, RefundStatus::Abnormal);
-    assert_eq!(read.content.amount.refund, 500);
+    let facts = read.content.facts().expect("a known word");
+    assert_eq!((facts.out_refund_no.as_str(), facts.wechat_refund_id.as_str()), ("r1", "50"));
+    assert_eq!((facts.standing, facts.refund_fen), (RefundStanding::Abnormal, Fen(500)));
+    let unheard_of = Refund { status: RefundStatus::Other("SOMETHING_NEW".to_owned()), ..read.content };
+    assert_eq!(unheard_of.facts(), None);
     assert!(read_payment_notification(&headers, body.as_bytes(), now(), &keys).is_err());
 }
 

@@ -188,6 +188,7 @@ async fn a_refund_is_accepted_then_followed() {
     assert_eq!(
         body,
         json!({"transaction_id": "42", "out_refund_no": "r1", "reason": "课程取消",
+            "notify_url": "http://127.0.0.1:8080/v1/wechat/notify/refunds",
             "amount": {"refund": 500, "total": 20000, "currency": "CNY"}})
     );
     assert_eq!(seen[1].line, "GET /v3/refund/domestic/refunds/r1 HTTP/1.1");

@@ -39,6 +39,22 @@ fn s2_1_production_and_simulator_differ_in_configuration_only() {
 }
 
 #[test]
+fn refunds_are_announced_beside_payments_unless_said_otherwise() {
+    let announced = |notify_url: &str, refund_notify_url: Option<&str>| {
+        let settings = PaySettings {
+            notify_url: Some(notify_url.to_owned()),
+            refund_notify_url: refund_notify_url.map(str::to_owned),
+            ..settings("http://127.0.0.1:8090")
+        };
+        settings.load().expect("good").refund_notify_url
+    };
+    let ours = "http://api:8080/v1/wechat/notify/payments";
+    assert_eq!(announced(ours, None).as_deref(), Some("http://api:8080/v1/wechat/notify/refunds"));
+    assert_eq!(announced(ours, Some("http://api:8080/other")).as_deref(), Some("http://api:8080/other"));
+    assert_eq!(announced("http://api:8080/proxied", None), None);
+}
+
+#[test]
 fn s2_1_every_wrong_setting_is_named_in_one_go() {
     let settings = PaySettings {
         base_url: Some("http://api.mch.weixin.qq.com/v3".to_owned()),

@@ -1,0 +1,210 @@
+//! The life of an order, and of a refund, as people read it: the tables and diagrams of `docs/order-life.md`, drawn
+//! from [`step`] and [`refund::step`]. A test compares.
+//!
+//! Every status meets every event; nothing is drawn that the code does not do, and nothing that it does is left out.
+
+use std::fmt::Write;
+
+use super::{
+    order::{Effect, Event, SeatAtPayment, Status, Step, step},
+    refund::{self, RefundEffect, RefundStanding, RefundStatus, RefundStep},
+};
+
+/// Every event, those together that share a row when they lead to the same. [`words`] does not compile without the
+/// newest one, which is the reminder to add it here.
+const TOPICS: [&[Event]; 12] = [
+    &[Event::SeatHeld],
+    &[Event::NoSeat],
+    &[Event::CodeIssued],
+    &PAID,
+    &[Event::PaymentMismatched],
+    &[Event::HoldOver],
+    &[Event::DeadlineClosed],
+    &[Event::CancelClosed],
+    &[Event::RefundRequested { whole: true }],
+    &[Event::RefundRequested { whole: false }],
+    &[Event::RefundSucceeded { whole: true }],
+    &[Event::RefundSucceeded { whole: false }],
+];
+const PAID: [Event; 3] =
+    [Event::Paid(SeatAtPayment::Held), Event::Paid(SeatAtPayment::Free), Event::Paid(SeatAtPayment::None)];
+
+fn words(event: Event) -> &'static str {
+    match event {
+        Event::SeatHeld => "a seat is free",
+        Event::NoSeat => "no seat can be had",
+        Event::CodeIssued => "WeChat gave the code",
+        Event::Paid(SeatAtPayment::Held) => "paid, the seat is held",
+        Event::Paid(SeatAtPayment::Free) => "paid, another seat is free",
+        Event::Paid(SeatAtPayment::None) => "paid, no seat is left",
+        Event::PaymentMismatched => "paid, but not as ordered",
+        Event::HoldOver => "hold over, WeChat says unpaid",
+        Event::DeadlineClosed => "deadline over, WeChat closed it",
+        Event::CancelClosed => "cancelled, WeChat closed it",
+        Event::RefundRequested { whole: true } => "refund of all that is left",
+        Event::RefundRequested { whole: false } => "refund of a part",
+        Event::RefundSucceeded { whole: true } => "WeChat refunded all",
+        Event::RefundSucceeded { whole: false } => "WeChat refunded a part",
+    }
+}
+
+fn deed(effect: Effect) -> String {
+    match effect {
+        Effect::HoldSeat => "seat set aside".into(),
+        Effect::FreeSeat => "seat freed".into(),
+        Effect::ConfirmSeat => "reservation confirmed".into(),
+        Effect::TakeFreeSeat => "a free seat taken".into(),
+        Effect::IssueBooking => "booking issued".into(),
+        Effect::RecordTransaction => "transaction recorded".into(),
+        Effect::RefundAutomatically => "refund of the whole sum".into(),
+        Effect::OpenCase => "case opened".into(),
+        Effect::Notify(kind) => format!("message `{}`", kind.as_str()),
+    }
+}
+
+/// Several events in a row's words.
+fn any_of(events: &[Event]) -> String {
+    if events == PAID {
+        return "paid".into();
+    }
+    listed(events.iter().map(|event| words(*event)), " / ")
+}
+
+/// What changes something: from where, by what, to where (`None`: the status stays), with which effects.
+struct Row {
+    from: Vec<Status>,
+    events: Vec<Event>,
+    to: Option<Status>,
+    effects: &'static [Effect],
+}
+
+/// In the order of the topics; statuses to which the same events do the same share a row.
+fn rows() -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for topic in TOPICS {
+        let first = rows.len();
+        for from in Status::ALL {
+            for Row { events, to, effects, .. } in rows_of(from, topic) {
+                let same = |row: &&mut Row| row.events == events && row.to == to && row.effects == effects;
+                match rows[first..].iter_mut().find(same) {
+                    Some(row) => row.from.push(from),
+                    None => rows.push(Row { from: vec![from], events, to, effects }),
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// What the events of a topic change for one status, those together that lead to the same.
+fn rows_of(from: Status, topic: &[Event]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for event in topic.iter().copied() {
+        let (to, effects) = match step(from, event) {
+            Step::Move { to, effects } => (Some(to), effects),
+            Step::Stay { effects } => (None, effects),
+            Step::AlreadyDone | Step::Irrelevant => continue,
+        };
+        match rows.iter_mut().find(|row| row.to == to && row.effects == effects) {
+            Some(row) => row.events.push(event),
+            None => rows.push(Row { from: vec![from], events: vec![event], to, effects }),
+        }
+    }
+    rows
+}
+
+/// Every step that changes something, as a Markdown table.
+pub fn steps() -> String {
+    let mut table = String::from("| from | event | to | effects, in one commit |\n|---|---|---|---|\n");
+    for Row { from, events, to, effects } in rows() {
+        let from = if from == Status::ALL { "any".into() } else { listed(from.iter().map(|s| s.as_str()), ", ") };
+        let to = to.map_or("stays", Status::as_str);
+        let effects = if effects.is_empty() { "—".into() } else { listed(effects.iter().copied().map(deed), " · ") };
+        line(&mut table, format_args!("| {from} | {} | {to} | {effects} |", any_of(&events)));
+    }
+    table
+}
+
+/// Every status against every event, as a Markdown table.
+pub fn matrix() -> String {
+    let mut table = String::from("| |");
+    for status in Status::ALL {
+        let _ = write!(table, " {} |", status.as_str());
+    }
+    table.push_str("\n|---|");
+    table.push_str(&"---|".repeat(Status::ALL.len()));
+    table.push('\n');
+    for event in TOPICS.concat() {
+        let _ = write!(table, "| {} |", words(event));
+        for status in Status::ALL {
+            let cell = match step(status, event) {
+                Step::Move { to, .. } => to.as_str(),
+                Step::Stay { .. } => "stays",
+                Step::AlreadyDone => "=",
+                Step::Irrelevant => "·",
+            };
+            let _ = write!(table, " {cell} |");
+        }
+        table.push('\n');
+    }
+    table
+}
+
+/// Every move, as a mermaid state diagram.
+pub fn diagram() -> String {
+    let mut drawing = String::from("stateDiagram-v2\n");
+    line(&mut drawing, format_args!("    [*] --> {}", Status::Submitted.as_str()));
+    for from in Status::ALL {
+        let is_moved = |event: &Event| matches!(step(from, *event), Step::Move { .. });
+        for to in Status::ALL {
+            let leads_there = |event: &Event| matches!(step(from, *event), Step::Move { to: there, .. } if there == to);
+            let events: Vec<Event> = TOPICS.concat().into_iter().filter(leads_there).collect();
+            if !events.is_empty() {
+                line(&mut drawing, format_args!("    {} --> {}: {}", from.as_str(), to.as_str(), any_of(&events)));
+            }
+        }
+        if !TOPICS.concat().iter().any(is_moved) {
+            line(&mut drawing, format_args!("    {} --> [*]", from.as_str()));
+        }
+    }
+    drawing
+}
+
+/// Every move of a refund by WeChat's word, as a mermaid state diagram.
+pub fn refund_diagram() -> String {
+    const STANDINGS: [RefundStanding; 4] =
+        [RefundStanding::Processing, RefundStanding::Success, RefundStanding::Abnormal, RefundStanding::Closed];
+    let mut drawing = String::from("stateDiagram-v2\n");
+    for first in [RefundStatus::Requested, RefundStatus::Refused] {
+        line(&mut drawing, format_args!("    [*] --> {}", first.as_str()));
+    }
+    for from in RefundStatus::ALL {
+        let mut ends = true;
+        for standing in STANDINGS {
+            if let RefundStep::Move { to, effect } = refund::step(from, standing) {
+                ends = false;
+                let effect = match effect {
+                    RefundEffect::Nothing => "",
+                    RefundEffect::Settle => ", the customer is told",
+                    RefundEffect::OpenCase => ", a case is opened",
+                    RefundEffect::Replace => ", a new number follows",
+                };
+                let (from, to, said) = (from.as_str(), to.as_str(), standing.as_str());
+                line(&mut drawing, format_args!("    {from} --> {to}: WeChat says {said}{effect}"));
+            }
+        }
+        if ends {
+            line(&mut drawing, format_args!("    {} --> [*]", from.as_str()));
+        }
+    }
+    drawing
+}
+
+fn listed<T: AsRef<str>>(words: impl Iterator<Item = T>, between: &str) -> String {
+    words.map(|word| word.as_ref().to_owned()).collect::<Vec<_>>().join(between)
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}

@@ -1,0 +1,57 @@
+//! First come, first served, with a proof: a session's orders in the order of their arrival and what each got.
+
+use serde::Serialize;
+use sqlx::{FromRow, PgExecutor};
+use time::OffsetDateTime;
+
+use super::StoreError;
+use crate::domain::{
+    ids::{OrderId, ScheduleId, SeatNo},
+    order::Status,
+};
+
+/// One order in the line.
+#[derive(Debug, Clone, FromRow, Serialize)]
+pub struct InLine {
+    /// Its place: the first is 1.
+    pub place: i64,
+    pub order_id: OrderId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub submitted_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub decided_at: OffsetDateTime,
+    pub seat_wish: Option<SeatNo>,
+    /// The seat it was given first, whatever became of it later.
+    pub given_seat: Option<SeatNo>,
+    pub reason: Option<String>,
+    pub status: Status,
+    /// An order behind it was given a seat although none had been freed in between. Must never be.
+    pub overtaken: bool,
+}
+
+/// The line of a session, in the order of arrival.
+pub async fn line(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Vec<InLine>, StoreError> {
+    Ok(sqlx::query_as(
+        "WITH line AS (
+             SELECT o.order_id, o.arrival, o.submitted_at, o.created_at AS decided_at, o.seat_wish, o.reason, o.status,
+                    (first.after ->> 'seat_no')::int AS given_seat
+               FROM payment_orders o
+               JOIN payment_audit_log first ON first.order_id = o.order_id AND first.version = 1
+              WHERE o.schedule_id = $1
+         ), freed AS (
+             SELECT a.at FROM payment_audit_log a JOIN line USING (order_id)
+              WHERE a.event IN ('hold_over', 'deadline_closed', 'cancelled', 'refund_requested')
+         )
+         SELECT row_number() OVER (ORDER BY l.arrival) AS place, l.order_id, l.submitted_at, l.decided_at, l.seat_wish,
+                l.given_seat, l.reason, l.status,
+                coalesce(l.reason = 'sold-out', false) AND EXISTS (
+                    SELECT FROM line later
+                     WHERE later.arrival > l.arrival AND later.given_seat IS NOT NULL
+                       AND NOT EXISTS (SELECT FROM freed WHERE freed.at BETWEEN l.decided_at AND later.decided_at)
+                ) AS overtaken
+           FROM line l ORDER BY l.arrival",
+    )
+    .bind(schedule)
+    .fetch_all(db)
+    .await?)
+}

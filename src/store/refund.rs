@@ -1,0 +1,280 @@
+//! `refunds`: money that goes back, from the request to WeChat's last word.
+
+use serde_json::json;
+use sqlx::{FromRow, PgExecutor};
+use time::OffsetDateTime;
+
+use super::{
+    Step, StoreError, case, ending,
+    order::{self, Change, Locked},
+    waitlist::Terms,
+};
+use crate::domain::{
+    ids::{OrderId, RefundId},
+    message::{RefundFacts, RefundRequested},
+    money::Fen,
+    order::{Event, Status},
+    refund::{RefundEffect, RefundStatus, RefundStep, step as decide},
+};
+
+/// WeChat takes at most so many partial refunds of one order (refund, rules).
+const MOST_PER_ORDER: i64 = 50;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requested {
+    /// In the books, now or before.
+    Accepted,
+    /// It cannot be met; the row says why.
+    Refused(&'static str),
+    /// The order is not in the books (yet).
+    NoOrder,
+}
+
+/// Takes a request into the books: the sum is promised, and the seat is free when everything goes back.
+pub async fn request(step: &mut Step<'_>, request: &RefundRequested, terms: &Terms) -> Result<Requested, StoreError> {
+    let Some(order) = order::lock(step, std::slice::from_ref(&request.order_id)).await?.pop() else {
+        return Ok(Requested::NoOrder);
+    };
+    let known: Option<(RefundStatus, i64)> =
+        sqlx::query_as("SELECT status, amount_fen FROM refunds WHERE refund_id = $1")
+            .bind(&request.refund_id)
+            .fetch_optional(&mut *step.transaction)
+            .await?;
+    if known.is_some() {
+        return Ok(Requested::Accepted);
+    }
+    let left = order.paid_fen.checked_sub(order.refund_promised_fen).unwrap_or(Fen::ZERO);
+    let amount = request.amount_fen.unwrap_or(left);
+    let refusal = refusal(&order, amount, left, count(step, &order.order_id).await?);
+    let status = if refusal.is_some() { RefundStatus::Refused } else { RefundStatus::Requested };
+    sqlx::query(
+        "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, error, next_check_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $3 = 'requested'::refund_status THEN now() END)",
+    )
+    .bind(&request.refund_id)
+    .bind(&order.order_id)
+    .bind(status)
+    // The column wants a sum; of a request for nothing it is the order's.
+    .bind(if amount > Fen::ZERO { amount } else { order.amount_fen })
+    .bind(&request.reason)
+    .bind(&request.requested_by)
+    .bind(refusal)
+    .execute(&mut *step.transaction)
+    .await?;
+    if let Some(why) = refusal {
+        return Ok(Requested::Refused(why));
+    }
+    let change = Change {
+        request_id: Some(request.request_id.clone()),
+        promised: amount,
+        ..Change::of_status(order.status, "refund_requested", "worker:refunds")
+    };
+    ending::apply(step, &order, Event::RefundRequested { whole: amount == left }, change, terms).await?;
+    Ok(Requested::Accepted)
+}
+
+fn refusal(order: &Locked, amount: Fen, left: Fen, count: i64) -> Option<&'static str> {
+    match order.status {
+        Status::Confirmed => {}
+        Status::Refunding | Status::Refunded => return Some("nothing-left"),
+        Status::Submitted
+        | Status::Held
+        | Status::AwaitingPayment
+        | Status::Rejected
+        | Status::Lapsed
+        | Status::Cancelled
+        | Status::Expired => return Some("not-paid"),
+    }
+    if left == Fen::ZERO {
+        Some("nothing-left")
+    } else if amount <= Fen::ZERO || amount > left {
+        Some("more-than-left")
+    } else if count >= MOST_PER_ORDER {
+        Some("too-many-refunds")
+    } else {
+        None
+    }
+}
+
+async fn count(step: &mut Step<'_>, order: &OrderId) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM refunds WHERE order_id = $1 AND status <> 'refused'")
+        .bind(order)
+        .fetch_one(&mut *step.transaction)
+        .await?)
+}
+
+/// A refund as the worker needs it to carry it on.
+#[derive(Debug, Clone, FromRow)]
+pub struct Due {
+    pub refund_id: RefundId,
+    pub order_id: OrderId,
+    pub status: RefundStatus,
+    pub amount_fen: Fen,
+    pub reason: String,
+    pub transaction_id: String,
+    /// What was paid in all.
+    pub paid_fen: Fen,
+    /// No older refund of the order is unfinished, and the last one was sent long enough ago.
+    pub may_be_sent: bool,
+}
+
+/// One refund and whether WeChat would take it now: one of an order at a time, and one in `interval`.
+pub async fn due(
+    db: impl PgExecutor<'_>,
+    id: &RefundId,
+    interval: std::time::Duration,
+) -> Result<Option<Due>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT r.refund_id, r.order_id, r.status, r.amount_fen, r.reason, o.transaction_id, o.paid_fen,
+                NOT EXISTS (
+                    SELECT FROM refunds other
+                     WHERE other.order_id = r.order_id AND other.refund_id <> r.refund_id
+                       AND (other.status IN ('requested', 'processing')
+                                AND (other.created_at, other.refund_id) < (r.created_at, r.refund_id)
+                            OR other.sent_at > now() - make_interval(secs => $2))) AS may_be_sent
+           FROM refunds r JOIN payment_orders o USING (order_id)
+          WHERE r.refund_id = $1",
+    )
+    .bind(id)
+    .bind(interval.as_secs_f64())
+    .fetch_optional(db)
+    .await?)
+}
+
+/// Notes that WeChat is about to hear of it: before the call, so that a crash leaves the doubt in the books.
+pub async fn mark_sent(db: impl PgExecutor<'_>, id: &RefundId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE refunds SET sent_at = now(), updated_at = now() WHERE refund_id = $1")
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Notes when a person or the sweep should look again, and why it is not done.
+pub async fn postpone(db: impl PgExecutor<'_>, id: &RefundId, error: Option<&str>) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE refunds SET next_check_at = now() + interval '10 minutes', error = $2, updated_at = now()
+          WHERE refund_id = $1 AND status IN ('requested', 'processing')",
+    )
+    .bind(id)
+    .bind(error)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// What WeChat's word led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    /// The refund as it is now.
+    Known { status: RefundStatus, order_id: OrderId },
+    /// WeChat closed it; this one takes its place.
+    Replaced { by: RefundId, order_id: OrderId },
+    /// WeChat speaks of a refund that is not in our books: a case is open.
+    Unknown,
+    /// Another sum than ours: a case is open, nothing settled.
+    Mismatched,
+}
+
+/// Records WeChat's signed word of a refund.
+pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> Result<Recorded, StoreError> {
+    let Ok(id) = RefundId::try_from(facts.out_refund_no.clone()) else {
+        return unknown(step, facts).await;
+    };
+    let order_id: Option<OrderId> = sqlx::query_scalar("SELECT order_id FROM refunds WHERE refund_id = $1")
+        .bind(&id)
+        .fetch_optional(&mut *step.transaction)
+        .await?;
+    let Some(order_id) = order_id else { return unknown(step, facts).await };
+    // The order first, as everywhere: its lock is what keeps two words about one refund apart.
+    let Some(order) = order::lock(step, std::slice::from_ref(&order_id)).await?.pop() else {
+        return unknown(step, facts).await;
+    };
+    let (status, amount): (RefundStatus, Fen) =
+        sqlx::query_as("SELECT status, amount_fen FROM refunds WHERE refund_id = $1")
+            .bind(&id)
+            .fetch_one(&mut *step.transaction)
+            .await?;
+    if amount != facts.refund_fen {
+        let details = json!({ "asked_fen": amount, "refunded_fen": facts.refund_fen });
+        case::open(step, "refund_mismatch", id.as_str(), Some(&order_id), facts.refund_fen, details).await?;
+        return Ok(Recorded::Mismatched);
+    }
+    let RefundStep::Move { to, effect } = decide(status, facts.standing) else {
+        return Ok(Recorded::Known { status, order_id });
+    };
+    write(step, &id, to, facts).await?;
+    match effect {
+        RefundEffect::Nothing => {}
+        RefundEffect::Settle => settle(step, &order, &id, amount, terms).await?,
+        RefundEffect::OpenCase => {
+            case::open(step, "refund_abnormal", id.as_str(), Some(&order_id), amount, json!({})).await?;
+        }
+        RefundEffect::Replace => {
+            let by = replace(step, &id).await?;
+            return Ok(Recorded::Replaced { by, order_id });
+        }
+    }
+    Ok(Recorded::Known { status: to, order_id })
+}
+
+async fn write(step: &mut Step<'_>, id: &RefundId, to: RefundStatus, facts: &RefundFacts) -> Result<(), StoreError> {
+    let open_until: Option<OffsetDateTime> = to.is_open().then_some(step.now + time::Duration::minutes(10));
+    sqlx::query(
+        "UPDATE refunds SET status = $2, wechat_refund_id = coalesce(wechat_refund_id, $3), next_check_at = $4,
+                succeeded_at = $5, error = NULL, updated_at = now()
+          WHERE refund_id = $1",
+    )
+    .bind(id)
+    .bind(to)
+    .bind(&facts.wechat_refund_id)
+    .bind(open_until)
+    .bind(facts.success_time.filter(|_| to == RefundStatus::Succeeded))
+    .execute(&mut *step.transaction)
+    .await?;
+    Ok(())
+}
+
+/// The sum is given back: the order says so, the customer is told, cases about it are over.
+async fn settle(
+    step: &mut Step<'_>,
+    order: &Locked,
+    id: &RefundId,
+    amount: Fen,
+    terms: &Terms,
+) -> Result<(), StoreError> {
+    let whole = order.refunded_fen.checked_add(amount) == Some(order.paid_fen);
+    let change = Change { refunded: amount, ..Change::of_status(order.status, "refunded", "worker:refunds") };
+    ending::apply(step, order, Event::RefundSucceeded { whole }, change, terms).await?;
+    case::close(step, id.as_str(), "worker:refunds", "WeChat refunded it").await
+}
+
+async fn replace(step: &mut Step<'_>, closed: &RefundId) -> Result<RefundId, StoreError> {
+    let by = closed.successor();
+    sqlx::query(
+        "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, replaces, next_check_at)
+         SELECT $2, order_id, 'requested', amount_fen, reason, requested_by, refund_id, now()
+           FROM refunds WHERE refund_id = $1
+         ON CONFLICT (refund_id) DO NOTHING",
+    )
+    .bind(closed)
+    .bind(&by)
+    .execute(&mut *step.transaction)
+    .await?;
+    Ok(by)
+}
+
+async fn unknown(step: &mut Step<'_>, facts: &RefundFacts) -> Result<Recorded, StoreError> {
+    let details = json!({ "out_trade_no": facts.out_trade_no, "wechat_refund_id": facts.wechat_refund_id });
+    case::open(step, "unknown_refund", &facts.out_refund_no, None, facts.refund_fen, details).await?;
+    Ok(Recorded::Unknown)
+}
+
+/// The refunds of these orders that WeChat is still to be told of: what a worker derives its follow-ups from.
+pub async fn requested(db: impl PgExecutor<'_>, orders: &[OrderId]) -> Result<Vec<(OrderId, RefundId)>, StoreError> {
+    Ok(sqlx::query_as("SELECT order_id, refund_id FROM refunds WHERE order_id = ANY($1) AND status = 'requested'")
+        .bind(orders)
+        .fetch_all(db)
+        .await?)
+}

@@ -1,0 +1,139 @@
+//! Hands on the broker: puts messages into queues as anybody could, and looks at those that lie there.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::StreamExt as _;
+use holdfast::domain::message::Message;
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
+    message::{BasicGetMessage, Delivery},
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
+        BasicPublishOptions, BasicQosOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions,
+        QueueDeleteOptions, QueuePurgeOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::stack::{Stack, until};
+
+pub(crate) struct Queues {
+    channel: Channel,
+    /// Closes the channel when it goes.
+    _connection: Connection,
+}
+
+/// A message as it lies in a queue.
+#[derive(Debug)]
+pub(crate) struct Lying {
+    pub body: Vec<u8>,
+    pub properties: BasicProperties,
+    /// Headers in words: numbers as digits, everything that is no text or number as its Rust form.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Queues {
+    pub(crate) async fn of(stack: &Stack) -> Self {
+        let connection = Connection::connect(&stack.amqp_url, ConnectionProperties::default()).await;
+        let connection = connection.expect("the broker");
+        Self { channel: connection.create_channel().await.expect("a channel"), _connection: connection }
+    }
+
+    /// Publishes whatever it is.
+    pub(crate) async fn put(&self, queue: &str, kind: &str, body: &[u8]) {
+        let properties = BasicProperties::default().with_type(kind.into()).with_delivery_mode(2);
+        self.put_with(queue, properties, body).await;
+    }
+
+    /// Publishes a message of ours, as a worker of ours would have.
+    pub(crate) async fn put_message(&self, message: &Message) {
+        let properties = BasicProperties::default()
+            .with_message_id(message.key().into())
+            .with_type(message.kind().into())
+            .with_delivery_mode(2);
+        self.put_with(&message.queue().name(), properties, &message.body()).await;
+    }
+
+    async fn put_with(&self, queue: &str, properties: BasicProperties, body: &[u8]) {
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let sent = self.channel.basic_publish("".into(), queue.into(), options, body, properties).await;
+        sent.expect("published").await.expect("confirmed");
+    }
+
+    /// Takes the first message away; waits until there is one.
+    pub(crate) async fn take(&self, queue: &str) -> Lying {
+        // Not `basic.get`: queues with a single active consumer refuse it.
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        self.channel.basic_qos(1, BasicQosOptions::default()).await.expect("one at a time");
+        let consumer = self.channel.basic_consume(queue.into(), "".into(), options, arguments).await;
+        let mut consumer = consumer.expect("the queue");
+        let taken = timeout(Duration::from_secs(60), consumer.next()).await.expect("a message lies there");
+        let taken = taken.expect("a stream").expect("a delivery");
+        taken.acker.ack(BasicAckOptions::default()).await.expect("taken away");
+        self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.expect("done");
+        Lying::from(taken)
+    }
+
+    /// Looks at the first message and leaves it there; waits until there is one.
+    pub(crate) async fn look(&self, queue: &str) -> Lying {
+        until(&format!("a message lies in {queue}"), async || {
+            let seen = self.get(queue).await?;
+            let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+            seen.delivery.acker.nack(back).await.expect("given back");
+            Some(Lying::from(seen.delivery))
+        })
+        .await
+    }
+
+    pub(crate) async fn purge(&self, queue: &str) {
+        self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await.expect("purged");
+    }
+
+    pub(crate) async fn delete(&self, queue: &str) {
+        self.channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+    }
+
+    /// Declares a queue without any of the arguments that ours have.
+    pub(crate) async fn declare_plain(&self, queue: &str) {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.channel.queue_declare(queue.into(), options, FieldTable::default()).await.expect("declared");
+    }
+
+    /// Replaces an exchange by one of another type.
+    pub(crate) async fn make_direct(&self, exchange: &str) {
+        self.channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await.expect("deleted");
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let declared =
+            self.channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, FieldTable::default());
+        declared.await.expect("declared");
+    }
+
+    async fn get(&self, queue: &str) -> Option<BasicGetMessage> {
+        self.channel.basic_get(queue.into(), BasicGetOptions::default()).await.expect("the queue")
+    }
+}
+
+impl From<Delivery> for Lying {
+    fn from(delivery: Delivery) -> Self {
+        let words = |value: &AMQPValue| match value {
+            AMQPValue::LongString(text) => text.to_string(),
+            AMQPValue::LongInt(number) => number.to_string(),
+            other => format!("{other:?}"),
+        };
+        let headers = delivery.properties.headers().iter().flat_map(|table| table.inner());
+        let headers = headers.map(|(name, value)| (name.to_string(), words(value))).collect();
+        Self { headers, properties: delivery.properties, body: delivery.data }
+    }
+}
+
+impl Lying {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+}

@@ -1,0 +1,226 @@
+//! Worker `expiry`: ends what was not paid in time or is not wanted any more, never on the clock's word alone.
+//!
+//! Consumes   order.alarm, order.cancel    from queue `expiry` (alarms come there from `delay.*`)
+//! Changes    payment_orders, seat_reservations, free_seats, waitlist, notifications
+//! Emits      payment.seen, order.held and order.alarm (of offers to the waiting list), notification.due
+//! Calls      WeChat: query before a seat is freed, close before an order is given up
+//! Retries    when WeChat's answer is unknown or "slow down"
+//! Safe twice because the order's columns decide, and WeChat's close can be repeated
+
+use std::sync::Arc;
+
+use crate::{
+    broker::consume::{Fault, Handler, Received, Shape, Verdict},
+    cache::Cache,
+    domain::{
+        ids::OrderId,
+        message::{Alarm, Message, OrderAlarm, OrderCancel, PaymentSeen, Source},
+        order::{Event, Status},
+        retry,
+    },
+    store::{self, Database, order::Change, order::Due, waitlist::Terms},
+    wechat::{
+        answers::{Claim, Class, Inconclusive},
+        exchange::PayClient,
+        pay::OrderClosed,
+        transaction::Standing,
+    },
+};
+
+use super::AlarmTimes;
+
+pub struct Expiry {
+    pub db: Database,
+    pub cache: Cache,
+    pub wechat: Arc<PayClient>,
+    pub terms: Terms,
+    pub alarms: AlarmTimes,
+}
+
+/// What wakes this worker.
+#[derive(Debug, Clone)]
+pub enum Wakeup {
+    Alarm(OrderAlarm),
+    Cancel(OrderCancel),
+}
+
+impl TryFrom<Message> for Wakeup {
+    type Error = Message;
+
+    fn try_from(message: Message) -> Result<Self, Message> {
+        match message {
+            Message::OrderAlarm(alarm) => Ok(Self::Alarm(alarm)),
+            Message::OrderCancel(cancel) => Ok(Self::Cancel(cancel)),
+            other => Err(other),
+        }
+    }
+}
+
+impl Handler for Expiry {
+    type Message = Wakeup;
+    const NAME: &'static str = "expiry";
+    const SHAPE: Shape = Shape { batch: 1, concurrent: 32 };
+
+    async fn handle(&self, batch: &[Received<Wakeup>]) -> Result<Vec<Verdict>, Fault> {
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for received in batch {
+            verdicts.push(match &received.message {
+                Wakeup::Alarm(alarm) => self.ring(alarm).await?,
+                Wakeup::Cancel(cancel) => self.cancel(cancel).await?,
+            });
+        }
+        Ok(verdicts)
+    }
+}
+
+/// How an order is to end, once WeChat agrees.
+struct Ending {
+    event: Event,
+    /// As the audit log calls it.
+    name: &'static str,
+    request_id: Option<String>,
+}
+
+impl Ending {
+    const LAPSE: Self = Self { event: Event::HoldOver, name: "hold_over", request_id: None };
+    const EXPIRE: Self = Self { event: Event::DeadlineClosed, name: "deadline_closed", request_id: None };
+}
+
+impl Expiry {
+    async fn ring(&self, alarm: &OrderAlarm) -> Result<Verdict, Fault> {
+        let Some(order) = store::order::due(self.db.pool(), &alarm.order_id).await? else {
+            return Ok(not_in_the_books(&alarm.order_id));
+        };
+        if !order.status.is_payable() {
+            // It ended before; what that led to is derived again, in case it was not said then.
+            return self.done(&order).await;
+        }
+        match alarm.alarm {
+            Alarm::Hold if order.status == Status::Lapsed => self.done(&order).await,
+            Alarm::Hold if !order.hold_over => Ok(early()),
+            Alarm::Hold => self.lapse(&order).await,
+            Alarm::Payment if !order.deadline_over => Ok(early()),
+            Alarm::Payment => self.close(&order, Ending::EXPIRE).await,
+            Alarm::SoldOut if order.status == Status::Lapsed && order.session_sold_out => {
+                self.close(&order, Ending::EXPIRE).await
+            }
+            Alarm::SoldOut => Ok(Verdict::Done(Vec::new())),
+            Alarm::Check => self.check(&order, alarm).await,
+        }
+    }
+
+    async fn cancel(&self, cancel: &OrderCancel) -> Result<Verdict, Fault> {
+        let Some(order) = store::order::due(self.db.pool(), &cancel.order_id).await? else {
+            return Ok(not_in_the_books(&cancel.order_id));
+        };
+        if order.user_id != cancel.user_id {
+            let error = format!("{} belongs to another user", cancel.order_id);
+            return Ok(Verdict::Park { class: "foreign_order", error });
+        }
+        if !order.status.is_payable() {
+            return self.done(&order).await;
+        }
+        let request_id = Some(cancel.request_id.clone());
+        self.close(&order, Ending { event: Event::CancelClosed, name: "cancelled", request_id }).await
+    }
+
+    /// The hold is over: WeChat is asked before the seat is freed.
+    async fn lapse(&self, order: &Due) -> Result<Verdict, Fault> {
+        match self.standing(order).await {
+            Ok(Standing::Paid(payment)) => Ok(paid(*payment)),
+            Ok(Standing::Unpaid) => self.end(order, Ending::LAPSE).await,
+            Ok(Standing::Closed) => self.end(order, Ending::EXPIRE).await,
+            Ok(Standing::Unclear(why)) => Ok(Verdict::Park { class: "wechat_unclear", error: why.to_owned() }),
+            // WeChat says that it never heard of it, unsigned. Its signed close makes that certain.
+            Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => self.close(order, Ending::EXPIRE).await,
+            Err(doubt) => Ok(again(&doubt)),
+        }
+    }
+
+    /// Closes the order at WeChat, so that nobody can pay it any more, and then gives it up.
+    async fn close(&self, order: &Due, ending: Ending) -> Result<Verdict, Fault> {
+        match self.wechat.close_order(order.order_id.as_str()).await {
+            Ok(OrderClosed) => self.end(order, ending).await,
+            // Any refusal may mean that it was paid: the query tells.
+            Err(Inconclusive { class: Class::Claimed(_), .. }) => match self.standing(order).await {
+                Ok(Standing::Paid(payment)) => Ok(paid(*payment)),
+                Ok(Standing::Closed) => self.end(order, ending).await,
+                Ok(Standing::Unpaid) => {
+                    let error = "WeChat did not close it, and it is not paid".to_owned();
+                    Ok(Verdict::Retry { class: retry::Class::Unknown, error })
+                }
+                Ok(Standing::Unclear(why)) => Ok(Verdict::Park { class: "wechat_unclear", error: why.to_owned() }),
+                Err(doubt) => Ok(again(&doubt)),
+            },
+            Err(doubt) => Ok(again(&doubt)),
+        }
+    }
+
+    /// Perhaps it was paid and the callback got lost.
+    async fn check(&self, order: &Due, alarm: &OrderAlarm) -> Result<Verdict, Fault> {
+        match self.standing(order).await {
+            Ok(Standing::Paid(payment)) => Ok(paid(*payment)),
+            Ok(Standing::Closed) => self.end(order, Ending::EXPIRE).await,
+            // Not paid, or no answer: the next look is due anyway. A look on the customer's behalf is not repeated.
+            Ok(Standing::Unpaid | Standing::Unclear(_)) | Err(_) if alarm.after_ms > 0 => {
+                Ok(Verdict::Done(vec![Message::OrderAlarm(alarm.clone())]))
+            }
+            Ok(Standing::Unpaid | Standing::Unclear(_)) | Err(_) => Ok(Verdict::Done(Vec::new())),
+        }
+    }
+
+    async fn standing(&self, order: &Due) -> Result<Standing, Inconclusive> {
+        Ok(self.wechat.query_order(order.order_id.as_str()).await?.standing())
+    }
+
+    /// Ends the order in the books, in one transaction, and says what follows.
+    async fn end(&self, order: &Due, ending: Ending) -> Result<Verdict, Fault> {
+        let mut step = self.db.begin("expiry.end").await?;
+        for locked in store::order::lock(&mut step, std::slice::from_ref(&order.order_id)).await? {
+            let change = Change {
+                request_id: ending.request_id.clone(),
+                ..Change::of_status(locked.status, ending.name, "worker:expiry")
+            };
+            if store::ending::apply(&mut step, &locked, ending.event, change, &self.terms).await? {
+                metrics::counter!("orders_ended_total", "event" => ending.name).increment(1);
+            }
+        }
+        step.commit().await?;
+        self.done(order).await
+    }
+
+    /// What follows from an order that has ended, derived from what is stored.
+    async fn done(&self, order: &Due) -> Result<Verdict, Fault> {
+        let ids = std::slice::from_ref(&order.order_id);
+        let schedules = [order.schedule_id];
+        let mut follow_ups = super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?;
+        follow_ups.extend(super::notifications_due(&self.db, ids).await?.into_iter().map(|(_, message)| message));
+        let snapshots = store::order::snapshots(self.db.pool(), ids).await?;
+        super::tell_cache(&self.cache, &snapshots, &schedules).await;
+        Ok(Verdict::Done(follow_ups))
+    }
+}
+
+fn paid(payment: crate::domain::message::Payment) -> Verdict {
+    let seen = PaymentSeen { payment, source: Source::Query, request_id: String::new() };
+    Verdict::Done(vec![Message::PaymentSeen(seen)])
+}
+
+/// The queue's clock ran ahead of the database's.
+fn early() -> Verdict {
+    Verdict::Retry { class: retry::Class::Early, error: "it is not time yet".into() }
+}
+
+fn not_in_the_books(id: &OrderId) -> Verdict {
+    Verdict::Retry { class: retry::Class::Early, error: format!("{id} is not in the books yet") }
+}
+
+/// WeChat's answer proved nothing: the same again, later.
+fn again(doubt: &Inconclusive) -> Verdict {
+    let class = match doubt.class {
+        Class::Unknown | Class::Claimed(_) => retry::Class::Unknown,
+        Class::Busy | Class::Misconfigured => retry::Class::Busy,
+        Class::Refused => return Verdict::Park { class: "wechat_refused", error: doubt.to_string() },
+    };
+    Verdict::Retry { class, error: doubt.to_string() }
+}

@@ -1,0 +1,228 @@
+//! Worker `refunds`: gives money back, once, whatever crashes or gets lost in between.
+//!
+//! Consumes   refund.requested, refund.due, refund.seen   from queue `refunds`
+//! Changes    refunds, payment_orders, seat_reservations, bookings, free_seats, waitlist, cases, notifications
+//! Emits      refund.due, order.held and order.alarm (of offers to the waiting list), notification.due
+//! Calls      WeChat: refund, query of a refund
+//! Retries    per class of answer, always with the same out_refund_no; a new number only after WeChat closed one
+//! Safe twice because WeChat refunds one number at most once, and our books move only on its signed word
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    broker::consume::{Fault, Handler, Received, Shape, Verdict},
+    cache::Cache,
+    domain::{
+        ids::{OrderId, RefundId},
+        message::{Message, RefundDue, RefundFacts, RefundRequested, RefundSeen},
+        refund::RefundStatus,
+        retry,
+    },
+    store::{
+        self, Database,
+        refund::{Due, Recorded, Requested},
+        waitlist::Terms,
+    },
+    wechat::{
+        answers::{Claim, Class, Inconclusive},
+        exchange::PayClient,
+        pay::NewRefund,
+    },
+};
+
+use super::AlarmTimes;
+
+pub struct Refunds {
+    pub db: Database,
+    pub cache: Cache,
+    pub wechat: Arc<PayClient>,
+    pub terms: Terms,
+    pub alarms: AlarmTimes,
+    /// Between two refunds of one order: WeChat takes one a minute.
+    pub interval: Duration,
+}
+
+/// What this worker handles.
+#[derive(Debug, Clone)]
+pub enum Errand {
+    Requested(RefundRequested),
+    Due(RefundDue),
+    Seen(RefundSeen),
+}
+
+impl TryFrom<Message> for Errand {
+    type Error = Message;
+
+    fn try_from(message: Message) -> Result<Self, Message> {
+        match message {
+            Message::RefundRequested(requested) => Ok(Self::Requested(requested)),
+            Message::RefundDue(due) => Ok(Self::Due(due)),
+            Message::RefundSeen(seen) => Ok(Self::Seen(seen)),
+            other => Err(other),
+        }
+    }
+}
+
+impl Handler for Refunds {
+    type Message = Errand;
+    const NAME: &'static str = "refunds";
+    const SHAPE: Shape = Shape { batch: 1, concurrent: 16 };
+
+    async fn handle(&self, batch: &[Received<Errand>]) -> Result<Vec<Verdict>, Fault> {
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for received in batch {
+            verdicts.push(match &received.message {
+                Errand::Requested(requested) => self.take_in(requested).await?,
+                Errand::Due(due) => self.carry_on(&due.refund_id).await?,
+                Errand::Seen(seen) => self.record(&seen.facts).await?,
+            });
+        }
+        Ok(verdicts)
+    }
+}
+
+impl Refunds {
+    async fn take_in(&self, request: &RefundRequested) -> Result<Verdict, Fault> {
+        let mut step = self.db.begin("refunds.request").await?;
+        let requested = store::refund::request(&mut step, request, &self.terms).await?;
+        step.commit().await?;
+        match requested {
+            Requested::NoOrder => {
+                let error = format!("{} is not in the books yet", request.order_id);
+                Ok(Verdict::Retry { class: retry::Class::Early, error })
+            }
+            Requested::Refused(why) => {
+                tracing::info!(refund_id = %request.refund_id, why, "a refund cannot be made");
+                Ok(Verdict::Done(Vec::new()))
+            }
+            Requested::Accepted => {
+                let mut follow_ups = self.after(&request.order_id).await?;
+                follow_ups.push(Message::RefundDue(RefundDue { refund_id: request.refund_id.clone() }));
+                Ok(Verdict::Done(follow_ups))
+            }
+        }
+    }
+
+    /// Tells WeChat of a refund, or asks about one that it knows, until there is a last word.
+    async fn carry_on(&self, id: &RefundId) -> Result<Verdict, Fault> {
+        let Some(due) = store::refund::due(self.db.pool(), id, self.interval).await? else {
+            return Ok(Verdict::Park { class: "no_such_refund", error: format!("{id} is not in the books") });
+        };
+        let answer = match due.status {
+            RefundStatus::Succeeded | RefundStatus::Abnormal | RefundStatus::Refused => {
+                return Ok(Verdict::Done(self.after(&due.order_id).await?));
+            }
+            RefundStatus::Closed => {
+                return Ok(Verdict::Done(vec![Message::RefundDue(RefundDue { refund_id: id.successor() })]));
+            }
+            RefundStatus::Requested if !due.may_be_sent => {
+                store::refund::postpone(self.db.pool(), id, None).await?;
+                return Ok(pending("another refund of this order comes first"));
+            }
+            RefundStatus::Requested => {
+                store::refund::mark_sent(self.db.pool(), id).await?;
+                self.ask_for(&due).await
+            }
+            RefundStatus::Processing => self.wechat.query_refund(id.as_str()).await,
+        };
+        match answer {
+            Ok(refund) => match refund.facts() {
+                Some(facts) => self.record(&facts).await,
+                None => {
+                    let error = format!("WeChat calls the refund {:?}", refund.status.as_str());
+                    Ok(Verdict::Retry { class: retry::Class::Unfamiliar, error })
+                }
+            },
+            Err(doubt) => self.settle_doubt(&due, doubt).await,
+        }
+    }
+
+    async fn ask_for(&self, due: &Due) -> Result<crate::wechat::refund::Refund, Inconclusive> {
+        let asked = self
+            .wechat
+            .create_refund(&NewRefund {
+                transaction_id: &due.transaction_id,
+                out_refund_no: due.refund_id.as_str(),
+                reason: &due.reason,
+                refund_fen: due.amount_fen.0,
+                total_fen: due.paid_fen.0,
+            })
+            .await;
+        match asked {
+            // Refused as a repetition, or as too much: what WeChat has under this number is asked for.
+            Err(Inconclusive { class: Class::Claimed(Claim::Conflict), .. }) => {
+                self.wechat.query_refund(due.refund_id.as_str()).await
+            }
+            otherwise => otherwise,
+        }
+    }
+
+    async fn settle_doubt(&self, due: &Due, doubt: Inconclusive) -> Result<Verdict, Fault> {
+        let error = doubt.to_string();
+        store::refund::postpone(self.db.pool(), &due.refund_id, Some(&error)).await?;
+        Ok(match doubt.class {
+            Class::Unknown => Verdict::Retry { class: retry::Class::Unknown, error },
+            Class::Busy | Class::Misconfigured => Verdict::Retry { class: retry::Class::Busy, error },
+            Class::Claimed(Claim::NotEnough) => {
+                self.open_case(due, "merchant_balance", &error).await?;
+                pending(&error)
+            }
+            // Minutes after the payment WeChat may not know it yet; also after a request that never arrived.
+            Class::Claimed(Claim::Absent | Claim::Paid | Claim::Closed | Claim::Conflict) => pending(&error),
+            Class::Claimed(Claim::PayerAccountAbnormal) => {
+                self.open_case(due, "payer_account_abnormal", &error).await?;
+                Verdict::Park { class: "payer_account_abnormal", error }
+            }
+            Class::Refused => {
+                self.open_case(due, "refund_refused", &error).await?;
+                Verdict::Park { class: "wechat_refused", error }
+            }
+        })
+    }
+
+    async fn record(&self, facts: &RefundFacts) -> Result<Verdict, Fault> {
+        let mut step = self.db.begin("refunds.record").await?;
+        let recorded = store::refund::record(&mut step, facts, &self.terms).await?;
+        step.commit().await?;
+        metrics::counter!("refunds_seen_total", "standing" => facts.standing.as_str()).increment(1);
+        match recorded {
+            Recorded::Known { status, order_id } => {
+                let follow_ups = self.after(&order_id).await?;
+                if status == RefundStatus::Processing {
+                    return Ok(pending("WeChat is at work on it"));
+                }
+                Ok(Verdict::Done(follow_ups))
+            }
+            Recorded::Replaced { by, order_id } => {
+                let mut follow_ups = self.after(&order_id).await?;
+                follow_ups.push(Message::RefundDue(RefundDue { refund_id: by }));
+                Ok(Verdict::Done(follow_ups))
+            }
+            Recorded::Unknown | Recorded::Mismatched => Ok(Verdict::Done(Vec::new())),
+        }
+    }
+
+    async fn open_case(&self, due: &Due, kind: &'static str, error: &str) -> Result<(), Fault> {
+        let mut step = self.db.begin("refunds.case").await?;
+        let details = serde_json::json!({ "wechat": error });
+        store::case::open(&mut step, kind, due.refund_id.as_str(), Some(&due.order_id), due.amount_fen, details)
+            .await?;
+        step.commit().await?;
+        Ok(())
+    }
+
+    /// What follows from a change of the order, derived from what is stored.
+    async fn after(&self, order: &OrderId) -> Result<Vec<Message>, Fault> {
+        let ids = std::slice::from_ref(order);
+        let snapshots = store::order::snapshots(self.db.pool(), ids).await?;
+        let schedules: Vec<_> = snapshots.iter().map(|snapshot| snapshot.document.schedule_id).collect();
+        super::tell_cache(&self.cache, &snapshots, &schedules).await;
+        let mut follow_ups = super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?;
+        follow_ups.extend(super::notifications_due(&self.db, ids).await?.into_iter().map(|(_, message)| message));
+        Ok(follow_ups)
+    }
+}
+
+fn pending(why: &str) -> Verdict {
+    Verdict::Retry { class: retry::Class::Pending, error: why.to_owned() }
+}
