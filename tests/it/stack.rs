@@ -150,6 +150,11 @@ impl Stack {
         self.processes.get_mut(role).is_some_and(|child| child.try_wait().expect("known").is_none())
     }
 
+    #[allow(dead_code, reason = "for the benchmark")]
+    pub(crate) fn pid(&self, role: &str) -> u32 {
+        self.processes[role].id()
+    }
+
     pub(crate) fn log(&self, role: &str) -> PathBuf {
         self.directory.join(format!("{role}.log"))
     }
