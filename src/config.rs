@@ -31,6 +31,7 @@ pub struct Settings {
     pub cache: CacheSettings,
     pub order: OrderSettings,
     pub personal: PersonalSettings,
+    pub reconcile: ReconcileSettings,
     pub health: HealthSettings,
     pub log: LogSettings,
     pub process: ProcessSettings,
@@ -123,6 +124,28 @@ impl PersonalSettings {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct ReconcileSettings {
+    pub every_seconds: u64,
+    pub grace_seconds: u32,
+    /// Intents per statement and per burst of publishes.
+    pub batch: u16,
+}
+
+impl ReconcileSettings {
+    fn problems(&self) -> Vec<BadSetting> {
+        let mut problems = Vec::new();
+        if self.every_seconds == 0 {
+            problems.push(problem("reconcile.every_seconds", "must be above zero"));
+        }
+        if self.batch == 0 {
+            problems.push(problem("reconcile.batch", "must be above zero"));
+        }
+        problems
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HealthSettings {
     pub listen: std::net::SocketAddr,
 }
@@ -198,6 +221,7 @@ impl Settings {
         problems.extend(self.auth.problems());
         problems.extend(self.order.problems());
         problems.extend(self.personal.load().err());
+        problems.extend(self.reconcile.problems());
         problems.extend(self.wechat_pay.problems());
         problems.extend(self.official_account.problems());
         problems

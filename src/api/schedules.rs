@@ -25,7 +25,7 @@ use crate::{
     },
     domain::{
         document::{Availability, ScheduleDocument},
-        ids::ScheduleId,
+        ids::{CourseId, ScheduleId},
     },
     store::{self, Database, StoreError, schedule::ScheduleFilter},
 };
@@ -54,7 +54,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<ScheduleDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let filter = ScheduleFilter {
-        course_id: fields.optional("course_id", |value| text(value).map(str::to_owned)),
+        course_id: fields.optional("course_id", course_id),
         from: fields.optional("from", moment),
         to: fields.optional("to", moment),
         after: fields.optional("cursor", |value| {
@@ -69,6 +69,11 @@ pub(super) async fn list(
         .await
         .map_err(|error| Problem::from_store(&error))?;
     Ok(Json(Page::cut(sessions, |session| Place { at: session.starts_at, id: session.schedule_id.to_string() })))
+}
+
+/// Checked before PostgreSQL sees it: a text there cannot hold every character that a query can.
+fn course_id(value: &Value) -> Result<String, &'static str> {
+    CourseId::try_from(text(value)?).map(String::from).map_err(|_| "must be 1 to 64 visible ASCII characters")
 }
 
 fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {

@@ -7,6 +7,7 @@ pub mod sample;
 pub mod schedule;
 pub mod token;
 pub mod topology;
+pub mod verify;
 
 use serde::Serialize;
 

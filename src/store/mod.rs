@@ -8,16 +8,19 @@ pub mod case;
 pub mod ending;
 pub mod fairness;
 pub mod hold;
+pub mod leader;
 pub mod notification;
 pub mod order;
 pub mod order_history;
 pub mod payment;
 pub mod refund;
+mod replay;
 pub mod schedule;
+pub mod sweep;
 mod types;
 pub mod user;
+pub mod verify;
 pub mod waitlist;
-pub mod waitlist_place;
 
 use std::time::Duration;
 
@@ -101,6 +104,12 @@ impl Database {
     /// Brings the schema to head and makes the audit log's next partitions.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         sqlx::migrate!("./migrations").run(&self.pool).await?;
+        self.make_audit_partitions().await?;
+        Ok(())
+    }
+
+    /// Makes the audit log's partitions of this month and the next three, long before their first rows.
+    pub async fn make_audit_partitions(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT audit_log_make_partitions(3)").execute(&self.pool).await?;
         Ok(())
     }
