@@ -110,7 +110,7 @@ impl Intent {
                 id: "refund_id",
                 part: "''",
                 since: "next_check_at",
-                aged_from: "next_check_at",
+                aged_from: "created_at",
                 is_open: "t.status IN ('requested', 'processing')",
             },
             Self::Notification => Source {
