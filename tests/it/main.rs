@@ -5,6 +5,7 @@
 mod absences;
 mod books;
 mod cache;
+mod cancellation;
 mod consuming;
 mod crowd;
 mod customer;
