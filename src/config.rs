@@ -11,9 +11,10 @@ use crate::{
     api::{ApiSettings, auth::AuthSettings},
     broker::BrokerSettings,
     cache::CacheSettings,
+    setting::BadSetting,
     store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
     telemetry::LogSettings,
-    wechat::settings::{OfficialAccountSettings, PaySettings, Problem},
+    wechat::settings::{OfficialAccountSettings, PaySettings},
     workers::{AlarmTimes, reconcile::Pace},
 };
 
@@ -81,7 +82,7 @@ impl OrderSettings {
         std::time::Duration::from_secs(self.refund_interval_seconds.into())
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn problems(&self) -> Vec<BadSetting> {
         let mut problems = Vec::new();
         let prefix_fits =
             self.id_prefix.len() <= 8 && self.id_prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -108,7 +109,7 @@ pub struct PersonalSettings {
 impl PersonalSettings {
     /// # Errors
     /// Missing, unreadable, or not the base64 of 32 bytes.
-    pub fn load(&self) -> Result<PersonalKey, Problem> {
+    pub fn load(&self) -> Result<PersonalKey, BadSetting> {
         let text = match (&self.key, &self.key_file) {
             (Some(key), None) => key.clone(),
             (None, Some(file)) => std::fs::read_to_string(file)
@@ -138,7 +139,7 @@ impl ReconcileSettings {
         }
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn problems(&self) -> Vec<BadSetting> {
         let mut problems = Vec::new();
         if self.every_seconds == 0 {
             problems.push(problem("reconcile.every_seconds", "must be above zero"));
@@ -165,7 +166,7 @@ pub struct ProcessSettings {
 /// The settings, or why they cannot be read.
 #[derive(Debug)]
 pub struct Loaded {
-    pub settings: Result<Settings, Problem>,
+    pub settings: Result<Settings, BadSetting>,
     /// Every setting that has a value, secrets masked.
     pub shown: Vec<Shown>,
 }
@@ -214,7 +215,7 @@ pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
 
 impl Settings {
     /// Everything that is wrong, for all roles, at once; empty when every role can start.
-    pub fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<BadSetting> {
         let mut problems = Vec::new();
         let urls =
             [("database.url", &self.database.url), ("broker.url", &self.broker.url), ("cache.url", &self.cache.url)];
@@ -238,12 +239,12 @@ impl Settings {
 ///
 /// # Errors
 /// It is missing.
-pub fn needed(setting: &str, url: &Option<SecretString>) -> Result<SecretString, Problem> {
+pub fn needed(setting: &str, url: &Option<SecretString>) -> Result<SecretString, BadSetting> {
     url.clone().filter(|url| !url.expose_secret().is_empty()).ok_or_else(|| problem(setting, "is missing"))
 }
 
-fn problem(setting: &str, what: impl Into<String>) -> Problem {
-    Problem { setting: setting.to_owned(), what: what.into() }
+fn problem(setting: &str, what: impl Into<String>) -> BadSetting {
+    BadSetting { setting: setting.to_owned(), what: what.into() }
 }
 
 fn show(path: &str, value: &Value, shown: &mut Vec<Shown>) {

@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use crate::{store::StoreError, wechat::settings::Problem};
+use crate::{setting::BadSetting, store::StoreError};
 
 /// Why a command did not end well.
 #[derive(Debug)]
@@ -38,14 +38,14 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<Vec<Problem>> for Failure {
-    fn from(problems: Vec<Problem>) -> Self {
+impl From<Vec<BadSetting>> for Failure {
+    fn from(problems: Vec<BadSetting>) -> Self {
         Self::Wrong(problems.iter().map(ToString::to_string).collect())
     }
 }
 
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
+impl From<BadSetting> for Failure {
+    fn from(problem: BadSetting) -> Self {
         Self::wrong(problem.to_string())
     }
 }

@@ -60,6 +60,10 @@ impl Process {
         Ok(Self { settings, metrics, stop })
     }
 
+    fn grace(&self) -> Duration {
+        Duration::from_secs(self.settings.process.grace_seconds)
+    }
+
     fn broker_url(&self) -> Result<SecretString, Failure> {
         Ok(needed("broker.url", &self.settings.broker.url)?)
     }
@@ -117,6 +121,9 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let account = process.pay_account()?;
     let topology_checked = Arc::new(AtomicBool::new(false));
     let parts = ApiParts {
+        settings: process.settings.api.clone(),
+        auth: process.settings.auth.clone(),
+        order_id_prefix: process.settings.order.id_prefix.clone(),
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
         database: process.database()?,
         cache: process.cache()?,
@@ -134,7 +141,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         Ok(())
     };
     tokio::select! {
-        served = api::serve::run(&process.settings, parts) => served,
+        served = api::serve::run(parts, process.grace()) => served,
         Err(failure) = check => Err(failure),
     }
 }

@@ -4,6 +4,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
+use crate::broker;
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogSettings {
@@ -24,8 +26,7 @@ pub enum LogFormat {
 /// # Errors
 /// The filter cannot be read, or logging was started before.
 pub fn start_logs(settings: &LogSettings) -> anyhow::Result<()> {
-    // lapin logs a returned message whole, customers' openids included; `broker::publish` tells what came of it.
-    let filter = EnvFilter::try_new(&settings.filter)?.add_directive("lapin::returned_messages=off".parse()?);
+    let filter = EnvFilter::try_new(&settings.filter)?.add_directive(broker::NEVER_LOGGED.parse()?);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match settings.format {
         LogFormat::Text => logs.try_init(),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::{ids::UserId, message::Openid},
-    wechat::settings,
+    setting::BadSetting,
 };
 
 /// HMAC-SHA-256 wants a key as long as its output (RFC 7518, 3.2).
@@ -44,7 +44,7 @@ pub enum TokenAlgorithm {
 
 impl AuthSettings {
     /// Everything that is wrong; empty when tokens can be checked.
-    pub fn problems(&self) -> Vec<settings::Problem> {
+    pub fn problems(&self) -> Vec<BadSetting> {
         AuthKeys::from_settings(self).err().into_iter().collect()
     }
 }
@@ -76,8 +76,8 @@ impl fmt::Debug for AuthKeys {
 impl AuthKeys {
     /// # Errors
     /// The one setting that is missing or wrong. Reads the key file.
-    pub fn from_settings(settings: &AuthSettings) -> Result<Self, settings::Problem> {
-        let wrong = |setting: &str, what: String| settings::Problem { setting: setting.into(), what };
+    pub fn from_settings(settings: &AuthSettings) -> Result<Self, BadSetting> {
+        let wrong = |setting: &str, what: String| BadSetting { setting: setting.into(), what };
         let algorithm = settings.algorithm;
         let (check, mint, jwt_algorithm) = match algorithm {
             TokenAlgorithm::HS256 => {

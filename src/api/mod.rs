@@ -45,19 +45,23 @@ use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use auth::{AuthKeys, Role};
+pub use auth::{AuthKeys, AuthSettings, Role};
 pub use settings::ApiSettings;
 
 use crate::{
     broker::{Broker, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
-    config::Settings,
+    setting::BadSetting,
     store::Database,
-    wechat::{account::PayAccount, settings::Problem},
+    wechat::account::PayAccount,
 };
 
 /// What the process gives the API to work with.
 pub struct ApiParts {
+    pub settings: ApiSettings,
+    pub auth: AuthSettings,
+    /// In front of every order id; tells environments apart that share a merchant number.
+    pub order_id_prefix: String,
     pub broker: Broker,
     pub database: Database,
     pub cache: Cache,
@@ -91,22 +95,22 @@ struct Inner {
 type Api = Arc<Inner>;
 
 impl Inner {
-    fn new(settings: &Settings, parts: ApiParts) -> Result<Self, Problem> {
+    fn new(parts: ApiParts) -> Result<Self, BadSetting> {
         Ok(Self {
-            order_id_prefix: settings.order.id_prefix.clone(),
+            order_id_prefix: parts.order_id_prefix,
             publisher: parts.broker.publisher,
             database: parts.database,
             hub: OrderHub::start(parts.cache.clone()),
             cache: parts.cache,
-            auth: AuthKeys::from_settings(&settings.auth)?,
+            auth: AuthKeys::from_settings(&parts.auth)?,
             account: parts.account,
-            limits: Limits::new(&settings.api),
+            limits: Limits::new(&parts.settings),
             metrics: parts.metrics,
             topology_checked: parts.topology_checked,
             now: OffsetDateTime::now_utc,
             random,
             stop: parts.stop,
-            settings: settings.api.clone(),
+            settings: parts.settings,
         })
     }
 }
@@ -138,8 +142,8 @@ impl Limits {
 ///
 /// # Errors
 /// The token key is missing or wrong.
-pub fn router(settings: &Settings, parts: ApiParts) -> Result<Router, Problem> {
-    Ok(routes(Arc::new(Inner::new(settings, parts)?)))
+fn router(parts: ApiParts) -> Result<Router, BadSetting> {
+    Ok(routes(Arc::new(Inner::new(parts)?)))
 }
 
 fn routes(api: Api) -> Router {
@@ -173,6 +177,7 @@ fn routes(api: Api) -> Router {
 fn documented() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(schedules::list))
+        .routes(routes!(schedules::one))
         .routes(routes!(schedules::availability))
         .routes(routes!(order_submit::submit, orders::list))
         .routes(routes!(orders::one))

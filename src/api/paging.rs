@@ -49,7 +49,9 @@ impl Place {
         let text = String::from_utf8(bytes).map_err(|_| WRONG)?;
         let (nanos, id) = text.split_once(' ').ok_or(WRONG)?;
         let nanos = nanos.parse().map_err(|_| WRONG)?;
-        Ok(Self { at: OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| WRONG)?, id: id.to_owned() })
+        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| WRONG)?;
+        // PostgreSQL's times begin in 4713 BC.
+        if at.year() < 0 { Err(WRONG) } else { Ok(Self { at, id: id.to_owned() }) }
     }
 }
 

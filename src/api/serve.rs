@@ -11,8 +11,8 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiParts, names, schedules::keep_catalogue};
-use crate::{config::Settings, exit::Failure};
+use super::{ApiParts, ApiSettings, names, schedules::keep_catalogue};
+use crate::exit::Failure;
 
 /// Whoever takes longer to send a request's head, or is silent for so long between two, is cut off.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
@@ -26,19 +26,19 @@ const BREATH: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The port cannot be used, or a setting is wrong.
-pub async fn run(settings: &Settings, parts: ApiParts) -> Result<(), Failure> {
+pub async fn run(parts: ApiParts, drain: Duration) -> Result<(), Failure> {
     names::describe_metrics();
-    let listener = TcpListener::bind(settings.api.listen)
+    let ApiSettings { listen, connections_max, .. } = parts.settings.clone();
+    let listener = TcpListener::bind(listen)
         .await
-        .map_err(|error| Failure::wrong(format!("api.listen {} cannot be used: {error}", settings.api.listen)))?;
+        .map_err(|error| Failure::wrong(format!("api.listen {listen} cannot be used: {error}")))?;
     let stop = parts.stop.clone();
     let catalogue = keep_catalogue(parts.database.clone(), parts.cache.clone(), stop.clone());
     let broker = parts.broker.clone();
-    let router = super::router(settings, parts)?;
+    let router = super::router(parts)?;
     tokio::spawn(catalogue);
-    tracing::info!(listen = %settings.api.listen, "answering");
-    let drain = Duration::from_secs(settings.process.grace_seconds);
-    serve(listener, router, settings.api.connections_max, stop, drain).await;
+    tracing::info!(%listen, "answering");
+    serve(listener, router, connections_max, stop, drain).await;
     broker.close().await;
     tracing::info!("stopped");
     Ok(())

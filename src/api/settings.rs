@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use crate::wechat::settings::Problem;
+use crate::setting::BadSetting;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,8 +26,8 @@ pub struct ApiSettings {
 
 impl ApiSettings {
     /// Everything that is wrong; empty when the API can start.
-    pub fn problems(&self) -> Vec<Problem> {
-        let wrong = |setting: &str, what: &str| Problem { setting: format!("api.{setting}"), what: what.into() };
+    pub fn problems(&self) -> Vec<BadSetting> {
+        let wrong = |setting: &str, what: &str| BadSetting { setting: format!("api.{setting}"), what: what.into() };
         let mut problems = Vec::new();
         for (setting, url) in [("public_url", &self.public_url), ("phone_url", &self.phone_url)] {
             let fits = |url: &String| url.starts_with("https://") || url.starts_with("http://");

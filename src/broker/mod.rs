@@ -21,6 +21,10 @@ pub use envelope::TraceParent;
 pub use link::Link;
 pub use publish::{PublishError, Publisher};
 
+/// What no log filter may switch on: lapin would log a returned message whole, customers' openids included.
+/// What came of it is told by [`publish`].
+pub const NEVER_LOGGED: &str = "lapin::returned_messages=off";
+
 /// How we reach RabbitMQ.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

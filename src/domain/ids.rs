@@ -188,6 +188,28 @@ impl TryFrom<&str> for IdempotencyKey {
     }
 }
 
+/// A course, by the operator's short name for it: 1–64 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CourseId(String);
+
+impl TryFrom<&str> for CourseId {
+    type Error = Malformed;
+
+    fn try_from(text: &str) -> Result<Self, Malformed> {
+        if visible_ascii(text, 64) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Malformed("a course id has 1 to 64 visible ASCII characters"))
+        }
+    }
+}
+
+impl From<CourseId> for String {
+    fn from(id: CourseId) -> Self {
+        id.0
+    }
+}
+
 fn visible_ascii(text: &str, longest: usize) -> bool {
     (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }

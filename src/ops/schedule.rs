@@ -6,13 +6,20 @@ use uuid::Uuid;
 use crate::{
     cache::catalogue::Card,
     config::Settings,
-    domain::{document::ScheduleDocument, ids::ScheduleId, money::Fen},
+    domain::{
+        document::ScheduleDocument,
+        ids::{CourseId, ScheduleId},
+        money::Fen,
+    },
     exit::Failure,
     store::{
         self,
         schedule::{NewSchedule, ScheduleFilter},
     },
 };
+
+/// In characters; the schema's own limit.
+const TITLE_MAX: usize = 100;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -57,13 +64,16 @@ pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<()
                 Some(text) => OffsetDateTime::parse(&text, &Rfc3339)
                     .map_err(|_| Failure::wrong("--starts-at must be RFC 3339, like 2026-12-01T19:30:00+08:00"))?,
             };
-            if !(1..=64).contains(&course.len()) || !course.bytes().all(|b| b.is_ascii_graphic()) {
-                return Err(Failure::wrong("--course must be 1 to 64 visible ASCII characters"));
+            let title = title.unwrap_or_else(|| course.clone());
+            if !(1..=TITLE_MAX).contains(&title.chars().count()) {
+                return Err(Failure::wrong(format!("--title must have 1 to {TITLE_MAX} characters")));
             }
+            let course_id = CourseId::try_from(course.as_str())
+                .map_err(|malformed| Failure::wrong(format!("--course: {malformed}")))?;
             let new = NewSchedule {
                 schedule_id: ScheduleId(Uuid::now_v7()),
-                course: title.unwrap_or_else(|| course.clone()),
-                course_id: course,
+                course: title,
+                course_id: course_id.into(),
                 starts_at,
                 price_fen: Fen(price_fen.unwrap_or(settings.order.price_fen)),
                 capacity,

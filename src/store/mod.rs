@@ -22,7 +22,6 @@ mod types;
 pub mod user;
 pub mod verify;
 pub mod waitlist;
-pub mod waitlist_place;
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! The merchant as the program holds it: settings read, keys parsed, everything checked against everything.
 
+use crate::setting::BadSetting;
 use crate::wechat::aead::{ApiV3Key, ApiV3Keys};
 use crate::wechat::notification::NotificationKeys;
-use crate::wechat::settings::{Check, PAY, PaySettings, Problem, is_appid, is_local};
+use crate::wechat::settings::{Check, PAY, PaySettings, is_appid, is_local};
 use crate::wechat::sign::MerchantKey;
 use crate::wechat::verify::{PUBLIC_KEY_ID_PREFIX, PlatformKey, PlatformKeys, certificate_serial};
 use reqwest::Url;
@@ -32,12 +33,12 @@ pub struct PayAccount {
 
 impl PaySettings {
     /// Everything that is wrong; empty when the merchant can work.
-    pub fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<BadSetting> {
         self.load().err().unwrap_or_default()
     }
 
     /// The merchant, or every problem at once. Reads the key files.
-    pub fn load(&self) -> Result<PayAccount, Vec<Problem>> {
+    pub fn load(&self) -> Result<PayAccount, Vec<BadSetting>> {
         let mut check = Check::new(PAY);
         let base_url = check.base_url(&self.base_url);
         let local = base_url.as_ref().is_none_or(is_local);

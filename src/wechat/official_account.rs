@@ -3,10 +3,11 @@
 //! Answers are HTTP 200 with an `errcode` and carry no signature; nothing about money is decided here. Errcode 0
 //! means accepted, not delivered.
 
+use crate::setting::BadSetting;
 use crate::wechat::connection::{http_client, measure, receive};
 use crate::wechat::json_fault;
 use crate::wechat::reaction::Reaction;
-use crate::wechat::settings::{Check, OfficialAccountSettings, Problem, Templates, is_appid};
+use crate::wechat::settings::{Check, OfficialAccountSettings, Templates, is_appid};
 use crate::wechat::template::fit;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -27,12 +28,12 @@ pub struct OfficialAccount {
 
 impl OfficialAccountSettings {
     /// Everything that is wrong; empty when messages can be sent.
-    pub fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<BadSetting> {
         self.load().err().unwrap_or_default()
     }
 
     /// The account, or every problem at once.
-    pub fn load(&self) -> Result<OfficialAccount, Vec<Problem>> {
+    pub fn load(&self) -> Result<OfficialAccount, Vec<BadSetting>> {
         let mut check = Check::new("official_account");
         let base_url = check.base_url(&self.base_url);
         let appid = check.text("appid", &self.appid, "wx and 16 hex digits", is_appid);

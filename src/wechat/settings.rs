@@ -5,6 +5,7 @@
 //! that need no second look.
 
 use crate::domain::notification::Kind;
+use crate::setting::BadSetting;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -96,28 +97,13 @@ impl Templates {
     }
 }
 
-/// One thing that is wrong with one setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// As in the settings file: `wechat_pay.apiv3_key`.
-    pub setting: String,
-    /// Completes the sentence that begins with the setting: "is missing".
-    pub what: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.setting, self.what)
-    }
-}
-
 /// Section of [`PaySettings`].
 pub(super) const PAY: &str = "wechat_pay";
 /// Gathers problems while values are read, so that none hides another.
 #[derive(Debug)]
 pub(super) struct Check {
     section: &'static str,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<BadSetting>,
 }
 
 impl Check {
@@ -126,7 +112,7 @@ impl Check {
     }
 
     pub(super) fn wrong(&mut self, name: &str, what: impl fmt::Display) {
-        self.problems.push(Problem { setting: format!("{}.{name}", self.section), what: what.to_string() });
+        self.problems.push(BadSetting { setting: format!("{}.{name}", self.section), what: what.to_string() });
     }
 
     /// The value, or a note of the fault under the setting's name.

@@ -1,9 +1,6 @@
 //! What is absent, file by file: the walls of ARCHITECTURE.md, kept by a test instead of by memory.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 
 use crate::stack::checkout;
 
@@ -14,28 +11,9 @@ struct Source {
 }
 
 fn sources(folders: &[&str]) -> Vec<Source> {
-    let root = checkout("");
-    let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| root.join(folder)).collect();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(source(&root, &path));
-            }
-        }
-    }
-    assert!(!found.is_empty());
-    found
-}
-
-fn source(root: &Path, path: &Path) -> Source {
-    let text = std::fs::read_to_string(path).expect("a source file");
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect();
-    let path = path.strip_prefix(root).expect("inside").to_str().expect("UTF-8").to_owned();
-    Source { path, lines }
+    let code =
+        |text: String| text.lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect();
+    crate::sources::of(folders).into_iter().map(|(path, text)| Source { path, lines: code(text) }).collect()
 }
 
 impl Source {
@@ -44,12 +22,14 @@ impl Source {
         self.lines.iter().map(String::as_str).take_while(|line| !line.starts_with("#[cfg(test)]"))
     }
 
-    /// Lines that name the crate: `name::…` or `use name`.
+    /// Lines that name the crate, as `name::…` or `use name…`; not `other_name::`, and not a text that begins so.
     fn names<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let stands_alone = |line: &str, at: usize| {
+            !line[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '_' || before == '"')
+        };
         self.shipped().filter(move |line| {
-            let mut words = line.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-            let word = words.any(|word| word == name);
-            word && (line.contains(&format!("{name}::")) || line.contains(&format!("use {name}")))
+            let path = format!("{name}::");
+            line.contains(&format!("use {name};")) || line.match_indices(&path).any(|(at, _)| stands_alone(line, at))
         })
     }
 
@@ -231,9 +211,8 @@ fn nothing_that_ships_takes_a_short_cut() {
 
 #[test]
 fn every_file_opens_by_saying_why_it_exists() {
-    for source in sources(&["src", "workers", "tests", "simulator/src", "simulator/tests"]) {
-        let text = std::fs::read_to_string(checkout(&source.path)).expect("a source file");
-        assert!(text.starts_with("//! "), "{}", source.path);
+    for (path, text) in crate::sources::of(&["src", "workers", "tests", "simulator/src", "simulator/tests"]) {
+        assert!(text.starts_with("//! "), "{path}");
     }
 }
 

@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::StreamExt as _;
 use holdfast::domain::message::Message;
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties,
+    BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
     message::{BasicGetMessage, Delivery},
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
-        BasicPublishOptions, BasicQosOptions, QueueDeleteOptions, QueuePurgeOptions,
+        BasicPublishOptions, BasicQosOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions,
+        QueueDeleteOptions, QueuePurgeOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -92,6 +93,21 @@ impl Queues {
 
     pub(crate) async fn delete(&self, queue: &str) {
         self.channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+    }
+
+    /// Declares a queue without any of the arguments that ours have.
+    pub(crate) async fn declare_plain(&self, queue: &str) {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.channel.queue_declare(queue.into(), options, FieldTable::default()).await.expect("declared");
+    }
+
+    /// Replaces an exchange by one of another type.
+    pub(crate) async fn make_direct(&self, exchange: &str) {
+        self.channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await.expect("deleted");
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let declared =
+            self.channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, FieldTable::default());
+        declared.await.expect("declared");
     }
 
     async fn get(&self, queue: &str) -> Option<BasicGetMessage> {

@@ -36,6 +36,8 @@ async fn all_refused(stack: &Stack, order: &str, cases: &[(&'static str, &str)])
 async fn s1_1_migrations_lead_to_the_same_schema_from_empty_and_from_each_earlier_head() {
     let stack = Stack::start_with("schema-heads", Choice { roles: Vec::new(), ..Choice::default() }).await;
     let from_empty = description(&stack).await;
+    stack.holdfast_ok(&["migrate"]).await;
+    assert_eq!(description(&stack).await, from_empty, "a second run changes nothing");
     let all = Migrator::new(checkout("migrations")).await.expect("readable migrations");
     for earlier in 1..all.migrations.len() {
         for statement in ["DROP SCHEMA public CASCADE", "CREATE SCHEMA public"] {
@@ -48,7 +50,7 @@ async fn s1_1_migrations_lead_to_the_same_schema_from_empty_and_from_each_earlie
     }
 }
 
-/// Columns, constraints and indexes by name.
+/// Columns, constraints, indexes, values, triggers and functions by name.
 async fn description(stack: &Stack) -> BTreeMap<String, String> {
     let rows = sqlx::query(
         "SELECT 'column ' || table_name || '.' || column_name, concat_ws(' ', udt_name, is_nullable, column_default)
@@ -57,7 +59,10 @@ async fn description(stack: &Stack) -> BTreeMap<String, String> {
            FROM pg_constraint WHERE connamespace = 'public'::regnamespace
          UNION ALL SELECT 'index ' || indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
          UNION ALL SELECT 'value ' || t.typname || '.' || e.enumlabel, e.enumsortorder::text
-           FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid",
+           FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid
+         UNION ALL SELECT 'trigger ' || tgrelid::regclass || '.' || tgname, pg_get_triggerdef(oid)
+           FROM pg_trigger WHERE NOT tgisinternal
+         UNION ALL SELECT 'function ' || proname, md5(prosrc) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
     )
     .fetch_all(&stack.db)
     .await

@@ -1,5 +1,6 @@
 //! What can be booked: the list of sessions and the seats of one.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -57,6 +58,11 @@ async fn s3_1_sessions_are_listed_soonest_first_narrowed_and_in_pages() {
     let east = get(&stack, &ann, "/v1/schedules?course_id=ink&from=2030-01-30T18:00:00%2B08:00").await.body;
     assert_eq!(ids(&east).len(), 1, "a time in another zone is the same moment");
 
+    let ancient = URL_SAFE_NO_PAD.encode(format!("-300000000000000000000 {}", stored[0]));
+    for query in ["course_id=%00".to_owned(), "course_id=%ff".to_owned(), format!("cursor={ancient}")] {
+        let odd = get(&stack, &ann, &format!("/v1/schedules?{query}")).await;
+        assert_eq!((odd.status, odd.problem()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid-request"), "{query}");
+    }
     let wrong = get(&stack, &ann, "/v1/schedules?from=tomorrow&to=&cursor=x&seats=3").await;
     assert_eq!((wrong.status, wrong.problem()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid-request"));
     assert_eq!(wrong.body["errors"].as_array().map(Vec::len), Some(4), "{}", wrong.body);
