@@ -15,7 +15,7 @@ use crate::{
     store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
     telemetry::LogSettings,
     wechat::settings::{OfficialAccountSettings, PaySettings},
-    workers::{AlarmTimes, reconcile::Rhythm},
+    workers::{AlarmTimes, reconcile::Pace},
 };
 
 const DEFAULTS: &str = include_str!("holdfast.toml");
@@ -126,15 +126,15 @@ impl PersonalSettings {
 #[serde(deny_unknown_fields)]
 pub struct ReconcileSettings {
     pub every_seconds: u64,
-    pub grace_seconds: u32,
+    pub grace_seconds: u64,
     pub batch: u16,
 }
 
 impl ReconcileSettings {
-    pub fn rhythm(&self) -> Rhythm {
-        Rhythm {
+    pub fn pace(&self) -> Pace {
+        Pace {
             every: std::time::Duration::from_secs(self.every_seconds),
-            grace: Duration::seconds(self.grace_seconds.into()),
+            grace: std::time::Duration::from_secs(self.grace_seconds),
             batch: self.batch,
         }
     }

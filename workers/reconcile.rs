@@ -30,16 +30,15 @@ const A_DAY: Duration = Duration::from_secs(24 * 3_600);
 pub struct Reconcile {
     pub db: Database,
     pub broker: Broker,
-    pub rhythm: Rhythm,
+    pub pace: Pace,
 }
 
-/// How often, how late, how much at once.
+/// How often, how much and how soon.
 #[derive(Debug, Clone, Copy)]
-pub struct Rhythm {
-    /// Between two passes.
+pub struct Pace {
     pub every: Duration,
-    /// How long after its time an intent counts as overdue.
-    pub grace: time::Duration,
+    /// How late an intent must be to be swept.
+    pub grace: Duration,
     /// Intents per statement and per burst of publishes.
     pub batch: u16,
 }
@@ -58,7 +57,7 @@ enum Interrupted {
 impl Reconcile {
     /// Works at each tick, while it leads, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut clock = tokio::time::interval(self.rhythm.every);
+        let mut clock = tokio::time::interval(self.pace.every);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut candidate = Candidate::new(self.db.clone(), "reconcile");
         let mut partitions_made: Option<Instant> = None;
@@ -95,7 +94,7 @@ impl Reconcile {
         let started = Instant::now();
         let pass = async {
             let queues_were_lost = self.mend_topology().await?;
-            Ok::<_, Interrupted>(Pass::begin(&self.db, self.rhythm.grace, queues_were_lost).await?)
+            Ok::<_, Interrupted>(Pass::begin(&self.db, self.pace.grace, queues_were_lost).await?)
         };
         let pass = match pass.await {
             Ok(pass) => pass,
@@ -131,7 +130,7 @@ impl Reconcile {
 
     /// Puts every overdue intent of a kind onto its queue, page by page.
     async fn sweep(&self, intent: Intent, pass: &Pass, stop: &CancellationToken) -> Result<(), Interrupted> {
-        let limit = self.rhythm.batch;
+        let limit = self.pace.batch;
         let mut last = None;
         let mut swept = 0;
         while !stop.is_cancelled() {

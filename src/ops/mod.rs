@@ -5,6 +5,7 @@ pub mod migrate;
 pub mod order;
 pub mod sample;
 pub mod schedule;
+pub mod schedule_cancel;
 pub mod token;
 pub mod topology;
 pub mod verify;

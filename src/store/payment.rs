@@ -182,7 +182,11 @@ async fn take_free_seat(step: &mut Step<'_>, order: &Locked) -> Result<Option<Se
     if !matches!(order.status, Status::Held | Status::AwaitingPayment | Status::Lapsed | Status::Expired) {
         return Ok(None);
     }
-    hold::lock_sessions(step, &[order.schedule_id].into()).await?;
+    let sessions = hold::lock_sessions(step, &[order.schedule_id].into()).await?;
+    // A session that was cancelled or has begun has free seats, but none to give.
+    if !sessions.get(&order.schedule_id).is_some_and(|session| session.open) {
+        return Ok(None);
+    }
     Ok(sqlx::query_scalar(
         "DELETE FROM free_seats WHERE schedule_id = $1 AND seat_no = coalesce(
              (SELECT seat_no FROM free_seats WHERE schedule_id = $1 AND seat_no = $2),
