@@ -2,7 +2,6 @@
 
 use serde_json::json;
 use sqlx::{FromRow, PgExecutor};
-use time::OffsetDateTime;
 
 use super::{
     Step, StoreError, case, ending,
@@ -153,12 +152,21 @@ pub async fn mark_sent(db: impl PgExecutor<'_>, id: &RefundId) -> Result<(), Sto
     Ok(())
 }
 
-/// Notes when a person or the sweep should look again, and why it is not done.
+/// When the sweep should look again: later than the queue's own next look, which comes within ten minutes at
+/// first and within the hour when the refund is older.
+macro_rules! next_look {
+    () => {
+        "now() + least(greatest(now() - created_at, interval '10 minutes'), interval '70 minutes')"
+    };
+}
+
+/// Notes when the sweep should look again, and why it is not done.
 pub async fn postpone(db: impl PgExecutor<'_>, id: &RefundId, error: Option<&str>) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE refunds SET next_check_at = now() + interval '10 minutes', error = $2, updated_at = now()
-          WHERE refund_id = $1 AND status IN ('requested', 'processing')",
-    )
+    sqlx::query(concat!(
+        "UPDATE refunds SET error = $2, updated_at = now(), next_check_at = ",
+        next_look!(),
+        " WHERE refund_id = $1 AND status IN ('requested', 'processing')"
+    ))
     .bind(id)
     .bind(error)
     .execute(db)
@@ -204,6 +212,10 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
         return Ok(Recorded::Mismatched);
     }
     let RefundStep::Move { to, effect } = decide(status, facts.standing) else {
+        if status.is_open() {
+            // Still under way, and somebody has looked.
+            write(step, &id, status, facts).await?;
+        }
         return Ok(Recorded::Known { status, order_id });
     };
     write(step, &id, to, facts).await?;
@@ -222,17 +234,17 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
 }
 
 async fn write(step: &mut Step<'_>, id: &RefundId, to: RefundStatus, facts: &RefundFacts) -> Result<(), StoreError> {
-    let open_until: Option<OffsetDateTime> = to.is_open().then_some(step.now + time::Duration::minutes(10));
-    sqlx::query(
-        "UPDATE refunds SET status = $2, wechat_refund_id = coalesce(wechat_refund_id, $3), next_check_at = $4,
-                succeeded_at = $5, error = NULL, updated_at = now()
-          WHERE refund_id = $1",
-    )
+    sqlx::query(concat!(
+        "UPDATE refunds SET status = $2, wechat_refund_id = coalesce(wechat_refund_id, $3), succeeded_at = $4,
+                error = NULL, updated_at = now(), next_check_at = CASE WHEN $5 THEN ",
+        next_look!(),
+        " END WHERE refund_id = $1"
+    ))
     .bind(id)
     .bind(to)
     .bind(&facts.wechat_refund_id)
-    .bind(open_until)
     .bind(facts.success_time.filter(|_| to == RefundStatus::Succeeded))
+    .bind(to.is_open())
     .execute(&mut *step.transaction)
     .await?;
     Ok(())

@@ -3,8 +3,10 @@
 //! An intent is a row that says what is still to be done. The queue is only the fast way to it: whatever happens
 //! to the queue, the row is still there.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, FromRow};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::{Database, StoreError};
 use crate::domain::{
@@ -110,7 +112,7 @@ impl Intent {
                 id: "refund_id",
                 part: "''",
                 since: "next_check_at",
-                aged_from: "next_check_at",
+                aged_from: "created_at",
                 is_open: "t.status IN ('requested', 'processing')",
             },
             Self::Notification => Source {

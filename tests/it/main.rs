@@ -7,6 +7,7 @@ mod books;
 mod browser;
 mod cache;
 mod cancel;
+mod cancellation;
 mod chromium;
 mod cli;
 mod consuming;
