@@ -44,7 +44,7 @@ pub async fn line(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Vec<I
          )
          SELECT row_number() OVER (ORDER BY l.arrival) AS place, l.order_id, l.submitted_at, l.decided_at, l.seat_wish,
                 l.given_seat, l.reason, l.status,
-                coalesce(l.reason = 'sold-out', false) AND EXISTS (
+                l.given_seat IS NULL AND coalesce(l.reason = 'sold-out', false) AND EXISTS (
                     SELECT FROM line later
                      WHERE later.arrival > l.arrival AND later.given_seat IS NOT NULL
                        AND NOT EXISTS (SELECT FROM freed WHERE freed.at BETWEEN l.decided_at AND later.decided_at)

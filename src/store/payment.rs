@@ -114,10 +114,11 @@ async fn settle<'a>(
         let earlier = books.changes.iter().find(|(changed, _)| changed.order_id == order.order_id);
         earlier.and_then(|(_, change)| change.paid.as_ref().map(|paid| &paid.transaction_id))
     });
-    if settled_by == Some(&payment.transaction_id) {
+    let mismatch = mismatch(merchant, order, payment);
+    if mismatch.is_none() && settled_by == Some(&payment.transaction_id) {
         return Ok(Outcome::Repeated);
     }
-    let mismatch = mismatch(merchant, order, payment).or(settled_by.map(|_| "paid_twice"));
+    let mismatch = mismatch.or(settled_by.map(|_| "paid_twice"));
     let mut seat = None;
     let event = match mismatch {
         Some(_) => Event::PaymentMismatched,
@@ -138,7 +139,7 @@ async fn settle<'a>(
         match effect {
             Effect::RecordTransaction => {
                 let status = if to == order.status { "mismatched" } else { "settled" };
-                books.transactions.push((order, seen, status));
+                books.note_transaction(order, seen, status);
             }
             Effect::ConfirmSeat | Effect::IssueBooking => {
                 if !books.confirmed.iter().any(|known| known.order_id == order.order_id) {
@@ -269,7 +270,18 @@ impl Case {
     }
 }
 
-impl Books<'_> {
+impl<'a> Books<'a> {
+    /// What settles stands above what does not, should one batch say both of a transaction.
+    fn note_transaction(&mut self, order: &'a Locked, seen: &'a PaymentSeen, status: &'static str) {
+        let known =
+            |(_, earlier, _): &(_, &PaymentSeen, _)| earlier.payment.transaction_id == seen.payment.transaction_id;
+        match self.transactions.iter().position(known) {
+            Some(place) if status == "settled" => self.transactions[place] = (order, seen, status),
+            Some(_) => {}
+            None => self.transactions.push((order, seen, status)),
+        }
+    }
+
     async fn write(self, step: &mut Step<'_>) -> Result<(), StoreError> {
         self.write_reseated(step).await?;
         self.write_confirmed(step).await?;
@@ -338,7 +350,12 @@ impl Books<'_> {
                      appid, success_time, learned_by, wechat_request_id)
              SELECT * FROM unnest($1::text[], $2::text[], $3::transaction_status[], $4::bigint[], $5::bigint[], $6::text[],
                      $7::text[], $8::text[], $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[])
-             ON CONFLICT (transaction_id) DO NOTHING",
+             ON CONFLICT (transaction_id) DO UPDATE
+                SET status = excluded.status, total_fen = excluded.total_fen, payer_total_fen = excluded.payer_total_fen,
+                    currency = excluded.currency, mchid = excluded.mchid, appid = excluded.appid,
+                    success_time = excluded.success_time, learned_by = excluded.learned_by,
+                    wechat_request_id = excluded.wechat_request_id
+              WHERE payment_transactions.status = 'mismatched' AND excluded.status = 'settled'",
         )
         .bind(column(|payment| payment.transaction_id.clone()))
         .bind(self.transactions.iter().map(|(order, ..)| order.order_id.clone()).collect::<Vec<_>>())

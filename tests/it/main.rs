@@ -26,6 +26,7 @@ mod late_money;
 mod look;
 mod messages;
 mod metrics;
+mod mixed_endings;
 mod money;
 mod parking;
 mod publisher;
