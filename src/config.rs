@@ -15,7 +15,7 @@ use crate::{
     store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
     telemetry::LogSettings,
     wechat::settings::{OfficialAccountSettings, PaySettings},
-    workers::AlarmTimes,
+    workers::{AlarmTimes, reconcile::Pace},
 };
 
 const DEFAULTS: &str = include_str!("holdfast.toml");
@@ -31,6 +31,7 @@ pub struct Settings {
     pub cache: CacheSettings,
     pub order: OrderSettings,
     pub personal: PersonalSettings,
+    pub reconcile: ReconcileSettings,
     pub health: HealthSettings,
     pub log: LogSettings,
     pub process: ProcessSettings,
@@ -123,6 +124,35 @@ impl PersonalSettings {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct ReconcileSettings {
+    pub every_seconds: u64,
+    pub grace_seconds: u64,
+    pub batch: u16,
+}
+
+impl ReconcileSettings {
+    pub fn pace(&self) -> Pace {
+        Pace {
+            every: std::time::Duration::from_secs(self.every_seconds),
+            grace: std::time::Duration::from_secs(self.grace_seconds),
+            batch: self.batch,
+        }
+    }
+
+    fn problems(&self) -> Vec<BadSetting> {
+        let mut problems = Vec::new();
+        if self.every_seconds == 0 {
+            problems.push(problem("reconcile.every_seconds", "must be above zero"));
+        }
+        if self.batch == 0 {
+            problems.push(problem("reconcile.batch", "must be above zero"));
+        }
+        problems
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HealthSettings {
     pub listen: std::net::SocketAddr,
 }
@@ -198,6 +228,7 @@ impl Settings {
         problems.extend(self.auth.problems());
         problems.extend(self.order.problems());
         problems.extend(self.personal.load().err());
+        problems.extend(self.reconcile.problems());
         problems.extend(self.wechat_pay.problems());
         problems.extend(self.official_account.problems());
         problems

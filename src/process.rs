@@ -26,8 +26,8 @@ use crate::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
     },
     workers::{
-        expiry::Expiry, notifications::Notifications, payments::Payments, prepay::Prepay, refunds::Refunds,
-        seats::Seats,
+        expiry::Expiry, notifications::Notifications, payments::Payments, prepay::Prepay, reconcile::Reconcile,
+        refunds::Refunds, seats::Seats,
     },
 };
 
@@ -40,6 +40,7 @@ pub enum WorkerName {
     Expiry,
     Refunds,
     Notifications,
+    Reconcile,
 }
 
 /// What every role has.
@@ -86,12 +87,14 @@ impl Process {
         Ok(Arc::new(self.settings.personal.load()?))
     }
 
-    /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`.
-    async fn check_topology(&self) -> Result<(), Failure> {
+    /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`. `mend` first
+    /// declares what is missing.
+    async fn check_topology(&self, mend: bool) -> Result<(), Failure> {
         let link = Link::new(self.broker_url()?, "topology check".into());
         let topology = Topology::required();
         loop {
-            match topology.check(&link).await {
+            let differences = if mend { topology.apply(&link).await } else { topology.check(&link).await };
+            match differences {
                 Ok(differences) if differences.is_empty() => break,
                 Ok(differences) => {
                     let mut problems: Vec<String> = differences.iter().map(ToString::to_string).collect();
@@ -133,7 +136,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     // Callbacks and orders are taken (or answered 503) from the first moment; only a broker that is there and
     // differs ends the process.
     let check = async {
-        process.check_topology().await?;
+        process.check_topology(false).await?;
         topology_checked.store(true, Ordering::Relaxed);
         Ok(())
     };
@@ -149,7 +152,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     let database = process.database()?;
     let cache = process.cache()?;
     let broker = Broker::start(&process.broker_url()?, "worker", process.settings.broker.confirm_within());
-    process.check_topology().await?;
+    // The worker that heals a broker without queues must not be kept from it by their absence.
+    process.check_topology(names.contains(&WorkerName::Reconcile)).await?;
 
     let mut running = JoinSet::new();
     for name in names {
@@ -216,6 +220,11 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                     token: Arc::new(SharedToken::new(cache.clone())),
                 };
                 spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
+            }
+            WorkerName::Reconcile => {
+                let pace = process.settings.reconcile.pace();
+                let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), pace };
+                running.spawn(reconcile.run(process.stop.clone()));
             }
         }
     }

@@ -4,6 +4,7 @@ pub mod expiry;
 pub mod notifications;
 pub mod payments;
 pub mod prepay;
+pub mod reconcile;
 pub mod refunds;
 pub mod seats;
 

@@ -2,7 +2,7 @@
 # The roles of the dev stack: which there are, and how each is started, judged ready and stopped.
 
 # The one list of workers; each name is that of `holdfast worker NAME`.
-workers='seats prepay payments expiry refunds notifications'
+workers='seats prepay payments expiry refunds notifications reconcile'
 
 health_port() { printf 'HEALTH_%s_PORT' "$(printf '%s' "$1" | tr 'a-z-' 'A-Z_')"; }
 

@@ -116,6 +116,7 @@ mod tests {
         assert!(openapi["openapi"].as_str().unwrap().starts_with("3.1"));
         for (method, path, statuses) in [
             ("get", "/v1/schedules", &["200", "401", "422", "503"][..]),
+            ("get", "/v1/schedules/{id}", &["200", "401", "404", "503"]),
             ("get", "/v1/schedules/{id}/availability", &["200", "401", "404", "503"]),
             ("get", "/v1/orders", &["200", "401", "422", "503"]),
             (

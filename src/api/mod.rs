@@ -177,6 +177,7 @@ fn routes(api: Api) -> Router {
 fn documented() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(schedules::list))
+        .routes(routes!(schedules::one))
         .routes(routes!(schedules::availability))
         .routes(routes!(order_submit::submit, orders::list))
         .routes(routes!(orders::one))

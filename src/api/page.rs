@@ -44,7 +44,9 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 
 pub(super) async fn index(State(api): State<Api>, headers: HeaderMap) -> Response {
     let phone = escape(api.settings.phone_url.as_deref().unwrap_or_default());
-    let html = include_str!("../web/booking/index.html").replace("{{phone_url}}", &phone);
+    let html = include_str!("../web/booking/index.html")
+        .replace("{{development}}", &api.settings.development.to_string())
+        .replace("{{phone_url}}", &phone);
     answer(&headers, "text/html; charset=utf-8", html.into_bytes())
 }
 
@@ -105,6 +107,8 @@ pub(super) async fn development_token(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     #[test]
@@ -121,6 +125,142 @@ mod tests {
             }
         }
         assert_eq!(found, FILES.len());
+    }
+
+    fn text_of(name: &str) -> &'static str {
+        std::str::from_utf8(FILES[name]).unwrap()
+    }
+
+    fn scripts() -> impl Iterator<Item = (&'static str, &'static str)> {
+        FILES.keys().filter(|name| name.ends_with(".js")).map(|name| (*name, text_of(name)))
+    }
+
+    #[tokio::test]
+    async fn every_file_is_served_with_its_type_under_the_policy_and_once() {
+        for name in FILES.keys() {
+            let served = asset(Path((*name).to_owned()), HeaderMap::new()).await;
+            if name.ends_with(".html") {
+                assert_eq!(served.status(), StatusCode::NOT_FOUND, "{name} has an address of its own");
+                continue;
+            }
+            assert_eq!(served.status(), StatusCode::OK, "{name}");
+            let media_type = if name.ends_with(".js") { "text/javascript" } else { "text/css" };
+            assert_eq!(served.headers()[header::CONTENT_TYPE], format!("{media_type}; charset=utf-8"), "{name}");
+            assert_eq!(served.headers()[header::CONTENT_SECURITY_POLICY], PAGE_POLICY, "{name}");
+
+            let known = HeaderMap::from_iter([(header::IF_NONE_MATCH, served.headers()[header::ETAG].clone())]);
+            let again = asset(Path((*name).to_owned()), known).await;
+            assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{name}");
+            assert_eq!(again.headers()[header::ETAG], served.headers()[header::ETAG], "{name}");
+            assert!(axum::body::to_bytes(again.into_body(), 1).await.unwrap().is_empty(), "{name}");
+        }
+        for stranger in ["booking/none.js", "../web/booking/main.js", "booking/", ""] {
+            let answer = asset(Path(stranger.to_owned()), HeaderMap::new()).await;
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{stranger}");
+        }
+    }
+
+    #[test]
+    fn the_policy_allows_nothing_inline_and_the_pages_have_nothing_inline() {
+        assert!(!PAGE_POLICY.contains("unsafe-") && PAGE_POLICY.starts_with("default-src 'none'"));
+        for name in ["booking/index.html", "docs/index.html"] {
+            let html = text_of(name);
+            for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
+                assert!(!html.contains(inline), "{name} has {inline}");
+            }
+            for script in html.split("<script").skip(1) {
+                let (tag, rest) = script.split_once('>').unwrap();
+                assert!(tag.contains(" src=\"/assets/") && rest.starts_with("</script>"), "{name}: {tag}");
+            }
+        }
+        for (name, script) in scripts() {
+            for unsafe_way in [".innerHTML", ".outerHTML", "insertAdjacentHTML", "eval(", ".style.", "document.write"] {
+                assert!(!script.contains(unsafe_way), "{name} has {unsafe_way}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_pages_reach_every_file_and_none_that_is_not_there() {
+        let mut reached = BTreeSet::from(["booking/index.html".to_owned(), "docs/index.html".to_owned()]);
+        let mut unread: Vec<String> = reached.iter().cloned().collect();
+        while let Some(name) = unread.pop() {
+            let (folder, _) = name.split_once('/').unwrap();
+            let text = text_of(&name);
+            let modules = text.split("from \"./").skip(1).map(|rest| format!("{folder}/{}", until_quote(rest)));
+            let assets = text.split("\"/assets/").skip(1).map(|rest| until_quote(rest).to_owned());
+            for found in modules.chain(assets) {
+                assert!(FILES.contains_key(found.as_str()), "{name} wants {found}");
+                if reached.insert(found.clone()) {
+                    unread.push(found);
+                }
+            }
+        }
+        let all: BTreeSet<String> = FILES.keys().map(|name| (*name).to_owned()).collect();
+        assert_eq!(reached, all, "some files are reached by no page");
+    }
+
+    fn until_quote(text: &str) -> &str {
+        text.split('"').next().unwrap()
+    }
+
+    /// Key and text of each word of one language, as `words.js` writes them: one to a line.
+    fn words(language: &str) -> BTreeMap<&'static str, &'static str> {
+        let (_, rest) = text_of("booking/words.js").split_once(&format!("const {language} = {{\n")).unwrap();
+        let (lines, _) = rest.split_once("\n};").unwrap();
+        let lines = lines.lines().filter(|line| !line.is_empty());
+        lines
+            .map(|line| {
+                let (key, text) = line.trim().split_once(": \"").unwrap_or_else(|| panic!("{line}"));
+                (key.trim_matches('"'), text.strip_suffix("\",").unwrap_or_else(|| panic!("{line}")))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn both_languages_say_the_same_things() {
+        fn blanks(text: &str) -> BTreeSet<&str> {
+            text.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()).collect()
+        }
+        let (zh, en) = (words("zh"), words("en"));
+        assert!(zh.len() > 100, "the words were found");
+        for (key, text) in &en {
+            // Chinese does not tell one from many.
+            let same = zh.get(key.trim_end_matches(".one")).unwrap_or_else(|| panic!("{key} has no Chinese"));
+            assert_eq!(blanks(text), blanks(same), "{key}");
+            assert!(!text.is_empty() && !same.is_empty(), "{key}");
+        }
+        for key in zh.keys() {
+            assert!(en.contains_key(key), "{key} has no English");
+        }
+    }
+
+    #[test]
+    fn the_page_says_every_word_it_has_and_has_every_word_it_says() {
+        let zh = words("zh");
+        let code: String = scripts().filter(|(name, _)| *name != "booking/words.js").map(|(_, text)| text).collect();
+        for call in ["t(\"", "count(\""] {
+            for (at, _) in code.match_indices(call) {
+                // `.set("…")` ends in the same letters.
+                if !code[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '.') {
+                    let said = until_quote(&code[at + call.len()..]);
+                    assert!(zh.contains_key(said), "{call}{said}\") has no words");
+                }
+            }
+        }
+        let statuses = crate::domain::order::Status::ALL.map(crate::domain::order::Status::as_str);
+        let made = |key: &str| {
+            let bare = key.trim_start_matches("short_").trim_end_matches("_text");
+            statuses.contains(&bare) || bare == "unknown" || key.starts_with("legend_")
+        };
+        for key in zh.keys() {
+            assert!(code.contains(&format!("\"{key}\"")) || made(key), "nothing says {key}");
+        }
+        for status in statuses.into_iter().chain(["unknown"]) {
+            for key in [status.to_owned(), format!("{status}_text"), format!("short_{status}")] {
+                assert!(zh.contains_key(key.as_str()), "{key}");
+            }
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ problems! {
         "This order has already ended; there is nothing to cancel." "订单已结束，无需取消。"
     NotPaid "not-paid" CONFLICT "The order is not paid"
         "This order has not been paid, so there is nothing to refund." "订单尚未付款，没有可退的款项。"
-    NothingToRefund "nothing-to-refund" CONFLICT "Nothing is left to refund"
+    NothingLeft "nothing-left" CONFLICT "Nothing is left to refund"
         "All the money of this order has been refunded or is on its way back." "款项已全部退还或正在退还。"
     SeatsFree "seats-free" CONFLICT "Seats are free: order one instead of waiting"
         "Seats are free. You can book one right now." "目前有空位，可以直接预订。"

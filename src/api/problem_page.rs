@@ -47,7 +47,7 @@ fn html(headers: &HeaderMap, title: &str, rows: &str) -> Response {
     let page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
-         <link rel=\"stylesheet\" href=\"/assets/docs/docs.css\"></head><body><main><h1>{title}</h1>{rows}\
+         <link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/assets/docs/docs.css\"></head><body><main><h1>{title}</h1>{rows}\
          <p><a href=\"/problems\">All problems</a> · <a href=\"/docs\">Documentation</a></p></main></body></html>"
     );
     answer(headers, "text/html; charset=utf-8", page.into_bytes())

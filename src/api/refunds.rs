@@ -125,7 +125,7 @@ impl IntoResponse for RefundReceipt {
         (status = 400, description = "`unreadable`, `idempotency-key-missing`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`: a viewer's token", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 404, description = "`no-such-order`, for a customer also other people's", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 409, description = "`not-paid`, `nothing-to-refund`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "`not-paid`, `nothing-left`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`too-large`: more than 4 KiB", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported-media-type`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-request` with every wrong field, more than is left included; `idempotency-key-reused`", body = ProblemDocument, content_type = "application/problem+json"),
@@ -216,7 +216,7 @@ async fn admit(
 fn judge(order: &OrderDocument, wish: &Wish) -> Result<(), Problem> {
     match order.status {
         Status::Confirmed => {}
-        Status::Refunding | Status::Refunded => return Err(Problem::new(Kind::NothingToRefund)),
+        Status::Refunding | Status::Refunded => return Err(Problem::new(Kind::NothingLeft)),
         Status::Submitted
         | Status::Held
         | Status::AwaitingPayment
@@ -227,7 +227,7 @@ fn judge(order: &OrderDocument, wish: &Wish) -> Result<(), Problem> {
     }
     let left = order.amount_fen.checked_sub(order.refunded_fen).unwrap_or(Fen::ZERO);
     if left == Fen::ZERO {
-        return Err(Problem::new(Kind::NothingToRefund));
+        return Err(Problem::new(Kind::NothingLeft));
     }
     if wish.amount_fen.is_some_and(|amount| amount > left) {
         let problem = format!("is more than the {} fen that are left", left.0);

@@ -1,4 +1,4 @@
-//! `GET /v1/schedules` and `…/{id}/availability`: what can be booked; and the catalogue that orders are judged by.
+//! `GET /v1/schedules`, `…/{id}` and `…/{id}/availability`: what can be booked; and the catalogue that orders are judged by.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -78,6 +78,28 @@ fn course_id(value: &Value) -> Result<String, &'static str> {
 
 fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {
     OffsetDateTime::parse(text(value)?, &Rfc3339).map_err(|_| "must be a time like 2026-11-22T10:00:00Z")
+}
+
+/// Read a session
+#[utoipa::path(
+    get, path = "/v1/schedules/{id}", tag = "sessions", security(("bearer" = [])),
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "The session, though it be past or cancelled", body = ScheduleDocument),
+        (status = 404, description = "`no-such-schedule`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
+    )
+)]
+pub(super) async fn one(
+    State(api): State<Api>,
+    _anybody: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<ScheduleDocument>, Problem> {
+    let unknown = || Problem::new(Kind::NoSuchSchedule);
+    let schedule = ScheduleId::parse(&id).map_err(|_| unknown())?;
+    let session =
+        store::schedule::find(api.database.pool(), schedule).await.map_err(|error| Problem::from_store(&error))?;
+    session.map(Json).ok_or_else(unknown)
 }
 
 /// Free seats of a session

@@ -25,7 +25,7 @@ use crate::{
         ids::ScheduleId,
         message::{Message, WaitlistChange, WaitlistWish},
     },
-    store::{StoreError, waitlist_place},
+    store::{StoreError, waitlist},
 };
 
 /// How long an answer waits for the worker: it usually takes milliseconds, in a rush the place is told later.
@@ -179,5 +179,5 @@ async fn outcome(api: &Inner, caller: &Caller, schedule: ScheduleId, wish: Waitl
 }
 
 async fn position(api: &Inner, caller: &Caller, schedule: ScheduleId) -> Result<Option<i64>, StoreError> {
-    waitlist_place::position(api.database.pool(), schedule, &caller.user).await
+    waitlist::position(api.database.pool(), schedule, &caller.user).await
 }

@@ -56,6 +56,17 @@ impl Link {
         }
     }
 
+    /// Makes sure that the connection stands.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn touch(&self) -> Result<(), lapin::Error> {
+        let channel = self.channel().await?;
+        // A channel that does not close in peace ends with its connection.
+        let _ = channel.close(200, "done".into()).await;
+        Ok(())
+    }
+
     /// Whether the connection stands and the broker has not blocked it.
     pub fn is_up(&self) -> bool {
         self.standing().is_some_and(|connection| !connection.status().blocked())

@@ -82,6 +82,16 @@ impl Publisher {
         self.send(Outgoing::first(message, Some(trace), OffsetDateTime::now_utc())).await
     }
 
+    /// Publishes all, side by side, each to its own queue; done when the broker has every one safely.
+    ///
+    /// # Errors
+    /// The first of them; the other messages may be there. The caller may publish all of them again.
+    pub async fn publish_all(&self, messages: &[Message]) -> Result<(), PublishError> {
+        let now = OffsetDateTime::now_utc();
+        let sends = messages.iter().map(|message| self.send(Outgoing::first(message, None, now)));
+        futures_util::future::join_all(sends).await.into_iter().collect()
+    }
+
     /// Publishes one prepared message.
     pub(super) async fn send(&self, outgoing: Outgoing) -> Result<(), PublishError> {
         let lane = outgoing.routing_key.as_str().bytes().fold(0usize, |sum, b| sum.wrapping_add(usize::from(b)));

@@ -126,9 +126,8 @@ impl Topology {
         for queue in &self.queues {
             differences.extend(queue.declare(link, false).await?.difference("queue", &queue.name));
         }
-        if differences.is_empty() {
-            self.bind(link).await?;
-        }
+        // What differs is there all the same.
+        self.bind(link).await?;
         Ok(differences)
     }
 

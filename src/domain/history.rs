@@ -23,6 +23,8 @@ pub struct RefundDocument {
     #[schema(value_type = i64, example = 20000)]
     pub amount_fen: Fen,
     pub reason: String,
+    /// Why a refused one could not be made: `not-paid`, `nothing-left`, `more-than-left`, `too-many-refunds`.
+    pub refusal: Option<String>,
     /// WeChat's own number, for asking its support; null until WeChat accepted the refund.
     pub wechat_refund_id: Option<String>,
     /// The refund that WeChat dropped and this one makes good.

@@ -122,6 +122,25 @@ pub enum Event {
     },
 }
 
+impl Event {
+    pub const ALL: [Self; 14] = [
+        Self::SeatHeld,
+        Self::NoSeat,
+        Self::CodeIssued,
+        Self::Paid(SeatAtPayment::Held),
+        Self::Paid(SeatAtPayment::Free),
+        Self::Paid(SeatAtPayment::None),
+        Self::PaymentMismatched,
+        Self::HoldOver,
+        Self::DeadlineClosed,
+        Self::CancelClosed,
+        Self::RefundRequested { whole: true },
+        Self::RefundRequested { whole: false },
+        Self::RefundSucceeded { whole: true },
+        Self::RefundSucceeded { whole: false },
+    ];
+}
+
 /// What the store does in the transaction of the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -254,6 +273,15 @@ pub fn step(status: Status, event: Event) -> Step {
     }
 }
 
+/// Whether any event leads from one status to the other; from a status to itself, whether any is recorded there.
+pub fn leads(from: Status, to: Status) -> bool {
+    Event::ALL.into_iter().any(|event| match step(from, event) {
+        Step::Move { to: reached, .. } => reached == to,
+        Step::Stay { .. } => from == to,
+        Step::AlreadyDone | Step::Irrelevant => false,
+    })
+}
+
 fn to(to: Status, effects: &'static [Effect]) -> Step {
     Step::Move { to, effects }
 }
@@ -264,20 +292,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn events() -> impl Strategy<Value = Event> {
-        prop_oneof![
-            Just(Event::SeatHeld),
-            Just(Event::NoSeat),
-            Just(Event::CodeIssued),
-            Just(Event::Paid(SeatAtPayment::Held)),
-            Just(Event::Paid(SeatAtPayment::Free)),
-            Just(Event::Paid(SeatAtPayment::None)),
-            Just(Event::PaymentMismatched),
-            Just(Event::HoldOver),
-            Just(Event::DeadlineClosed),
-            Just(Event::CancelClosed),
-            any::<bool>().prop_map(|whole| Event::RefundRequested { whole }),
-            any::<bool>().prop_map(|whole| Event::RefundSucceeded { whole }),
-        ]
+        prop::sample::select(&Event::ALL[..])
     }
 
     proptest! {

@@ -1,11 +1,14 @@
-//! The order's life as people read it, drawn from [`step`]: the table and the diagram of `docs/order-life.md`,
-//! which a test compares with what is drawn here.
+//! The life of an order, and of a refund, as people read it: the tables and diagrams of `docs/order-life.md`, drawn
+//! from [`step`] and [`refund::step`]. A test compares.
 //!
 //! Every status meets every event; nothing is drawn that the code does not do, and nothing that it does is left out.
 
 use std::fmt::Write;
 
-use super::order::{Effect, Event, SeatAtPayment, Status, Step, step};
+use super::{
+    order::{Effect, Event, SeatAtPayment, Status, Step, step},
+    refund::{self, RefundEffect, RefundStanding, RefundStatus, RefundStep},
+};
 
 /// Every event, those together that share a row when they lead to the same. [`words`] does not compile without the
 /// newest one, which is the reminder to add it here.
@@ -161,6 +164,36 @@ pub fn diagram() -> String {
             }
         }
         if !TOPICS.concat().iter().any(is_moved) {
+            line(&mut drawing, format_args!("    {} --> [*]", from.as_str()));
+        }
+    }
+    drawing
+}
+
+/// Every move of a refund by WeChat's word, as a mermaid state diagram.
+pub fn refund_diagram() -> String {
+    const STANDINGS: [RefundStanding; 4] =
+        [RefundStanding::Processing, RefundStanding::Success, RefundStanding::Abnormal, RefundStanding::Closed];
+    let mut drawing = String::from("stateDiagram-v2\n");
+    for first in [RefundStatus::Requested, RefundStatus::Refused] {
+        line(&mut drawing, format_args!("    [*] --> {}", first.as_str()));
+    }
+    for from in RefundStatus::ALL {
+        let mut ends = true;
+        for standing in STANDINGS {
+            if let RefundStep::Move { to, effect } = refund::step(from, standing) {
+                ends = false;
+                let effect = match effect {
+                    RefundEffect::Nothing => "",
+                    RefundEffect::Settle => ", the customer is told",
+                    RefundEffect::OpenCase => ", a case is opened",
+                    RefundEffect::Replace => ", a new number follows",
+                };
+                let (from, to, said) = (from.as_str(), to.as_str(), standing.as_str());
+                line(&mut drawing, format_args!("    {from} --> {to}: WeChat says {said}{effect}"));
+            }
+        }
+        if ends {
             line(&mut drawing, format_args!("    {} --> [*]", from.as_str()));
         }
     }

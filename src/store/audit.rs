@@ -30,26 +30,59 @@ pub struct AuditRow {
 }
 
 impl AuditRow {
+    /// The row's link of the chain; see [`Said::hash`].
+    pub fn hash(&self, at: OffsetDateTime) -> Vec<u8> {
+        let said = Said {
+            order_id: &self.order_id,
+            version: self.version,
+            at,
+            event: self.event,
+            from: self.from,
+            to: self.to,
+            actor: self.actor,
+            reason: self.reason.as_deref(),
+            request_id: self.request_id.as_deref(),
+            before: self.before.as_ref(),
+            after: &self.after,
+        };
+        said.hash(&self.prev_hash)
+    }
+}
+
+/// What a row says, whether it is to be written or was read back.
+pub(super) struct Said<'a> {
+    pub(super) order_id: &'a OrderId,
+    pub(super) version: i32,
+    pub(super) at: OffsetDateTime,
+    pub(super) event: &'a str,
+    pub(super) from: Option<Status>,
+    pub(super) to: Status,
+    pub(super) actor: &'a str,
+    pub(super) reason: Option<&'a str>,
+    pub(super) request_id: Option<&'a str>,
+    pub(super) before: Option<&'a Value>,
+    pub(super) after: &'a Value,
+}
+
+impl Said<'_> {
     /// SHA-256 over the previous hash and every column, each with its length, so that no two rows
     /// with different contents are hashed alike.
-    pub fn hash(&self, at: OffsetDateTime) -> Vec<u8> {
-        let micros = (at.unix_timestamp_nanos() / 1_000).to_string();
-        let version = self.version.to_string();
-        let json = |value: &Value| value.to_string();
+    pub(super) fn hash(&self, prev_hash: &[u8]) -> Vec<u8> {
+        let micros = (self.at.unix_timestamp_nanos() / 1_000).to_string();
         let columns = [
-            Some(self.order_id.as_str().to_owned()),
-            Some(version),
+            Some(self.order_id.to_string()),
+            Some(self.version.to_string()),
             Some(micros),
             Some(self.event.to_owned()),
             self.from.map(|status| status.as_str().to_owned()),
             Some(self.to.as_str().to_owned()),
             Some(self.actor.to_owned()),
-            self.reason.clone(),
-            self.request_id.clone(),
-            self.before.as_ref().map(json),
-            Some(json(&self.after)),
+            self.reason.map(ToOwned::to_owned),
+            self.request_id.map(ToOwned::to_owned),
+            self.before.map(Value::to_string),
+            Some(self.after.to_string()),
         ];
-        let mut hash = Sha256::new().chain_update(&self.prev_hash);
+        let mut hash = Sha256::new().chain_update(prev_hash);
         for column in &columns {
             match column {
                 Some(text) => {

@@ -4,20 +4,24 @@
 //! they belong to, so that one commit carries the whole step. No transaction is open during an outside call.
 
 pub mod audit;
+pub mod cancellation;
 pub mod case;
 pub mod ending;
 pub mod fairness;
 pub mod hold;
+pub mod leader;
 pub mod notification;
 pub mod order;
 pub mod order_history;
 pub mod payment;
 pub mod refund;
+mod replay;
 pub mod schedule;
+pub mod sweep;
 mod types;
 pub mod user;
+pub mod verify;
 pub mod waitlist;
-pub mod waitlist_place;
 
 use std::time::Duration;
 
@@ -25,9 +29,12 @@ use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
 use sqlx::{
-    Postgres, Transaction,
+    Connection as _, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
+
+/// A connection that was used so shortly ago is taken to stand.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// How we reach PostgreSQL.
 #[derive(Debug, Clone)]
@@ -76,6 +83,16 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(Duration::from_secs(5))
+            // A round trip before each use is only worth it for a connection that may have died unnoticed.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(options.application_name("holdfast"));
         Ok(Self { pool })
     }
@@ -101,6 +118,12 @@ impl Database {
     /// Brings the schema to head and makes the audit log's next partitions.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         sqlx::migrate!("./migrations").run(&self.pool).await?;
+        self.make_audit_partitions().await?;
+        Ok(())
+    }
+
+    /// Makes the audit log's partitions of this month and the next three, long before their first rows.
+    pub async fn make_audit_partitions(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT audit_log_make_partitions(3)").execute(&self.pool).await?;
         Ok(())
     }

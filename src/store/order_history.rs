@@ -19,6 +19,7 @@ struct RefundRow {
     status: RefundStatus,
     amount_fen: Fen,
     reason: String,
+    error: Option<String>,
     wechat_refund_id: Option<String>,
     replaces: Option<RefundId>,
     created_at: OffsetDateTime,
@@ -34,6 +35,8 @@ impl From<RefundRow> for RefundDocument {
             status: row.status,
             amount_fen: row.amount_fen,
             reason: row.reason,
+            // The trouble of a refund that is under way is ours alone.
+            refusal: row.error.filter(|_| row.status == RefundStatus::Refused),
             wechat_refund_id: row.wechat_refund_id,
             replaces: row.replaces,
             created_at: row.created_at,

@@ -12,7 +12,7 @@ use crate::{
 const NOBODY: &str = "127.0.0.1:1";
 
 /// Forgets everything that this stack has in Redis; answers how many keys that were.
-async fn empty_cache(stack: &Stack) -> usize {
+pub(crate) async fn empty_cache(stack: &Stack) -> usize {
     let client = redis::Client::open(stack.environment["REDIS_URL"].as_str()).expect("a URL");
     let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
     let pattern = format!("{}*", stack.environment["HOLDFAST_CACHE__KEY_PREFIX"]);

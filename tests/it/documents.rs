@@ -13,6 +13,8 @@ fn the_order_life_is_drawn_from_the_code() {
     compare("docs/order-life.md", "diagram", &diagram);
     compare("docs/order-life.md", "steps", &order_diagram::steps());
     compare("docs/order-life.md", "matrix", &order_diagram::matrix());
+    let refund = format!("```mermaid\n{}```\n", order_diagram::refund_diagram());
+    compare("docs/order-life.md", "refund", &refund);
 }
 
 #[test]
@@ -36,6 +38,27 @@ fn every_metric_is_explained() {
     let explained = read("docs/operations.md");
     let missing: Vec<String> = metrics().into_iter().filter(|name| !explained.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "docs/operations.md, Metrics, does not explain {missing:?}");
+}
+
+#[test]
+fn every_command_that_a_document_shows_exists() {
+    for document in documents() {
+        let text = read(&document);
+        // In code blocks a command begins the line; its words end where options or values begin.
+        for block in text.split("```").skip(1).step_by(2) {
+            for line in block.lines() {
+                let words: Vec<&str> = line.split("  ").next().unwrap_or_default().split(' ').collect();
+                let is_word = |word: &&&str| word.bytes().all(|b| b.is_ascii_lowercase());
+                let command: Vec<&str> = words.iter().skip(1).take_while(is_word).copied().collect();
+                let exists = match words[0] {
+                    "./dev" => crate::requirements::is_of_dev(&command),
+                    "holdfast" => crate::requirements::is_of_holdfast(&command),
+                    _ => true,
+                };
+                assert!(exists, "{document} shows {line}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -85,7 +108,7 @@ fn compare(document: &str, name: &str, fresh: &str) {
 
 /// `src/holdfast.toml` as a table: setting, default, reason. A line `# key = value` is a setting without default.
 fn table_of_settings() -> String {
-    let mut table = String::from("| setting | default | |\n|---|---|---|\n");
+    let mut table = String::from("| setting | default | why |\n|---|---|---|\n");
     let text = read("src/holdfast.toml");
     let mut section = "";
     let mut reason = Vec::new();

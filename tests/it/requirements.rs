@@ -31,9 +31,11 @@ fn every_row_has_a_proof_that_exists() {
         for proof in proofs {
             let exists = match proof.strip_suffix('*') {
                 Some(prefix) => tests.iter().any(|test| test.starts_with(prefix)),
-                None if proof.starts_with("./dev ") => is_of_dev(&proof),
-                None if proof.starts_with("holdfast ") => is_of_holdfast(&proof),
-                None => tests.contains(&proof),
+                None => match proof.split(' ').collect::<Vec<_>>().split_first() {
+                    Some((&"./dev", command)) => is_of_dev(command),
+                    Some((&"holdfast", command)) => is_of_holdfast(command),
+                    _ => tests.contains(&proof),
+                },
             };
             if !exists {
                 wrong.push(format!("{id} names {proof}, which is not there"));
@@ -108,15 +110,15 @@ fn number(test: &str) -> Option<String> {
 }
 
 /// The script knows the command.
-fn is_of_dev(proof: &str) -> bool {
+pub(crate) fn is_of_dev(command: &[&str]) -> bool {
     let text = fs::read_to_string(checkout("dev")).expect("the script");
-    let command = proof.split(' ').nth(1).unwrap_or_default();
-    text.lines().any(|line| line.trim_start().starts_with(&format!("{command}) ")))
+    let name = command.first().copied().unwrap_or_default();
+    text.lines().any(|line| line.trim_start().starts_with(&format!("{name}) ")))
 }
 
 /// The executable knows the command.
-fn is_of_holdfast(proof: &str) -> bool {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-    command.args(proof.split(' ').skip(1)).arg("--help");
-    command.output().expect("the executable starts").status.success()
+pub(crate) fn is_of_holdfast(command: &[&str]) -> bool {
+    let mut asked = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    asked.args(command).arg("--help");
+    asked.output().expect("the executable starts").status.success()
 }

@@ -7,7 +7,10 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,7 +37,7 @@ fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
-fn server(name: &str) -> String {
+pub(crate) fn server(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run `./dev test`, or eval \"$(./dev servers)\" first"))
 }
@@ -145,6 +148,11 @@ impl Stack {
 
     pub(crate) fn is_running(&mut self, role: &'static str) -> bool {
         self.processes.get_mut(role).is_some_and(|child| child.try_wait().expect("known").is_none())
+    }
+
+    #[allow(dead_code, reason = "for the benchmark")]
+    pub(crate) fn pid(&self, role: &str) -> u32 {
+        self.processes[role].id()
     }
 
     pub(crate) fn log(&self, role: &str) -> PathBuf {
@@ -417,14 +425,22 @@ fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: 
     environment
 }
 
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("an address").port()
+/// A port that nobody has, and that nobody is given in the moment before it is used: below the range that the
+/// system hands out by itself, and each but once in a run.
+pub(crate) async fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let start = u16::try_from(std::process::id() % 5_000).expect("small");
+        let port = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 15_000;
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+    }
 }
 
 // ---- PostgreSQL
 
-fn database_url(name: &str) -> String {
+pub(crate) fn database_url(name: &str) -> String {
     let (server, _) =
         server("DATABASE_URL").rsplit_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a URL");
     format!("{server}/{name}")
@@ -437,7 +453,7 @@ async fn make_database(name: &str) -> PgPool {
     PgPool::connect_lazy(&database_url(name)).expect("a pool")
 }
 
-async fn drop_database(name: &str) {
+pub(crate) async fn drop_database(name: &str) {
     if let Ok(mut admin) = PgConnection::connect(&server("DATABASE_URL")).await {
         let _ = admin.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))).await;
     }

@@ -30,6 +30,8 @@ export class NoAnswer extends Error {}
 
 export const schedules = ({ cursor, from, signal } = {}) => read(`/v1/schedules${query({ cursor, from })}`, { signal });
 
+export const schedule = (id, signal) => read(`/v1/schedules/${encodeURIComponent(id)}`, { signal });
+
 export const availability = (id, signal) => read(`/v1/schedules/${encodeURIComponent(id)}/availability`, { signal });
 
 export const orders = (cursor, signal) => read(`/v1/orders${query({ cursor })}`, { signal });
@@ -44,7 +46,7 @@ export const qr = (id, signal) =>
 export const placeOrder = (body, key, signal) =>
   read("/v1/orders", { method: "POST", body, signal, headers: { "Idempotency-Key": key, Prefer: "wait=5" } });
 
-/** A token for `user`, from an API that runs with development settings; elsewhere 404. */
+/** A token for `user`, from an API that runs with development settings. */
 export const devToken = (user) => read("/dev/token", { method: "POST", body: { user } });
 
 /** The order's open event stream, to be read by the caller for as long as it lasts. */

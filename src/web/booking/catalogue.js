@@ -1,32 +1,29 @@
-// The sessions this page has seen. Orders name their session only by id, so a ticket finds its
-// course and time here, walking the API's list once when it has to.
+// The sessions this page knows. Orders name theirs only by id, so every view that shows one gets
+// its course and time here.
 
 import * as api from "./api.js";
+import { now } from "./clock.js";
 
-const MOST_PAGES = 20;
-const seen = new Map();
+const known = new Map(); // by id: a promise of the session, or of null
 
-/** One page of sessions: `{items, next}`. */
-export async function page({ cursor, from, signal } = {}) {
-  const answer = await api.schedules({ cursor, from, signal });
-  for (const session of answer.items) seen.set(session.schedule_id, session);
+/** One page of the sessions still to come: `{items, next}`. */
+export async function page({ cursor, signal } = {}) {
+  const answer = await api.schedules({ cursor, from: new Date(now()).toISOString(), signal });
+  for (const session of answer.items) known.set(session.schedule_id, Promise.resolve(session));
   return answer;
 }
 
-export const remember = (session) => session && seen.set(session.schedule_id, session);
-
-/** Walks the list from `from` on until all of `ids` are seen, or it ends. */
-export async function gather(ids, { from, signal } = {}) {
-  let cursor;
-  for (let pages = 0; pages < MOST_PAGES && !ids.every((id) => seen.has(id)); pages += 1) {
-    ({ next: cursor } = await page({ cursor, from, signal }));
-    if (!cursor) break;
+/** The session, or null when there is none. Views that ask for the same one share the question. */
+export function find(id) {
+  if (!known.has(id)) {
+    known.set(id, api.schedule(id).catch((error) => {
+      known.delete(id);
+      if (error.status === 404) return null;
+      throw error;
+    }));
   }
-  return seen;
+  return known.get(id);
 }
 
-/** The session, or null when the list does not have it. */
-export const find = async (id, options) => (await gather([id], options)).get(id) ?? null;
-
 /** Whether seats of this session can be asked for at all. */
-export const bookable = (session) => !["cancelled", "closed", "finished"].includes(session.status);
+export const bookable = (session) => session.status === "open";

@@ -19,7 +19,7 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
   root.append(back, el("p", { class: "hint", role: "status" }, t("loading")));
   let session;
   try {
-    session = await find(id, { signal });
+    session = await find(id);
   } catch (error) {
     if (!signal.aborted) root.replaceChildren(back, notice(error, { onRetry: reload }));
     return;
@@ -91,6 +91,7 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
 
 function bookBar(session, onBook) {
   const what = el("strong", { class: "bar-choice" });
+  const hint = el("p", { class: "hint" }, t("book_hint"));
   const button = el("button", {
     type: "button", class: "button book", data: { testid: "book" }, on: { click: onBook },
   });
@@ -98,7 +99,7 @@ function bookBar(session, onBook) {
     node: el("aside", { class: "book-bar", "aria-label": t("your_choice") },
       el("div", { class: "bar-what" }, what, el("span", { class: "bar-price" }, money(session.price_fen))),
       button,
-      el("p", { class: "hint" }, t("book_hint"))),
+      hint),
     update(choice, left) {
       const full = left !== null && left <= 0;
       const none = t(bookable(session) ? "full" : "cancelled_session");
@@ -106,6 +107,7 @@ function bookBar(session, onBook) {
       what.textContent = full ? none : chosen;
       button.textContent = full ? none : t("book");
       button.disabled = full || choice === null;
+      hint.hidden = full;
     },
   };
 }

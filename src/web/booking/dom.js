@@ -15,6 +15,9 @@ export function svg(tag, props = {}, ...children) {
 /** Something only a screen reader says. */
 export const unseen = (text) => el("span", { class: "unseen" }, text);
 
+/** What the API wrote into the document's head for the page, or an empty string. */
+export const setting = (name) => document.querySelector(`meta[name="holdfast-${name}"]`)?.content ?? "";
+
 let last = "";
 
 /** Says `text` once to a screen reader, wherever the focus is. */

@@ -63,10 +63,10 @@ function show(moved) {
 
 /** Goes to a view; `replace` when "back" must not return to this one. */
 function go(path, { replace = false } = {}) {
-  const same = location.hash === `#${path}`;
-  if (replace) history.replaceState(null, "", `#${path}`);
-  else if (!same) location.hash = path;
-  if (replace || same) show(true);
+  // Not by location.hash, whose event comes later: a second click must not find the old view.
+  const how = replace || location.hash === `#${path}` ? "replaceState" : "pushState";
+  history[how](null, "", `#${path}`);
+  show(true);
 }
 
 function retitle(text) {

@@ -1,7 +1,7 @@
 // The customer's own orders, newest first: the way back to a ticket, or to a QR code not yet paid.
 
 import * as api from "./api.js";
-import { gather } from "./catalogue.js";
+import { find } from "./catalogue.js";
 import { el } from "./dom.js";
 import { moment, money } from "./format.js";
 import { t } from "./language.js";
@@ -25,11 +25,9 @@ export async function mineView({ root, signal, retitle }) {
       const answer = await api.orders(cursor, signal);
       cursor = answer.next;
       room.replaceChildren();
-      const rows = answer.items.map(row);
-      list.append(...rows.map(({ node }) => node));
+      list.append(...answer.items.map(row));
       if (!list.hasChildNodes()) room.replaceChildren(nothing());
       more.hidden = !cursor;
-      name(answer.items, rows, signal);
     } catch (error) {
       if (!signal.aborted) room.replaceChildren(notice(error, { onRetry: load }));
     }
@@ -37,33 +35,22 @@ export async function mineView({ root, signal, retitle }) {
   }
 }
 
-/** Gives the rows their courses' names, once those are known. */
-async function name(orders, rows, signal) {
-  const from = orders.map((order) => order.created_at).sort()[0];
-  try {
-    const sessions = await gather(orders.map((order) => order.schedule_id), { from, signal });
-    rows.forEach((row, n) => row.name(sessions.get(orders[n].schedule_id)));
-  } catch { /* the rows stand without their courses' names */ }
-}
-
 function row(order) {
   const { short, tone } = describe(order);
   const seat = order.seat_no ? t("seat_n", { n: order.seat_no }) : "";
   const course = el("strong", {}, t("unknown_course"));
   const when = el("span", {}, moment(order.created_at));
-  return {
-    node: el("li", {},
-      el("a", { class: "order", href: `#/orders/${encodeURIComponent(order.order_id)}` },
-        el("span", { class: "order-what" }, course, when),
-        el("span", { class: "order-more" },
-          el("span", {}, [seat, money(order.amount_fen)].filter(Boolean).join(" · ")),
-          el("span", { class: "chip", data: { tone } }, short)))),
-    name(session) {
-      if (!session) return;
-      course.textContent = session.course;
-      when.textContent = moment(session.starts_at);
-    },
-  };
+  find(order.schedule_id).then((session) => {
+    if (!session) return;
+    course.textContent = session.course;
+    when.textContent = moment(session.starts_at);
+  }).catch(() => { /* the row stands without its course's name */ });
+  return el("li", {},
+    el("a", { class: "order", href: `#/orders/${encodeURIComponent(order.order_id)}` },
+      el("span", { class: "order-what" }, course, when),
+      el("span", { class: "order-more" },
+        el("span", {}, [seat, money(order.amount_fen)].filter(Boolean).join(" · ")),
+        el("span", { class: "chip", data: { tone } }, short))));
 }
 
 const nothing = () =>

@@ -3,7 +3,7 @@
 
 import { alternatives } from "./alternatives.js";
 import { Problem } from "./api.js";
-import { find, remember } from "./catalogue.js";
+import { find } from "./catalogue.js";
 import { el } from "./dom.js";
 import { follow } from "./events.js";
 import { factList } from "./facts.js";
@@ -19,9 +19,8 @@ const PLACED = "holdfast.placed";
 let handed = null;
 
 /** Takes over an order just placed, so that its view need not begin empty. */
-export function handOver(order, session) {
+export function handOver(order) {
   handed = order;
-  remember(session);
   try {
     sessionStorage.setItem(PLACED, JSON.stringify({ id: order.order_id, at: Date.now() }));
   } catch { /* no grace after a reload */ }
@@ -52,7 +51,7 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
     current = order;
     if (!asked) {
       asked = true;
-      find(order.schedule_id, { from: order.created_at, signal })
+      find(order.schedule_id)
         .then((found) => { session = found; if (found && !signal.aborted) show(current); })
         .catch(() => { /* the order is shown without its course's name */ });
     }
@@ -79,10 +78,12 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
     if (order.status === "confirmed") return [ticket(order, session)];
     if (told.tone === "wait") return [el("div", { class: "waiting", "aria-hidden": "true" })];
     const here = session ?? { schedule_id: order.schedule_id, price_fen: order.amount_fen };
-    const again = `#/schedules/${encodeURIComponent(order.schedule_id)}`;
+    const way = order.status === "rejected"
+      ? { href: "#/", text: t("back") }
+      : { href: `#/schedules/${encodeURIComponent(order.schedule_id)}`, text: t("book_again") };
     return [
       order.alternatives ? alternatives(order.alternatives, here, go) : "",
-      el("div", { class: "actions" }, el("a", { class: "button quiet", href: again }, t("book_again"))),
+      el("div", { class: "actions" }, el("a", { class: "button quiet", href: way.href }, way.text)),
     ];
   }
 

@@ -3,7 +3,7 @@
 
 import * as api from "./api.js";
 import { now } from "./clock.js";
-import { announce, el, svg } from "./dom.js";
+import { announce, el, setting, svg } from "./dom.js";
 import { clockFace, money, time } from "./format.js";
 import { count, t } from "./language.js";
 import { message } from "./notice.js";
@@ -98,7 +98,7 @@ export function payPanel(order, outer) {
 
 /** In development the API names the simulator's phone, which can pay without a real WeChat. */
 function phoneLink(codeUrl) {
-  const phone = document.querySelector('meta[name="holdfast-phone"]')?.content ?? "";
+  const phone = setting("phone");
   if (!/^https?:/.test(phone) || !codeUrl) return null;
   return el("a", {
     class: "link", target: "_blank", rel: "noopener", data: { testid: "open-phone" },

@@ -41,7 +41,7 @@ export async function placingView({ root, signal, go, retitle }) {
         continue;
       }
       settle();
-      handOver({ ...wish.body, ...order }, wish.session);
+      handOver({ ...wish.body, ...order });
       return go(`/orders/${encodeURIComponent(order.order_id)}`, { replace: true });
     }
   }
@@ -78,7 +78,8 @@ export async function placingView({ root, signal, go, retitle }) {
       el("p", { class: "hint" }, t("no_charge")),
       error.alternatives ? alternatives(error.alternatives, wish.session, go) : "",
       el("div", { class: "actions" }, el("a", { class: "button quiet", href: "#/" }, t("back"))),
-      requestId(error) ?? "");
+      (!error.alternatives && requestId(error)) || "");
+    facts.replaceChildren(factList({ ...wish.body, status: "rejected" }, wish.session));
   }
 
   const resumed = () => new Promise((resolve) => {

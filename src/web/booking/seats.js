@@ -129,7 +129,7 @@ function rangePicker(capacity, size, open) {
         left.set(from, left.get(from) + 1);
       }
       for (const [from, { button, gauge, to }] of buttons) {
-        gauge.value = left.get(from);
+        gauge.value = gauge.max - left.get(from);
         button.classList.toggle("full", left.get(from) === 0);
         button.setAttribute("aria-label", t("seat_range", { from, to, n: left.get(from) }));
       }

@@ -103,7 +103,7 @@ function card(session) {
       node.classList.toggle("few", bookable(now) && isFew(now));
       node.classList.toggle("full", !bookable(now) || now.available <= 0);
       gauge.max = Math.max(1, now.capacity);
-      gauge.value = Math.max(0, now.available);
+      gauge.value = now.capacity - now.available;
     },
   };
 }

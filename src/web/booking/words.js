@@ -32,8 +32,9 @@ const zh = {
   sign_in_lead: "开发环境：输入任意用户名即可登录。",
   sign_in_user: "用户名",
   sign_in: "登录",
-  sign_in_again: "登录已过期，请重新登录。",
-  sign_in_absent: "这个页面需要登录凭证。请从原来的应用重新打开它。",
+  sign_in_again: "登录已失效，请重新登录。",
+  sign_in_wanted: "请先登录",
+  sign_in_absent: "请从原来的应用重新打开这个页面，它会带上你的登录信息。",
 
   sessions_title: "选一场课",
   sessions_lead: "选好座位，微信支付，座位即刻归你。",
@@ -205,8 +206,9 @@ const en = {
   sign_in_lead: "Development: any user name will do.",
   sign_in_user: "User name",
   sign_in: "Sign in",
-  sign_in_again: "Your sign-in has expired. Please sign in again.",
-  sign_in_absent: "This page needs a sign-in token. Please open it again from the app you came from.",
+  sign_in_again: "Your sign-in is no longer valid. Please sign in again.",
+  sign_in_wanted: "Please sign in first",
+  sign_in_absent: "Open this page again from the app you came from; it signs you in.",
 
   sessions_title: "Choose a session",
   sessions_lead: "Pick a seat, pay with WeChat, and it is yours.",

@@ -19,11 +19,14 @@ function table(heads, rows) {
   return node("table", {}, node("thead", {}, head), node("tbody", {}, ...body));
 }
 
-const nameOf = (reference) => reference.split("/").pop();
+const idOf = (reference) => reference.split("/").pop();
+
+/** `Page_OrderDocument` reads "page of OrderDocument". */
+const nameOf = (id) => id.replace("Page_", "page of ");
 
 /** What a value looks like, in a few words; a document links to its description. */
 function shape(schema = {}) {
-  if (schema.$ref) return [node("a", { href: `#${nameOf(schema.$ref)}` }, nameOf(schema.$ref))];
+  if (schema.$ref) return [node("a", { href: `#${idOf(schema.$ref)}` }, nameOf(idOf(schema.$ref)))];
   const choices = schema.oneOf ?? schema.anyOf ?? schema.allOf;
   if (choices) return choices.flatMap((choice, at) => (at ? [" or ", ...shape(choice)] : shape(choice)));
   if (schema.enum) return [schema.enum.map((value) => JSON.stringify(value)).join(" | ")];
@@ -74,7 +77,7 @@ function described(method, path, operation) {
 }
 
 function document_(name, schema) {
-  const parts = [node("h3", {}, node("code", {}, name)), node("p", {}, ...words(schema.description))];
+  const parts = [node("h3", {}, node("code", {}, nameOf(name))), node("p", {}, ...words(schema.description))];
   const merged = [schema, ...(schema.allOf ?? [])];
   const rows = merged.flatMap((part) => Object.entries(part.properties ?? {})).map(([member, value]) => [
     node("code", {}, member), shape(value), words(meaning(value)),
@@ -86,20 +89,31 @@ function document_(name, schema) {
   return node("article", { id: name }, ...parts);
 }
 
+/** The table of contents for one group of operations. */
+function listed({ description }, operations) {
+  return [node("h2", {}, description), node("ul", {}, ...operations.map(([method, path, { summary }]) => {
+    const title = `${method} ${path}`;
+    const link = node("a", { href: `#${encodeURIComponent(title)}`, "data-operation": title }, node("code", {}, title));
+    return node("li", {}, link, ` ${summary ?? ""}`);
+  }))];
+}
+
 async function draw() {
   const answer = await fetch("/openapi.json");
   if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
-  const { paths, components } = await answer.json();
+  const { paths, components, tags } = await answer.json();
   const operations = Object.entries(paths).flatMap(([path, item]) =>
     Object.entries(item)
       .filter(([, operation]) => operation.responses)
       .map(([method, operation]) => [method.toUpperCase(), path, operation]));
-  document.getElementById("operations").replaceChildren(...operations.map((operation) => described(...operation)));
-  document.getElementById("contents").replaceChildren(node("ul", {},
-    ...operations.map(([method, path, { summary }]) =>
-      node("li", {}, node("a", { href: `#${encodeURIComponent(`${method} ${path}`)}` }, node("code", {}, `${method} ${path}`)), ` ${summary ?? ""}`))));
+  const groups = tags.map((tag) => [tag, operations.filter(([, , operation]) => operation.tags?.[0] === tag.name)]);
+  document.getElementById("contents").replaceChildren(...groups.flatMap((group) => listed(...group)));
+  document.getElementById("operations").replaceChildren(
+    ...groups.flatMap(([, those]) => those.map((operation) => described(...operation))));
   const schemas = Object.entries(components?.schemas ?? {}).sort(([a], [b]) => a.localeCompare(b));
   document.getElementById("schemas").replaceChildren(...schemas.map((schema) => document_(...schema)));
+  // The browser looked for the address's place before it was there.
+  document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
 }
 
 draw().catch((error) => {

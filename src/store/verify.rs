@@ -1,0 +1,264 @@
+//! The promises of the whole system as questions to the books. Each says what it promises, counts what it looked
+//! at, and finds the rows that break it.
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection, types::Json};
+use time::Duration;
+
+use super::{Database, StoreError, replay};
+
+/// Offending rows shown per promise; all are counted.
+const ROWS_SHOWN: usize = 20;
+
+/// One promise and whether it holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    pub name: &'static str,
+    pub promise: &'static str,
+    /// How many things were looked at.
+    pub checked: i64,
+    /// How many of them break the promise.
+    pub broken: i64,
+    /// The first of those, as they are stored. For `open_cases`, which breaks nothing: the oldest cases.
+    pub rows: Vec<Value>,
+}
+
+impl Item {
+    pub(super) fn new(name: &'static str, promise: &'static str) -> Self {
+        Self { name, promise, checked: 0, broken: 0, rows: Vec::new() }
+    }
+
+    pub(super) fn offend(&mut self, row: Value) {
+        self.broken += 1;
+        if self.rows.len() < ROWS_SHOWN {
+            self.rows.push(row);
+        }
+    }
+}
+
+/// A promise that one statement can check.
+struct Check {
+    name: &'static str,
+    promise: &'static str,
+    /// A relation whose rows are what is looked at.
+    checked: &'static str,
+    /// The rows that break it. `late(t)` in it stands for: `t` is over by more than the grace.
+    broken: &'static str,
+}
+
+const CHECKS: [Check; 15] = [
+    Check {
+        name: "seat_once",
+        promise: "no seat is held or booked twice",
+        checked: "seat_reservations WHERE status <> 'cancelled'",
+        broken: "SELECT schedule_id, seat_no, array_agg(order_id ORDER BY order_id) AS orders
+                   FROM seat_reservations WHERE status <> 'cancelled'
+                  GROUP BY schedule_id, seat_no HAVING count(*) > 1",
+    },
+    Check {
+        name: "seats_add_up",
+        promise: "the free and the taken seats of a session are its capacity",
+        checked: "course_schedules",
+        broken: "SELECT * FROM (
+                   SELECT schedule_id, capacity,
+                          (SELECT count(*) FROM free_seats f WHERE f.schedule_id = s.schedule_id) AS free,
+                          (SELECT count(*) FROM seat_reservations r
+                            WHERE r.schedule_id = s.schedule_id AND r.status <> 'cancelled') AS taken
+                     FROM course_schedules s) counted
+                  WHERE free + taken <> capacity",
+    },
+    Check {
+        name: "seats_known",
+        promise: "a seat is one of its room, and never free and taken at once",
+        checked: "(SELECT FROM free_seats UNION ALL SELECT FROM seat_reservations WHERE status <> 'cancelled') seat",
+        broken: "SELECT schedule_id, seat_no, 'free and taken' AS what
+                   FROM free_seats JOIN seat_reservations USING (schedule_id, seat_no) WHERE status <> 'cancelled'
+                  UNION ALL
+                 SELECT schedule_id, seat_no, 'not in the room'
+                   FROM (SELECT schedule_id, seat_no FROM free_seats UNION ALL
+                         SELECT schedule_id, seat_no FROM seat_reservations WHERE status <> 'cancelled') seat
+                   JOIN course_schedules USING (schedule_id) WHERE seat_no > capacity",
+    },
+    Check {
+        name: "sold_within_capacity",
+        promise: "no session has more bookings than seats",
+        checked: "course_schedules",
+        broken: "SELECT schedule_id, capacity, count(*) AS sold
+                   FROM bookings JOIN course_schedules USING (schedule_id) WHERE cancelled_at IS NULL
+                  GROUP BY schedule_id, capacity HAVING count(*) > capacity",
+    },
+    Check {
+        name: "seats_have_owners",
+        promise: "a held seat belongs to an unpaid order within its hold, a booked one to a confirmed order, and no other has one",
+        checked: "payment_orders",
+        broken: "SELECT o.order_id, o.status, r.status AS reservation, r.seat_no
+                   FROM payment_orders o
+                   LEFT JOIN seat_reservations r ON r.order_id = o.order_id AND r.status <> 'cancelled'
+                  WHERE r.schedule_id <> o.schedule_id OR r.status::text IS DISTINCT FROM
+                        CASE WHEN o.status IN ('held', 'awaiting_payment') THEN 'temporary'
+                             WHEN o.status = 'confirmed' THEN 'confirmed' END",
+    },
+    Check {
+        name: "confirmed_once",
+        promise: "a confirmed order has one booking, of its seat, and one payment, of its amount; no other order has a booking",
+        checked: "payment_orders WHERE status = 'confirmed'",
+        broken: "SELECT order_id, o.status, o.amount_fen, o.transaction_id, r.seat_no, b.seats AS booked, t.payments
+                   FROM payment_orders o
+                   LEFT JOIN seat_reservations r USING (order_id)
+                   LEFT JOIN (SELECT order_id, array_agg(seat_no) AS seats FROM bookings
+                               WHERE cancelled_at IS NULL GROUP BY order_id) b USING (order_id)
+                   LEFT JOIN (SELECT order_id, array_agg(transaction_id || ' ' || total_fen) AS payments
+                                FROM payment_transactions WHERE status = 'settled' GROUP BY order_id) t USING (order_id)
+                  WHERE CASE WHEN o.status = 'confirmed'
+                             THEN b.seats IS DISTINCT FROM ARRAY[r.seat_no] OR o.paid_fen <> o.amount_fen
+                                  OR t.payments IS DISTINCT FROM ARRAY[o.transaction_id || ' ' || o.amount_fen]
+                             ELSE b.seats IS NOT NULL END",
+    },
+    Check {
+        name: "every_fen",
+        promise: "what WeChat took for an order is a seat, a refund or a case",
+        checked: "payment_transactions",
+        broken: "SELECT * FROM (
+                   SELECT o.order_id, o.status, t.took, coalesce(b.back, 0) AS refunds, t.cases,
+                          CASE WHEN o.status = 'confirmed' THEN o.amount_fen - coalesce(b.back, 0) ELSE 0 END AS seat
+                     FROM payment_orders o
+                     JOIN (SELECT order_id, sum(total_fen) AS took,
+                                  coalesce(sum(total_fen) FILTER (WHERE status = 'mismatched' AND EXISTS (
+                                      SELECT FROM cases c WHERE c.subject = p.transaction_id AND c.money_fen = p.total_fen
+                                         AND (c.status = 'open' OR c.resolution IS NOT NULL))), 0) AS cases
+                             FROM payment_transactions p GROUP BY order_id) t USING (order_id)
+                     LEFT JOIN (SELECT order_id, sum(amount_fen) AS back FROM refunds
+                                 WHERE status IN ('requested', 'processing', 'succeeded', 'abnormal')
+                                 GROUP BY order_id) b USING (order_id)) fen
+                  WHERE took <> seat + refunds + cases",
+    },
+    Check {
+        name: "refunds_add_up",
+        promise: "refunds stay within the payment, and an order's sums are those of its refunds",
+        checked: "refunds",
+        broken: "SELECT order_id, o.status, o.paid_fen, o.refund_promised_fen, o.refunded_fen,
+                        coalesce(r.promised, 0) AS promised, coalesce(r.succeeded, 0) AS succeeded
+                   FROM payment_orders o
+                   LEFT JOIN (SELECT order_id,
+                                     sum(amount_fen) FILTER (WHERE status IN ('requested', 'processing', 'succeeded', 'abnormal')) AS promised,
+                                     sum(amount_fen) FILTER (WHERE status = 'succeeded') AS succeeded
+                                FROM refunds GROUP BY order_id) r USING (order_id)
+                  WHERE o.refund_promised_fen <> coalesce(r.promised, 0) OR o.refunded_fen <> coalesce(r.succeeded, 0)
+                     OR o.refund_promised_fen > o.paid_fen
+                     OR o.status IN ('refunding', 'refunded') AND o.refund_promised_fen <> o.paid_fen
+                     OR o.status = 'refunded' AND o.refunded_fen <> o.paid_fen",
+    },
+    Check {
+        name: "holds_end",
+        promise: "no seat is held beyond its time",
+        checked: "payment_orders WHERE status IN ('held', 'awaiting_payment')",
+        broken: "SELECT order_id, status, hold_expires_at FROM payment_orders
+                  WHERE status IN ('held', 'awaiting_payment') AND late(hold_expires_at)",
+    },
+    Check {
+        name: "deadlines_end",
+        promise: "no order can be paid beyond its deadline",
+        checked: "payment_orders WHERE status IN ('held', 'awaiting_payment', 'lapsed')",
+        broken: "SELECT order_id, status, pay_before FROM payment_orders
+                  WHERE status IN ('held', 'awaiting_payment', 'lapsed') AND late(pay_before)",
+    },
+    Check {
+        name: "refunds_move",
+        promise: "no unfinished refund is forgotten",
+        checked: "refunds",
+        broken: "SELECT refund_id, order_id, status, amount_fen, next_check_at FROM refunds
+                  WHERE status IN ('requested', 'processing') AND (next_check_at IS NULL OR late(next_check_at))",
+    },
+    Check {
+        name: "messages_due",
+        promise: "the customer is, or is to be, told of what became of the order",
+        checked: "payment_orders WHERE status IN ('confirmed', 'rejected', 'lapsed', 'expired', 'refunded')",
+        broken: "SELECT o.order_id, o.status, due.kind
+                   FROM (VALUES ('confirmed', 'booking_confirmed'), ('rejected', 'booking_failed'), ('lapsed', 'hold_lapsed'),
+                                ('expired', 'order_expired'), ('refunded', 'refunded')) AS due(status, kind)
+                   JOIN payment_orders o ON o.status = due.status::order_status
+                  WHERE NOT EXISTS (SELECT FROM notifications n
+                                     WHERE n.order_id = o.order_id AND n.kind = due.kind::notification_kind)",
+    },
+    Check {
+        name: "messages_sent_or_explained",
+        promise: "a message is sent, or says why not, or is under way",
+        checked: "notifications",
+        // Under way is also what was refused for now, and what is in doubt while WeChat still knows its name.
+        broken: "SELECT order_id, kind, status, attempts, errcode, error, updated_at FROM notifications
+                  WHERE status = 'pending' AND late(updated_at) AND error IS NULL
+                        AND (in_doubt_since IS NULL OR in_doubt_since < now() - interval '20 minutes')
+                     OR status IN ('failed', 'uncertain') AND error IS NULL
+                     OR status = 'sent' AND sent_at IS NULL",
+    },
+    Check {
+        name: "history_exists",
+        promise: "every order has an audit log",
+        checked: "payment_orders",
+        broken: "SELECT order_id, status FROM payment_orders o
+                  WHERE NOT EXISTS (SELECT FROM payment_audit_log a WHERE a.order_id = o.order_id)",
+    },
+    Check {
+        name: "audit_in_months",
+        promise: "every row of the audit log lies in the partition of its month",
+        checked: "payment_audit_log",
+        broken: "SELECT order_id, version, at FROM payment_audit_log_rest",
+    },
+];
+
+/// Asks everything of one snapshot of the books, so that a system at work is judged at a single moment. `grace`:
+/// how long after its time something counts as overdue.
+pub async fn run(db: &Database, grace: Duration) -> Result<Vec<Item>, StoreError> {
+    let mut tx = db.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    let mut items = Vec::with_capacity(CHECKS.len() + 3);
+    for check in &CHECKS {
+        items.push(ask(&mut tx, check, grace).await?);
+    }
+    items.extend(replay::histories(&mut tx).await?);
+    items.push(open_cases(&mut tx).await?);
+    tx.rollback().await?;
+    Ok(items)
+}
+
+async fn ask(tx: &mut PgConnection, check: &Check, grace: Duration) -> Result<Item, StoreError> {
+    // Put together from the constants above and nothing else.
+    let checked = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {}", check.checked)));
+    let checked = checked.fetch_one(&mut *tx).await?;
+    let rows: Vec<(i64, Json<Value>)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT count(*) OVER (), to_jsonb(offender) FROM ({}) offender, (SELECT $1::interval) given LIMIT $2",
+        with_grace(check.broken)
+    )))
+    .bind(grace)
+    .bind(ROWS_SHOWN as i64)
+    .fetch_all(&mut *tx)
+    .await?;
+    Ok(Item {
+        checked,
+        broken: rows.first().map_or(0, |(broken, _)| *broken),
+        rows: rows.into_iter().map(|(_, Json(row))| row).collect(),
+        ..Item::new(check.name, check.promise)
+    })
+}
+
+/// `late(t)` written out.
+fn with_grace(broken: &str) -> String {
+    broken.replace("late(", "(now() - $1::interval > ")
+}
+
+/// Not a promise: what waits for a person.
+async fn open_cases(tx: &mut PgConnection) -> Result<Item, StoreError> {
+    let rows: Vec<(i64, Json<Value>)> = sqlx::query_as(
+        "SELECT count(*) OVER (), to_jsonb(c) FROM (
+             SELECT case_id, kind, subject, order_id, money_fen, opened_at FROM cases WHERE status = 'open') c
+          ORDER BY c.opened_at LIMIT $1",
+    )
+    .bind(ROWS_SHOWN as i64)
+    .fetch_all(&mut *tx)
+    .await?;
+    Ok(Item {
+        checked: rows.first().map_or(0, |(open, _)| *open),
+        rows: rows.into_iter().map(|(_, Json(row))| row).collect(),
+        ..Item::new("open_cases", "information: what waits for a person")
+    })
+}

@@ -1,0 +1,40 @@
+//! Orders put straight into the books, in any state: for tests of the ingress without workers.
+
+use uuid::Uuid;
+
+use crate::stack::Stack;
+
+impl Stack {
+    /// An order with this status, last changed a minute ago, as the workers would have left it.
+    pub(crate) async fn stage_order(&self, user: &str, schedule: &str, status: &str) -> String {
+        let order = format!("t{}", &Uuid::now_v7().simple().to_string()[..24]);
+        sqlx::query("INSERT INTO users (user_id) VALUES ($1) ON CONFLICT DO NOTHING")
+            .bind(user)
+            .execute(&self.db)
+            .await
+            .expect("a user");
+        sqlx::query(
+            "INSERT INTO payment_orders (order_id, user_id, schedule_id, status, channel, amount_fen, request_hash, code_url,
+                                         paid_at, transaction_id, paid_fen, audit_head, submitted_at, updated_at)
+             SELECT $1, $2, $3::uuid, $4::order_status, 'native', 20000, 'staged', 'weixin://staged',
+                    CASE WHEN paid THEN now() END, CASE WHEN paid THEN $1 END, CASE WHEN paid THEN 20000 ELSE 0 END,
+                    '', now() - interval '1 minute', now() - interval '1 minute'
+               FROM (SELECT $4 IN ('confirmed', 'refunding', 'refunded') AS paid) p",
+        )
+        .bind(&order)
+        .bind(user)
+        .bind(schedule)
+        .bind(status)
+        .execute(&self.db)
+        .await
+        .expect("an order");
+        order
+    }
+
+    /// A token of any role, without an openid.
+    pub(crate) fn token_of_role(&self, user: &str, role: holdfast::api::Role) -> String {
+        let keys = holdfast::api::AuthKeys::from_settings(&self.settings().auth).expect("a key");
+        let expires = time::OffsetDateTime::now_utc() + time::Duration::hours(1);
+        keys.mint(user, role, None, expires).expect("a token")
+    }
+}

@@ -1,0 +1,156 @@
+//! Worker `reconcile`: puts what is overdue back onto the queues.
+//!
+//! Consumes   the clock; of several instances one leads, by a lock of PostgreSQL
+//! Changes    `swept_at` of payment_orders, refunds and notifications; the broker's missing queues; the audit log's partitions
+//! Emits      order.held, order.alarm, refund.due, notification.due
+//! Calls      nobody
+//! Retries    with the next pass, whatever failed
+//! Safe twice because every message it sends is one that its worker has to take twice anyway
+
+use std::time::{Duration, Instant};
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::{
+        Broker, BrokerAway, PublishError,
+        topology::{Difference, Topology},
+    },
+    domain::message::Message,
+    store::{
+        Database, StoreError,
+        leader::Candidate,
+        sweep::{self, Intent, Pass},
+    },
+};
+
+const A_DAY: Duration = Duration::from_secs(24 * 3_600);
+
+pub struct Reconcile {
+    pub db: Database,
+    pub broker: Broker,
+    pub pace: Pace,
+}
+
+/// How often, how much and how soon.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub every: Duration,
+    /// How late an intent must be to be swept.
+    pub grace: Duration,
+    /// Intents per statement and per burst of publishes.
+    pub batch: u16,
+}
+
+/// Why a piece of work has to wait for the next pass.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Broker(#[from] BrokerAway),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl Reconcile {
+    /// Works at each tick, while it leads, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut clock = tokio::time::interval(self.pace.every);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut candidate = Candidate::new(self.db.clone(), "reconcile");
+        let mut partitions_made: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                _ = clock.tick() => {}
+                () = stop.cancelled() => break,
+            }
+            // Also without leading: readiness looks whether this connection stands.
+            if let Err(error) = self.broker.consuming.touch().await {
+                tracing::warn!(%error, "the broker is away");
+            }
+            let leads = candidate.leads().await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "nobody is known to lead");
+                false
+            });
+            metrics::gauge!("reconcile_leads").set(if leads { 1.0 } else { 0.0 });
+            if !leads {
+                continue;
+            }
+            if partitions_made.is_none_or(|made| made.elapsed() >= A_DAY) {
+                match self.db.make_audit_partitions().await {
+                    Ok(()) => partitions_made = Some(Instant::now()),
+                    Err(error) => tracing::error!(%error, "the audit log's next partitions are not there"),
+                }
+            }
+            self.pass(&stop).await;
+        }
+        candidate.resign().await;
+    }
+
+    /// One pass through everything. What fails is told and waits for the next one; the rest goes on.
+    async fn pass(&self, stop: &CancellationToken) {
+        let started = Instant::now();
+        let pass = async {
+            let queues_were_lost = self.mend_topology().await?;
+            Ok::<_, Interrupted>(Pass::begin(&self.db, self.pace.grace, queues_were_lost).await?)
+        };
+        let pass = match pass.await {
+            Ok(pass) => pass,
+            Err(error) => return tracing::warn!(%error, "nothing could be swept"),
+        };
+        for intent in Intent::ALL {
+            let kind = intent.as_str();
+            if let Err(error) = self.sweep(intent, &pass, stop).await {
+                metrics::counter!("reconcile_interrupted_total", "kind" => kind).increment(1);
+                tracing::warn!(kind, %error, "the sweep was interrupted");
+            }
+        }
+        metrics::histogram!("reconcile_pass_seconds").record(started.elapsed().as_secs_f64());
+    }
+
+    /// Declares what the broker has lost; says whether there was anything. What is there and different is a
+    /// person's to mend, since there may be messages in it.
+    async fn mend_topology(&self) -> Result<bool, BrokerAway> {
+        let topology = Topology::required();
+        let mut differences = topology.check(&self.broker.consuming).await?;
+        let were_missing = differences.iter().filter(|found| matches!(found, Difference::Missing { .. })).count();
+        if were_missing > 0 {
+            tracing::error!(were_missing, "the broker has lost queues or exchanges; declaring them");
+            metrics::counter!("topology_mended_total").increment(were_missing as u64);
+            differences = topology.apply(&self.broker.consuming).await?;
+        }
+        for difference in &differences {
+            metrics::counter!("topology_differences_total").increment(1);
+            tracing::error!(%difference, "the broker is not as rabbitmq/definitions.json says");
+        }
+        Ok(were_missing > 0)
+    }
+
+    /// Puts every overdue intent of a kind onto its queue, page by page.
+    async fn sweep(&self, intent: Intent, pass: &Pass, stop: &CancellationToken) -> Result<(), Interrupted> {
+        let limit = self.pace.batch;
+        let mut last = None;
+        let mut swept = 0;
+        while !stop.is_cancelled() {
+            let page = sweep::overdue(&self.db, intent, pass, last.as_ref(), limit.into()).await?;
+            let messages: Vec<Message> =
+                page.iter().map(|overdue| intent.message(overdue)).collect::<Result<_, StoreError>>()?;
+            // Marked only when the broker has them: what is neither is swept again by the next pass.
+            self.broker.publisher.publish_all(&messages).await?;
+            sweep::mark(&self.db, intent, pass, &page).await?;
+            metrics::counter!("reconcile_swept_total", "kind" => intent.as_str()).increment(page.len() as u64);
+            swept += page.len();
+            let was_last_page = page.len() < usize::from(limit);
+            last = page.into_iter().last();
+            if was_last_page {
+                break;
+            }
+        }
+        if swept > 0 {
+            tracing::info!(kind = intent.as_str(), swept, "put back onto the queue");
+        }
+        Ok(())
+    }
+}
