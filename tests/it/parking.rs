@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use holdfast::domain::{
     ids::{OrderId, RefundId, ScheduleId, UserId},
     message::{
-        Message, NotificationDue, Openid, OrderCancel, OrderHeld, OrderSubmitted, Payment, PaymentSeen, Queue,
-        RefundDue, RefundRequested, Source,
+        Message, NotificationDue, Openid, OrderCancel, OrderHeld, OrderSubmitted, Payment, PaymentSeen, RefundDue,
+        RefundRequested, Source,
     },
     money::Fen,
     notification::Kind,
