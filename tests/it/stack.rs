@@ -295,7 +295,9 @@ impl Stack {
             let path = entry.expect("a file").path();
             if path.extension().is_some_and(|extension| extension == "log") {
                 let log = std::fs::read_to_string(&path).expect("a log");
-                assert!(!log.contains("panicked"), "{} tells of a panic", path.display());
+                if let Some(at) = log.find("panicked") {
+                    panic!("{} tells of a panic: {}", path.display(), log[at..].lines().take(3).collect::<String>());
+                }
             }
         }
         let double_seats = self
