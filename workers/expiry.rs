@@ -2,7 +2,7 @@
 //!
 //! Consumes   order.alarm, order.cancel    from queue `expiry` (alarms come there from `delay.*`)
 //! Changes    payment_orders, seat_reservations, free_seats, waitlist, notifications
-//! Emits      payment.seen, order.held and order.alarm (of offers to the waiting list), notification.due
+//! Emits      payment.seen, order.held and order.alarm (of offers to the waiting list; sold_out), notification.due
 //! Calls      WeChat: query before a seat is freed, close before an order is given up
 //! Retries    when WeChat's answer is unknown or "slow down"
 //! Safe twice because the order's columns decide, and WeChat's close can be repeated
@@ -197,6 +197,15 @@ impl Expiry {
         follow_ups.extend(super::notifications_due(&self.db, ids).await?.into_iter().map(|(_, message)| message));
         let snapshots = store::order::snapshots(self.db.pool(), ids).await?;
         super::tell_cache(&self.cache, &snapshots, &schedules).await;
+        // Its seat went on to somebody who waits: there is none left that could be paid for. Those that lapsed
+        // before heard so when the session sold out.
+        if snapshots.iter().any(|snapshot| snapshot.document.status == Status::Lapsed)
+            && let Some(now) = store::order::due(self.db.pool(), &order.order_id).await?
+            && now.session_sold_out
+        {
+            let alarm = OrderAlarm { order_id: now.order_id, alarm: Alarm::SoldOut, after_ms: 0 };
+            follow_ups.push(Message::OrderAlarm(alarm));
+        }
         Ok(Verdict::Done(follow_ups))
     }
 }

@@ -15,7 +15,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use crate::{
-    cache::Cache,
+    cache::{Cache, CacheSettings},
     config::{Settings, needed},
     exit::Failure,
     store::Database,
@@ -57,5 +57,8 @@ fn database(settings: &Settings) -> Result<Database, Failure> {
 /// The cache, when it is configured: commands go on without it.
 fn cache(settings: &Settings) -> Option<Cache> {
     needed("cache.url", &settings.cache.url).ok()?;
-    Cache::open(&settings.cache).ok()
+    // A request gives up early; a command that a person waits for need not. The ingress refuses for half a minute a
+    // session that it was not told of.
+    let patient = CacheSettings { call_limit_ms: settings.cache.call_limit_ms.max(3_000), ..settings.cache.clone() };
+    Cache::open(&patient).ok()
 }

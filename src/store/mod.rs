@@ -29,9 +29,12 @@ use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
 use sqlx::{
-    Postgres, Transaction,
+    Connection as _, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
+
+/// A connection that was used so shortly ago is taken to stand.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// How we reach PostgreSQL.
 #[derive(Debug, Clone)]
@@ -80,6 +83,16 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(Duration::from_secs(5))
+            // A round trip before each use is only worth it for a connection that may have died unnoticed.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(options.application_name("holdfast"));
         Ok(Self { pool })
     }

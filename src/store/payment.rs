@@ -1,16 +1,18 @@
 //! `payment_transactions` and what follows from them: a payment becomes a seat, a refund or a case, in one
 //! transaction for a whole batch.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::json;
+use sqlx::types::Json;
 
 use super::{
     Step, StoreError, case, hold, notification,
     order::{self, Change, Locked, Paid},
+    schedule,
 };
 use crate::domain::{
-    ids::{OrderId, RefundId, SeatNo},
+    ids::{OrderId, RefundId, ScheduleId, SeatNo},
     message::{Payment, PaymentSeen, Source},
     money::Fen,
     notification::Kind,
@@ -57,6 +59,7 @@ pub async fn record(
         seen.iter().filter_map(|seen| OrderId::try_from(seen.payment.out_trade_no.clone()).ok()).collect();
     let orders: HashMap<String, Locked> =
         order::lock(step, &ids).await?.into_iter().map(|order| (order.order_id.to_string(), order)).collect();
+    let sessions = lock_sessions_of_the_unseated(step, &orders).await?;
     let mut books = Books::default();
     let mut outcomes = Vec::with_capacity(seen.len());
     for seen in seen {
@@ -65,7 +68,7 @@ pub async fn record(
                 books.cases.push(Case::unknown_order(&seen.payment));
                 Outcome::UnknownOrder
             }
-            Some(order) => settle(step, &mut books, merchant, order, seen).await?,
+            Some(order) => settle(step, &mut books, merchant, &sessions, order, seen).await?,
         };
         if let Source::Callback { notification_id } = &seen.source {
             books.callbacks.push((notification_id.clone(), seen, outcome));
@@ -84,16 +87,25 @@ struct Books<'a> {
     confirmed: Vec<&'a Locked>,
     /// Seats taken anew for orders whose hold was gone.
     reseated: Vec<(&'a Locked, SeatNo)>,
-    refunds: Vec<(&'a Locked, Fen)>,
+    refunds: Vec<LateMoney<'a>>,
     notices: Vec<(OrderId, Kind)>,
     cases: Vec<Case>,
     callbacks: Vec<(String, &'a PaymentSeen, Outcome)>,
+}
+
+/// Money that came too late for a seat: all of it goes back.
+struct LateMoney<'a> {
+    order: &'a Locked,
+    fen: Fen,
+    /// Why there is no seat, as the customer's document says it; `None` when they had cancelled.
+    no_seat: Option<&'static str>,
 }
 
 async fn settle<'a>(
     step: &mut Step<'_>,
     books: &mut Books<'a>,
     merchant: &Merchant,
+    sessions: &Sessions,
     order: &'a Locked,
     seen: &'a PaymentSeen,
 ) -> Result<Outcome, StoreError> {
@@ -111,7 +123,7 @@ async fn settle<'a>(
         Some(_) => Event::PaymentMismatched,
         None if order.holds_seat => Event::Paid(SeatAtPayment::Held),
         None => {
-            seat = take_free_seat(step, order).await?;
+            seat = take_free_seat(step, sessions, order).await?;
             Event::Paid(if seat.is_some() { SeatAtPayment::Free } else { SeatAtPayment::None })
         }
     };
@@ -138,7 +150,12 @@ async fn settle<'a>(
                     books.reseated.push((order, seat));
                 }
             }
-            Effect::RefundAutomatically => books.refunds.push((order, payment.total_fen)),
+            Effect::RefundAutomatically => {
+                let open = sessions.get(&order.schedule_id).is_some_and(|session| session.open);
+                let why = if open { "sold-out" } else { "schedule-closed" };
+                let no_seat = (order.status != Status::Cancelled).then_some(why);
+                books.refunds.push(LateMoney { order, fen: payment.total_fen, no_seat });
+            }
             Effect::OpenCase => {
                 outcome = Outcome::Mismatched;
                 books.cases.push(Case::mismatch(order, payment, mismatch.unwrap_or("paid_without_code")));
@@ -177,14 +194,33 @@ fn mismatch(merchant: &Merchant, order: &Locked, payment: &Payment) -> Option<&'
     }
 }
 
-/// For a customer who paid after the hold was gone: their own seat if it is free, else the lowest free one.
-async fn take_free_seat(step: &mut Step<'_>, order: &Locked) -> Result<Option<SeatNo>, StoreError> {
-    if !matches!(order.status, Status::Held | Status::AwaitingPayment | Status::Lapsed | Status::Expired) {
-        return Ok(None);
-    }
-    let sessions = hold::lock_sessions(step, &[order.schedule_id].into()).await?;
-    // A session that was cancelled or has begun has free seats, but none to give.
-    if !sessions.get(&order.schedule_id).is_some_and(|session| session.open) {
+type Sessions = HashMap<ScheduleId, hold::Session>;
+
+/// Whether a payment now would find no hold, but may find a seat.
+fn may_take_free_seat(order: &Locked) -> bool {
+    !order.holds_seat
+        && matches!(order.status, Status::Held | Status::AwaitingPayment | Status::Lapsed | Status::Expired)
+}
+
+/// Locks the sessions in which seats may be taken anew: all at once, so that two batches never wait for each other
+/// crosswise.
+async fn lock_sessions_of_the_unseated(
+    step: &mut Step<'_>,
+    orders: &HashMap<String, Locked>,
+) -> Result<Sessions, StoreError> {
+    let unseated: BTreeSet<ScheduleId> =
+        orders.values().filter(|order| may_take_free_seat(order)).map(|order| order.schedule_id).collect();
+    if unseated.is_empty() { Ok(Sessions::new()) } else { hold::lock_sessions(step, &unseated).await }
+}
+
+/// For a customer who paid after the hold was gone: their own seat if it is free, else the lowest free one. None of
+/// a session that was cancelled or has begun.
+async fn take_free_seat(
+    step: &mut Step<'_>,
+    sessions: &Sessions,
+    order: &Locked,
+) -> Result<Option<SeatNo>, StoreError> {
+    if !may_take_free_seat(order) || !sessions.get(&order.schedule_id).is_some_and(|session| session.open) {
         return Ok(None);
     }
     Ok(sqlx::query_scalar(
@@ -323,17 +359,28 @@ impl Books<'_> {
     }
 
     async fn write_refunds(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        for (order, fen) in &self.refunds {
+        for LateMoney { order, fen, no_seat } in &self.refunds {
+            let reason = if no_seat.is_some() { "付款时已无座位" } else { "订单已取消" };
             sqlx::query(
                 "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, next_check_at)
-                 VALUES ($1, $2, 'requested', $3, '付款时已无座位', 'worker:payments', now())
+                 VALUES ($1, $2, 'requested', $3, $4, 'worker:payments', now())
                  ON CONFLICT (refund_id) DO NOTHING",
             )
             .bind(RefundId::automatic(&order.order_id))
             .bind(&order.order_id)
             .bind(fen)
+            .bind(reason)
             .execute(&mut *step.transaction)
             .await?;
+            if no_seat.is_some() {
+                let alternatives = schedule::alternatives(step, &[order.schedule_id]).await?.remove(&order.schedule_id);
+                sqlx::query("UPDATE payment_orders SET reason = $2, alternatives = $3 WHERE order_id = $1")
+                    .bind(&order.order_id)
+                    .bind(no_seat)
+                    .bind(Json(alternatives))
+                    .execute(&mut *step.transaction)
+                    .await?;
+            }
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::domain::{
     ids::{OrderId, RefundId},
-    message::{RefundFacts, RefundRequested},
+    message::{RefundFacts, RefundRequested, RefundSeen, Source},
     money::Fen,
     order::{Event, Status},
     refund::{RefundEffect, RefundStatus, RefundStep, step as decide},
@@ -25,7 +25,7 @@ pub enum Requested {
     /// In the books, now or before.
     Accepted,
     /// It cannot be met; the row says why.
-    Refused(&'static str),
+    Refused,
     /// The order is not in the books (yet).
     NoOrder,
 }
@@ -35,13 +35,14 @@ pub async fn request(step: &mut Step<'_>, request: &RefundRequested, terms: &Ter
     let Some(order) = order::lock(step, std::slice::from_ref(&request.order_id)).await?.pop() else {
         return Ok(Requested::NoOrder);
     };
-    let known: Option<(RefundStatus, i64)> =
-        sqlx::query_as("SELECT status, amount_fen FROM refunds WHERE refund_id = $1")
-            .bind(&request.refund_id)
-            .fetch_optional(&mut *step.transaction)
-            .await?;
-    if known.is_some() {
-        return Ok(Requested::Accepted);
+    let known: Option<RefundStatus> = sqlx::query_scalar("SELECT status FROM refunds WHERE refund_id = $1")
+        .bind(&request.refund_id)
+        .fetch_optional(&mut *step.transaction)
+        .await?;
+    match known {
+        Some(RefundStatus::Refused) => return Ok(Requested::Refused),
+        Some(_) => return Ok(Requested::Accepted),
+        None => {}
     }
     let left = order.paid_fen.checked_sub(order.refund_promised_fen).unwrap_or(Fen::ZERO);
     let amount = request.amount_fen.unwrap_or(left);
@@ -62,7 +63,8 @@ pub async fn request(step: &mut Step<'_>, request: &RefundRequested, terms: &Ter
     .execute(&mut *step.transaction)
     .await?;
     if let Some(why) = refusal {
-        return Ok(Requested::Refused(why));
+        tracing::info!(refund_id = %request.refund_id, why, "a refund cannot be made");
+        return Ok(Requested::Refused);
     }
     let change = Change {
         request_id: Some(request.request_id.clone()),
@@ -281,6 +283,28 @@ async fn unknown(step: &mut Step<'_>, facts: &RefundFacts) -> Result<Recorded, S
     let details = json!({ "out_trade_no": facts.out_trade_no, "wechat_refund_id": facts.wechat_refund_id });
     case::open(step, "unknown_refund", &facts.out_refund_no, None, facts.refund_fen, details).await?;
     Ok(Recorded::Unknown)
+}
+
+/// Keeps a callback about a refund, once, with what it led to.
+pub async fn note_callback(step: &mut Step<'_>, seen: &RefundSeen, led_to: &Recorded) -> Result<(), StoreError> {
+    let Source::Callback { notification_id } = &seen.source else { return Ok(()) };
+    let outcome = match led_to {
+        Recorded::Known { .. } | Recorded::Replaced { .. } => "settled",
+        Recorded::Unknown => "unknown_order",
+        Recorded::Mismatched => "mismatched",
+    };
+    sqlx::query(
+        "INSERT INTO wechat_callbacks (notification_id, event_type, out_trade_no, outcome, request_id)
+         VALUES ($1, 'REFUND.' || upper($2), $3, $4, $5) ON CONFLICT (notification_id) DO NOTHING",
+    )
+    .bind(notification_id)
+    .bind(seen.facts.standing.as_str())
+    .bind(&seen.facts.out_trade_no)
+    .bind(outcome)
+    .bind(&seen.request_id)
+    .execute(&mut *step.transaction)
+    .await?;
+    Ok(())
 }
 
 /// The refunds of these orders that WeChat is still to be told of: what a worker derives its follow-ups from.

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use holdfast::domain::{
-    ids::{OrderId, ScheduleId, UserId},
-    message::{Message, NotificationDue, Openid, OrderHeld, OrderSubmitted, Payment, PaymentSeen, Queue, Source},
+    ids::{OrderId, RefundId, ScheduleId, UserId},
+    message::{
+        Message, NotificationDue, Openid, OrderCancel, OrderHeld, OrderSubmitted, Payment, PaymentSeen, Queue,
+        RefundDue, RefundRequested, Source,
+    },
     money::Fen,
     notification::Kind,
     order::Channel,
@@ -135,14 +138,14 @@ async fn poison_message_among_orders() {
     stack.check_invariants().await;
 }
 
-/// Three orders of a session, held, in the order they were placed.
-async fn three_orders(stack: &Stack) -> [String; 3] {
+/// Three orders of a session, of ann, eve and bob, all at this status.
+async fn three_orders(stack: &Stack, status: &str) -> [String; 3] {
     let schedule = stack.add_schedule(5).await;
     let mut orders = Vec::new();
     for user in ["ann", "eve", "bob"] {
         let token = stack.quick_token(user);
         let order = stack.submit(&token, &schedule).await;
-        stack.until_status(&token, &order, "held").await;
+        stack.until_status(&token, &order, status).await;
         orders.push(order);
     }
     orders.try_into().expect("three")
@@ -151,7 +154,7 @@ async fn three_orders(stack: &Stack) -> [String; 3] {
 #[tokio::test]
 async fn poison_message_among_orders_without_code() {
     let mut stack = stack_of("parking-prepay", &["api", "seats"]).await;
-    let [first, poison, last] = three_orders(&stack).await;
+    let [first, poison, last] = three_orders(&stack, "held").await;
     let refusal = json!({ "on": "order", "order": poison, "status": 400, "code": "PARAM_ERROR" });
     stack.script(&json!({ "rules": [refusal] })).await;
     let held = |order: &str| Message::OrderHeld(OrderHeld { order_id: id(order) });
@@ -167,7 +170,7 @@ async fn poison_message_among_orders_without_code() {
 #[tokio::test]
 async fn poison_message_among_payments() {
     let mut stack = stack_of("parking-payments", &["api", "seats", "prepay"]).await;
-    let [first, poison, last] = three_orders(&stack).await;
+    let [first, poison, last] = three_orders(&stack, "awaiting_payment").await;
     let merchant = stack.environment.clone();
     let seen = |order: &str, total_fen: i64| {
         Message::PaymentSeen(PaymentSeen {
@@ -188,9 +191,6 @@ async fn poison_message_among_payments() {
             request_id: "r".into(),
         })
     };
-    for (user, order) in [("ann", &first), ("eve", &poison), ("bob", &last)] {
-        stack.until_status(&stack.quick_token(user), order, "awaiting_payment").await;
-    }
     // WeChat takes no negative sums: the database refuses to book one.
     let [a, b, c] = [seen(&first, PRICE_FEN), seen(&poison, -1), seen(&last, PRICE_FEN)];
     park(&mut stack, "payments", &a, &b, &c, "bug").await;
@@ -229,5 +229,48 @@ async fn poison_message_among_notifications() {
     assert_eq!(stack.messages_to("eve").await.len(), 0);
     let pending = "SELECT count(*) FROM notifications WHERE status = 'pending' AND errcode = 47003";
     assert_eq!(stack.count(pending).await, 1, "the intent stays in the books");
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn poison_message_among_alarms_and_cancellations() {
+    let mut stack = stack_of("parking-expiry", &["api", "seats", "prepay"]).await;
+    let [first, poison, last] = three_orders(&stack, "awaiting_payment").await;
+    let cancel = |user: &str, order: &str| {
+        Message::OrderCancel(OrderCancel {
+            order_id: id(order),
+            user_id: UserId::try_from(user.to_owned()).expect("a user id"),
+            request_id: "r".into(),
+        })
+    };
+    let [a, b, c] = [cancel("ann", &first), cancel("zoe", &poison), cancel("bob", &last)];
+    park(&mut stack, "expiry", &a, &b, &c, "foreign_order").await;
+    for (user, order) in [("ann", &first), ("bob", &last)] {
+        stack.until_status(&stack.quick_token(user), order, "cancelled").await;
+    }
+    let untouched = stack.order(&stack.quick_token("eve"), &poison).await;
+    assert_eq!(untouched.body["status"], "awaiting_payment");
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn poison_message_among_refunds() {
+    let mut stack = stack_of("parking-refunds", &["api", "seats"]).await;
+    let [first, _, last] = three_orders(&stack, "held").await;
+    let refund = |text: &str| RefundId::try_from(text.to_owned()).expect("a refund id");
+    let request = |order: &str| {
+        Message::RefundRequested(RefundRequested {
+            refund_id: refund(&format!("{order}-x")),
+            order_id: id(order),
+            amount_fen: None,
+            reason: "r".into(),
+            requested_by: "operator:o".into(),
+            request_id: "r".into(),
+        })
+    };
+    let poison = Message::RefundDue(RefundDue { refund_id: refund("hfnobody-x") });
+    park(&mut stack, "refunds", &request(&first), &poison, &request(&last), "no_such_refund").await;
+    let refused = "SELECT count(*) FROM refunds WHERE status = 'refused'";
+    assert_eq!(stack.count(refused).await, 2, "nobody has paid yet");
     stack.check_invariants().await;
 }

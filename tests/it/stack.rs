@@ -7,7 +7,10 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -145,6 +148,11 @@ impl Stack {
 
     pub(crate) fn is_running(&mut self, role: &'static str) -> bool {
         self.processes.get_mut(role).is_some_and(|child| child.try_wait().expect("known").is_none())
+    }
+
+    #[allow(dead_code, reason = "for the benchmark")]
+    pub(crate) fn pid(&self, role: &str) -> u32 {
+        self.processes[role].id()
     }
 
     pub(crate) fn log(&self, role: &str) -> PathBuf {
@@ -417,9 +425,17 @@ fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: 
     environment
 }
 
+/// A port that nobody has, and that nobody is given in the moment before it is used: below the range that the
+/// system hands out by itself, and each but once in a run.
 pub(crate) async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let start = u16::try_from(std::process::id() % 5_000).expect("small");
+        let port = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 15_000;
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+    }
 }
 
 // ---- PostgreSQL

@@ -96,7 +96,7 @@ async fn s5_2_a_booking_outlives_an_api_that_goes_away_and_comes_back() {
     let order = order_shown(&browser).await;
     assert_eq!(stack.pay(&order).await.status, 200);
     browser.see("[data-testid=ticket]").await;
-    assert_eq!(browser.count(".trouble-line:not([hidden])").await, 0);
+    assert_eq!(browser.count(".trouble-line:not([hidden])").await, 0, "the news end the trouble");
     browser.close(&["net::ERR_"]).await;
     assert_eq!(stack.count("SELECT count(*) FROM payment_orders").await, 1);
 }
