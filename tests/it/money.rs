@@ -15,6 +15,8 @@ impl Stack {
         self.check_payments(&ledger).await;
         self.check_refunds(&ledger).await;
         self.check_messages().await;
+        let (code, report, _) = self.holdfast(&["verify", "--json"]).await;
+        assert_eq!(code, 0, "a promise is broken: {report}");
     }
 
     async fn check_payments(&self, ledger: &Value) {

@@ -54,6 +54,11 @@ impl Queues {
         self.put_with(&message.queue().name(), properties, &message.body()).await;
     }
 
+    /// Puts a message that was taken away back into a queue, as it is: what a shovel does.
+    pub(crate) async fn shovel(&self, letter: &Lying, queue: &str) {
+        self.put_with(queue, letter.properties.clone(), &letter.body).await;
+    }
+
     async fn put_with(&self, queue: &str, properties: BasicProperties, body: &[u8]) {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let sent = self.channel.basic_publish("".into(), queue.into(), options, body, properties).await;
