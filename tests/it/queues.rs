@@ -71,8 +71,9 @@ impl Queues {
         let mut consumer = consumer.expect("the queue");
         let taken = timeout(Duration::from_secs(60), consumer.next()).await.expect("a message lies there");
         let taken = taken.expect("a stream").expect("a delivery");
-        taken.acker.ack(BasicAckOptions::default()).await.expect("taken away");
+        // In this order: the acknowledgement would bring the next message, to a consumer that reads no more.
         self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.expect("done");
+        taken.acker.ack(BasicAckOptions::default()).await.expect("taken away");
         Lying::from(taken)
     }
 
