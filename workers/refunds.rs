@@ -15,7 +15,7 @@ use crate::{
     domain::{
         ids::{OrderId, RefundId},
         message::{Message, RefundDue, RefundFacts, RefundRequested, RefundSeen},
-        refund::RefundStatus,
+        refund::{RefundStanding, RefundStatus},
         retry,
     },
     store::{
@@ -115,6 +115,10 @@ impl Refunds {
             RefundStatus::Requested if !due.may_be_sent => {
                 store::refund::postpone(self.db.pool(), id, None).await?;
                 return Ok(pending("another refund of this order comes first"));
+            }
+            // WeChat never had this money: a person gives it back, as one took it.
+            RefundStatus::Requested if due.transaction_id.starts_with("offline-") => {
+                return self.record(&by_hand(&due), None).await;
             }
             RefundStatus::Requested => {
                 store::refund::mark_sent(self.db.pool(), id).await?;
@@ -236,6 +240,17 @@ impl Refunds {
         let mut follow_ups = super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?;
         follow_ups.extend(super::notifications_due(&self.db, ids).await?.into_iter().map(|(_, message)| message));
         Ok(follow_ups)
+    }
+}
+
+fn by_hand(due: &Due) -> RefundFacts {
+    RefundFacts {
+        out_refund_no: due.refund_id.to_string(),
+        out_trade_no: due.order_id.to_string(),
+        wechat_refund_id: format!("offline-{}", due.refund_id),
+        standing: RefundStanding::Abnormal,
+        refund_fen: due.amount_fen,
+        success_time: None,
     }
 }
 

@@ -47,6 +47,16 @@ pub(crate) fn describe() -> Value {
     })
 }
 
+/// CPU time of the whole machine since it began, in hundredths of a second: spent, and there to be spent.
+pub(crate) fn busy_of_all() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in these already.
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
+    let (all, idle): (u64, u64) = (ticks.iter().sum(), ticks.iter().skip(3).take(2).sum());
+    (all - idle, all)
+}
+
 struct Stat {
     pid: u32,
     parent: u32,

@@ -57,7 +57,7 @@ async fn main() {
         return;
     }
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let machine = machine::describe();
+    let mut machine = machine::describe();
     let publish = publish_confirms_per_s().await;
     println!("publishes confirmed   {publish:>8.0} /s");
     let ingress = ingress_202_per_s().await;
@@ -75,9 +75,9 @@ async fn main() {
         roles.insert(role.to_owned(), stack.pid(role));
     }
     roles.insert("bench+simulator".to_owned(), std::process::id());
-    let before = machine::cpu_ms(&roles);
+    let (before, all_before) = (machine::cpu_ms(&roles), machine::busy_of_all());
     let busy = busy(&stack).await;
-    let used = machine::cpu_ms(&roles);
+    let (used, all_used) = (machine::cpu_ms(&roles), machine::busy_of_all());
     busy.print(&format!("{BUSY_CUSTOMERS} customers without a pause"));
     let count = busy.click_to_qr.len() as f64;
     let per_s = count / busy.took.as_secs_f64();
@@ -94,6 +94,17 @@ async fn main() {
     let total = cpu.iter().filter(|(role, _)| !others.contains(&role.as_str())).map(|(_, ms)| ms).sum();
     cpu.insert("total".to_owned(), total);
     println!("{:<20} {total:>12.2}", "total without bench");
+
+    // What bounds the journeys per second: a machine with nothing left, and who else had a share of it.
+    let there = (all_used.1 - all_before.1) as f64 / 100.0;
+    let busy_percent = (all_used.0 - all_before.0) as f64 / there;
+    let ours_ms: u64 = used.iter().map(|(role, ms)| ms - before[role]).sum();
+    let ours_percent = ours_ms as f64 / 10.0 / there;
+    println!(
+        "the machine's CPU was busy to {busy_percent:.0} %, with this benchmark and its stack to {ours_percent:.0} %"
+    );
+    machine["busy_percent"] = json!(busy_percent.round());
+    machine["ours_percent"] = json!(ours_percent.round());
 
     stack.check_invariants().await;
     let report = json!({

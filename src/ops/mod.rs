@@ -10,6 +10,8 @@ pub mod token;
 pub mod topology;
 pub mod verify;
 
+use std::io::Write;
+
 use serde::Serialize;
 
 use crate::{
@@ -28,13 +30,10 @@ pub struct Page<T> {
 
 /// Prints the result as one JSON document, or in words.
 fn print<T: Serialize>(json: bool, result: &T, words: impl FnOnce() -> String) {
-    if json {
-        println!("{}", serde_json::to_string(result).expect("results are plain data"));
-    } else {
-        let words = words();
-        if !words.is_empty() {
-            println!("{words}");
-        }
+    let text = if json { serde_json::to_string(result).expect("results are plain data") } else { words() };
+    if !text.is_empty() {
+        // Who stops reading (`| head`) has what they wanted.
+        let _ = writeln!(std::io::stdout(), "{text}");
     }
 }
 

@@ -172,6 +172,8 @@ pub struct Change {
     /// What happened, for the audit log.
     pub event: &'static str,
     pub actor: &'static str,
+    /// Why, where it does not go without saying.
+    pub reason: Option<String>,
     pub request_id: Option<String>,
     pub code: Option<Code>,
     pub paid: Option<Paid>,
@@ -184,7 +186,17 @@ pub struct Change {
 impl Change {
     /// A change of status and nothing else.
     pub fn of_status(to: Status, event: &'static str, actor: &'static str) -> Self {
-        Self { to, event, actor, request_id: None, code: None, paid: None, promised: Fen::ZERO, refunded: Fen::ZERO }
+        Self {
+            to,
+            event,
+            actor,
+            reason: None,
+            request_id: None,
+            code: None,
+            paid: None,
+            promised: Fen::ZERO,
+            refunded: Fen::ZERO,
+        }
     }
 }
 
@@ -277,7 +289,7 @@ fn audit_row(order: &Locked, change: &Change) -> AuditRow {
         from: Some(order.status),
         to: change.to,
         actor: change.actor,
-        reason: None,
+        reason: change.reason.clone(),
         request_id: change.request_id.clone(),
         before: order.seat_no.map(|seat| json!({ "seat_no": seat })),
         after: after.into(),

@@ -147,6 +147,10 @@ async fn settle<'a>(
             request_id: Some(seen.request_id.clone()),
             paid: Some(paid),
             promised,
+            reason: match &seen.source {
+                Source::Offline { operator } => Some(format!("taken offline by {operator}")),
+                Source::Callback { .. } | Source::Query => None,
+            },
             ..Change::of_status(to, "paid", "worker:payments")
         };
         books.changes.push((order, change));

@@ -236,5 +236,6 @@ fn learned_by(source: &Source) -> &'static str {
     match source {
         Source::Callback { .. } => "callback",
         Source::Query => "query",
+        Source::Offline { .. } => "operator",
     }
 }

@@ -170,7 +170,7 @@ pub async fn overdue(
           WHERE {is_open} AND t.{since} < $1 - $2
             AND ($3 OR t.swept_at IS NULL
                  OR t.swept_at < $1 - greatest($2, least(($1 - t.{aged_from}) / 2, interval '1 hour')))
-            AND ($4::timestamptz IS NULL OR (t.{since}, t.{id}, {part}) > ($4, $5, $6))
+            AND (t.{since}, t.{id}, {part}) > (coalesce($4, '-infinity'::timestamptz), coalesce($5, ''), coalesce($6, ''))
           ORDER BY 1, 2, 3
           LIMIT $7"
     ));
