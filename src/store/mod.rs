@@ -14,6 +14,7 @@ pub mod notification;
 pub mod order;
 pub mod order_history;
 pub mod payment;
+mod payment_books;
 pub mod refund;
 mod replay;
 pub mod schedule;

@@ -51,7 +51,7 @@ impl Customer {
         self.request(Method::POST, "/v1/orders").header("Idempotency-Key", &self.key).json(&wish)
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         // Longer than the longest wait that the API grants.
         self.http
             .request(method, format!("{}{path}", self.api))

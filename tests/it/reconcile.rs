@@ -65,7 +65,7 @@ impl Drop for Instance {
     }
 }
 
-fn queue_names() -> Vec<String> {
+pub(crate) fn queue_names() -> Vec<String> {
     let text = std::fs::read_to_string(checkout("rabbitmq/definitions.json")).expect("the definitions");
     let definitions: Value = serde_json::from_str(&text).expect("JSON");
     let queues = definitions["queues"].as_array().expect("queues");

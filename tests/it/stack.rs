@@ -373,13 +373,22 @@ impl Answer {
 }
 
 /// Waits until `look` answers something.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+    until_within(PATIENCE, what, look).await
+}
+
+/// The same for what may take longer.
+pub(crate) async fn until_within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let began = Instant::now();
     loop {
         if let Some(seen) = look().await {
             return seen;
         }
-        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
+        assert!(began.elapsed() < patience, "waited {patience:?} until {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
