@@ -27,12 +27,14 @@ macro_rules! files {
 /// Everything under `src/web/` that a browser may fetch; a test compares.
 static FILES: LazyLock<HashMap<&str, &[u8]>> = LazyLock::new(|| {
     files! {
-        "booking/alternatives.js" "booking/api.js" "booking/base.css" "booking/catalogue.js" "booking/choose.css"
-        "booking/choose.js" "booking/clock.js" "booking/dom.js" "booking/events.js" "booking/facts.js" "booking/format.js"
-        "booking/identity.js" "booking/index.html" "booking/intent.js" "booking/language.js" "booking/main.js"
+        "booking/alternatives.js" "booking/api.js" "booking/base.css" "booking/cancel.js" "booking/catalogue.js"
+        "booking/choose.css" "booking/choose.js" "booking/clock.js" "booking/confirm.js" "booking/dom.js"
+        "booking/ending.css" "booking/events.js" "booking/facts.js" "booking/format.js" "booking/identity.js"
+        "booking/index.html" "booking/intent.js" "booking/language.js" "booking/main.js" "booking/messages.js"
         "booking/mine.js" "booking/notice.js" "booking/order.css" "booking/order.js" "booking/pace.js"
-        "booking/pay.js" "booking/placing.js" "booking/reminder.js" "booking/seats.js" "booking/sessions.js" "booking/signin.js"
-        "booking/status.js" "booking/ticket.js" "booking/words.js"
+        "booking/pay.js" "booking/placing.js" "booking/reasons.js" "booking/refund.js" "booking/refunds.js"
+        "booking/reminder.js" "booking/seats.js" "booking/sessions.js" "booking/signin.js" "booking/status.js"
+        "booking/ticket.js" "booking/waitlist.js" "booking/words.en.js" "booking/words.js" "booking/words.zh.js"
         "docs/docs.css" "docs/docs.js" "docs/index.html"
     }
     .into()
@@ -204,9 +206,10 @@ mod tests {
         text.split('"').next().unwrap()
     }
 
-    /// Key and text of each word of one language, as `words.js` writes them: one to a line.
+    /// Key and text of each word of one language, as its file writes them: one to a line.
     fn words(language: &str) -> BTreeMap<&'static str, &'static str> {
-        let (_, rest) = text_of("booking/words.js").split_once(&format!("const {language} = {{\n")).unwrap();
+        let file = text_of(&format!("booking/words.{language}.js"));
+        let (_, rest) = file.split_once(&format!("const {language} = {{\n")).unwrap();
         let (lines, _) = rest.split_once("\n};").unwrap();
         let lines = lines.lines().filter(|line| !line.is_empty());
         lines
@@ -238,7 +241,8 @@ mod tests {
     #[test]
     fn the_page_says_every_word_it_has_and_has_every_word_it_says() {
         let zh = words("zh");
-        let code: String = scripts().filter(|(name, _)| *name != "booking/words.js").map(|(_, text)| text).collect();
+        let code: String =
+            scripts().filter(|(name, _)| !name.starts_with("booking/words.")).map(|(_, text)| text).collect();
         for call in ["t(\"", "count(\""] {
             for (at, _) in code.match_indices(call) {
                 // `.set("…")` ends in the same letters.

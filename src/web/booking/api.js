@@ -15,6 +15,7 @@ export class Problem extends Error {
     this.slug = String(document.type ?? "").split("/").pop();
     this.userMessage = document.user_message ?? "";
     this.requestId = document.request_id ?? "";
+    this.orderId = document.order_id ?? null;
     this.alternatives = document.alternatives ?? null;
     this.retryAfter = retryAfter;
   }
@@ -46,6 +47,22 @@ export const qr = (id, signal) =>
 export const placeOrder = (body, key, signal) =>
   read("/v1/orders", { method: "POST", body, signal, headers: { "Idempotency-Key": key, Prefer: "wait=5" } });
 
+/** Harmless to repeat. What came of it is told by the order. */
+export const cancelOrder = (id, signal) => read(`${orderPath(id)}/cancel`, { method: "POST", signal });
+
+/** Asks for money back. The same key is the same refund, however often this is called. */
+export const requestRefund = (id, body, key, signal) =>
+  read(`${orderPath(id)}/refunds`, { method: "POST", body, signal, headers: { "Idempotency-Key": key } });
+
+export const refunds = (id, cursor, signal) => read(`${orderPath(id)}/refunds${query({ cursor })}`, { signal });
+
+export const notifications = (id, signal) => read(`${orderPath(id)}/notifications`, { signal });
+
+/** The customer's place among those who wait for a seat: read, taken, or given up; `{position}`. */
+export const waitingPlace = (id, signal) => read(waitlistPath(id), { signal });
+export const joinWaitlist = (id, signal) => read(waitlistPath(id), { method: "POST", signal });
+export const leaveWaitlist = (id, signal) => read(waitlistPath(id), { method: "DELETE", signal });
+
 /** A token for `user`, from an API that runs with development settings. */
 export const devToken = (user) => read("/dev/token", { method: "POST", body: { user } });
 
@@ -60,6 +77,8 @@ export const orderEvents = (id, lastEventId, signal) =>
   });
 
 const orderPath = (id) => `/v1/orders/${encodeURIComponent(id)}`;
+
+const waitlistPath = (id) => `/v1/schedules/${encodeURIComponent(id)}/waitlist`;
 
 const read = (path, options) => send(path, { ...options, take: (answer) => answer.json() });
 

@@ -10,6 +10,7 @@ import { t } from "./language.js";
 import { notice, troubleLine } from "./notice.js";
 import { repeat } from "./pace.js";
 import { seatMap } from "./seats.js";
+import { waitlist } from "./waitlist.js";
 
 const EVERY = 3_000;
 const choices = new Map(); // by session, so that a change of language does not forget the seat
@@ -38,6 +39,7 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
   const any = el("button", {
     type: "button", class: "any", data: { testid: "any-seat" }, on: { click: () => choose("any") },
   }, el("strong", {}, t("any_seat")), el("span", {}, t("any_seat_hint")));
+  const waiting = waitlist(id, { signal, retitle });
   const map = seatMap({ capacity: session.capacity, onChoose: choose });
   let choice = choices.get(id) ?? "any";
   let left = null;
@@ -49,6 +51,7 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
         el("p", { class: "when" }, nearness(session.starts_at) && el("strong", {}, nearness(session.starts_at)),
           el("time", { datetime: session.starts_at }, moment(session.starts_at)),
           zoneNote() && el("small", {}, zoneNote()))),
+      waiting.node,
       el("section", { class: "panel", "aria-labelledby": "seat-title" },
         el("div", { class: "panel-head" }, el("h2", { id: "seat-title" }, t("seat_title")), counted),
         trouble.node, lost, any, map.node),
@@ -62,6 +65,8 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
     left = bookable(session) ? now.available : 0;
     counted.textContent = t("of_capacity", { capacity: now.capacity, n: now.available });
     any.disabled = left <= 0;
+    waiting.update(bookable(session) && left <= 0);
+    bar.node.hidden = !waiting.node.hidden;
     map.update(free);
     if (typeof choice === "number" && !free.has(choice)) {
       lost.textContent = t("seat_lost", { n: choice });

@@ -16,6 +16,12 @@ export function money(fen) {
   return `${fen < 0 ? "−" : ""}¥${yuan}.${String(cents).padStart(2, "0")}`;
 }
 
+/** What a customer typed as yuan to fen, by integers only; null when it is no sum of money. */
+export function parseMoney(text) {
+  const typed = /^[¥￥]?\s*(\d{1,8})(?:\.(\d{1,2}))?$/.exec(text.normalize("NFKC").trim());
+  return typed ? Number(typed[1]) * 100 + Number((typed[2] ?? "").padEnd(2, "0")) : null;
+}
+
 /** `11月28日 周六`, `Sat 28 Nov` */
 export function day(at) {
   const [date, weekday] = [format(at, { month: "short", day: "numeric" }), format(at, { weekday: "short" })];

@@ -1,10 +1,9 @@
-// One wish to book, and its Idempotency-Key: made once per click, kept until the API has answered,
-// so that a retry, a reload or an impatient second click is always the same order.
+// Wishes and their Idempotency-Keys: made once per click, kept until the API has answered, so that
+// a retry, a reload or an impatient second click is always the same order or the same refund.
 
 import { user } from "./identity.js";
 
-const STORE = "holdfast.intent";
-let held = null;
+const held = new Map(); // by name: what a browser without storage still has until a reload
 
 /**
  * Begins the wish to book `seat` (a number, or null for any) of `session`. An unanswered one stays
@@ -19,23 +18,43 @@ export function begin(session, seat) {
   };
   const before = pending();
   if (before) return Object.assign(before, { earlier: JSON.stringify(before.body) !== JSON.stringify(body) });
-  held = { key: newKey(), body, session, user: user(), at: Date.now() };
-  try { sessionStorage.setItem(STORE, JSON.stringify(held)); } catch { /* private mode: safe until a reload */ }
-  return held;
+  return keep(BOOKING, { body, session });
 }
 
-/** The unanswered wish of this user, or null. */
-export function pending() {
-  if (!held) {
-    try { held = JSON.parse(sessionStorage.getItem(STORE)); } catch { held = null; }
-  }
-  return held?.user === user() ? held : null;
-}
+/** The unanswered wish of this user to book, or null. */
+export const pending = () => kept(BOOKING);
 
 /** The API has answered, or the customer gave the wish up. */
-export function settle() {
-  held = null;
-  try { sessionStorage.removeItem(STORE); } catch { /* nothing was kept */ }
+export const settle = () => drop(BOOKING);
+
+/** The wish for money back of an order: `body` as the API takes it, unless one is unanswered. */
+export const beginRefund = (order, body) => pendingRefund(order) ?? keep(refundOf(order), { body });
+
+export const pendingRefund = (order) => kept(refundOf(order));
+
+export const settleRefund = (order) => drop(refundOf(order));
+
+const BOOKING = "holdfast.intent";
+const refundOf = (order) => `holdfast.refund.${order}`;
+
+function keep(name, wish) {
+  const whole = { key: newKey(), ...wish, user: user(), at: Date.now() };
+  held.set(name, whole);
+  try { sessionStorage.setItem(name, JSON.stringify(whole)); } catch { /* private mode: safe until a reload */ }
+  return whole;
+}
+
+function kept(name) {
+  if (!held.has(name)) {
+    try { held.set(name, JSON.parse(sessionStorage.getItem(name))); } catch { return null; }
+  }
+  const wish = held.get(name);
+  return wish?.user === user() ? wish : null;
+}
+
+function drop(name) {
+  held.delete(name);
+  try { sessionStorage.removeItem(name); } catch { /* nothing was kept */ }
 }
 
 // Not crypto.randomUUID(): it is missing where the page is served without TLS.

@@ -3,6 +3,7 @@
 //
 //   #/                  sessions          #/schedules/<id>   choose a seat
 //   #/booking           placing           #/orders/<id>      one order        #/orders   my bookings
+//                                         #/orders/<id>/refund   and its money back
 
 import { chooseView } from "./choose.js";
 import { el, svg } from "./dom.js";
@@ -19,7 +20,7 @@ const ROUTES = [
   [/^\/schedules\/([^/]+)$/, chooseView],
   [/^\/booking$/, placingView],
   [/^\/orders$/, mineView],
-  [/^\/orders\/([^/]+)$/, orderView],
+  [/^\/orders\/([^/]+)(\/refund)?$/, orderView],
 ];
 
 const main = document.getElementById("main");
@@ -52,8 +53,8 @@ function show(moved) {
     const path = location.hash.replace(/^#/, "");
     const [pattern, view] = ROUTES.find(([known]) => known.test(path)) ?? [];
     if (!view) return go("/", { replace: true });
-    const [, id] = pattern.exec(path);
-    view({ ...context, id: id && decodeURIComponent(id) });
+    const [, id, deed] = pattern.exec(path);
+    view({ ...context, id: id && decodeURIComponent(id), refundWanted: Boolean(deed) });
   }
   if (moved) {
     scrollTo(0, 0);

@@ -2,16 +2,20 @@
 // so a reload in the middle of paying comes back to the same QR code.
 
 import { alternatives } from "./alternatives.js";
-import { Problem } from "./api.js";
-import { find } from "./catalogue.js";
+import * as api from "./api.js";
+import { cancelling } from "./cancel.js";
+import { bookable, find } from "./catalogue.js";
 import { el } from "./dom.js";
 import { follow } from "./events.js";
 import { factList } from "./facts.js";
 import { t } from "./language.js";
+import { messages } from "./messages.js";
 import { notice, troubleLine } from "./notice.js";
 import { payPanel } from "./pay.js";
+import { refunds } from "./refunds.js";
 import { describe, statusBlock } from "./status.js";
 import { ticket } from "./ticket.js";
+import { waitlist } from "./waitlist.js";
 
 /** With Redis away a fresh order is unknown until a worker has taken it. */
 const GRACE = 60_000;
@@ -26,7 +30,7 @@ export function handOver(order) {
   } catch { /* no grace after a reload */ }
 }
 
-export function orderView({ root, signal: outer, id, go, retitle, reload }) {
+export function orderView({ root, signal: outer, id, go, retitle, reload, refundWanted }) {
   const stop = new AbortController();
   outer.addEventListener("abort", () => stop.abort());
   const { signal } = stop;
@@ -35,12 +39,20 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
   const trouble = troubleLine();
   const room = el("div", { class: "room" });
   const facts = el("div");
-  root.append(el("a", { class: "back", href: "#/orders" }, t("nav_orders")), status.node, trouble.node, room, facts);
+  const back = refunds(id, { signal, wanted: refundWanted });
+  const way = cancelling(id, { signal, onSent: () => pay?.node.classList.add("leaving"), onPaid });
+  const told = messages(id, signal);
+  const deeds = el("div", {}, way.node, back.node);
+  root.append(el("a", { class: "back", href: "#/orders" }, t("nav_orders")), status.node, trouble.node, room, deeds,
+    facts, told.node);
+  told.node.hidden = true;
 
   let session = null;
   let current = null;
   let pay = null;
   let asked = false;
+  let drawn = "";
+  let line = null;
 
   if (handed?.order_id === id) show(handed);
   else status.show({ status: "loading", step: 0, tone: "wait", title: t("loading"), text: "" });
@@ -48,6 +60,7 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
   follow(id, { signal, onOrder: show, onTrouble });
 
   function show(order) {
+    if (current?.version > order.version) return;
     current = order;
     if (!asked) {
       asked = true;
@@ -55,40 +68,66 @@ export function orderView({ root, signal: outer, id, go, retitle, reload }) {
         .then((found) => { session = found; if (found && !signal.aborted) show(current); })
         .catch(() => { /* the order is shown without its course's name */ });
     }
-    const told = describe(order);
-    retitle(told.title);
-    status.show({ ...told, status: order.status });
+    const state = describe(order);
+    if (way.asked() && order.status === "confirmed") state.text = t("cancel_paid");
+    retitle(state.title);
+    status.show({ ...state, status: order.status });
     status.node.hidden = false;
+    showRoom(order, state);
+    way.update(order);
+    back.update(order);
+    told.update(order);
+    told.node.hidden = false;
+    facts.replaceChildren(order.status === "confirmed" ? "" : factList(order, session)); // the ticket has them itself
+  }
+
+  function showRoom(order, state) {
     const payable = ["awaiting_payment", "lapsed"].includes(order.status);
     if (pay && !(payable && pay.codeUrl === order.code_url)) {
       pay.stop();
       pay = null;
     }
-    if (!payable) {
-      room.replaceChildren(...content(order, told));
-    } else if (!pay) {
-      pay = payPanel(order, signal);
-      room.replaceChildren(pay.node);
+    // What is there already stays: a customer may be about to click it.
+    const wanted = payable ? `pay ${order.code_url}` : `${order.version} ${Boolean(session)}`;
+    if (wanted !== drawn) {
+      drawn = wanted;
+      if (payable) pay = payPanel(order, signal);
+      room.replaceChildren(...(payable ? [pay.node] : content(order, state)));
     }
     pay?.update(order);
-    facts.replaceChildren(order.status === "confirmed" ? "" : factList(order, session)); // the ticket has them itself
   }
 
-  function content(order, told) {
-    if (order.status === "confirmed") return [ticket(order, session)];
-    if (told.tone === "wait") return [el("div", { class: "waiting", "aria-hidden": "true" })];
+  function content(order, { tone }) {
+    if (order.status === "confirmed") {
+      const left = order.refunded_fen < order.amount_fen;
+      return [ticket(order, session, left ? back.open : null)];
+    }
+    if (tone === "wait" && order.status !== "refunding") return [el("div", { class: "waiting", "aria-hidden": "true" })];
     const here = session ?? { schedule_id: order.schedule_id, price_fen: order.amount_fen };
-    const way = order.status === "rejected"
+    if (order.reason === "sold-out") {
+      line ??= waitlist(order.schedule_id, { signal, retitle });
+      line.update(true);
+    }
+    const next = order.status === "rejected" || !session || !bookable(session)
       ? { href: "#/", text: t("back") }
       : { href: `#/schedules/${encodeURIComponent(order.schedule_id)}`, text: t("book_again") };
     return [
       order.alternatives ? alternatives(order.alternatives, here, go) : "",
-      el("div", { class: "actions" }, el("a", { class: "button quiet", href: way.href }, way.text)),
+      line ? line.node : "",
+      el("div", { class: "actions" }, el("a", { class: "button quiet", href: next.href }, next.text)),
     ];
   }
 
+  /** It could not be cancelled, for it is paid: then the way out is money back. */
+  async function onPaid() {
+    back.open();
+    try {
+      show(await api.order(id, signal));
+    } catch { /* the order's own news will tell */ }
+  }
+
   function onTrouble(error) {
-    if (error instanceof Problem && error.status === 404) {
+    if (error instanceof api.Problem && error.status === 404) {
       if (isFresh(id)) return;
       stop.abort();
       status.node.remove();

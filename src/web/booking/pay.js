@@ -1,4 +1,4 @@
-// The QR code and the time that is left. The image needs the token, so it is fetched and shown
+// The QR code and the time that is left: first of the hold, after it of the payment. The image needs the token, so it is fetched and shown
 // as a data: URL; the countdown follows the server's clock, not the device's.
 
 import * as api from "./api.js";
@@ -7,9 +7,10 @@ import { announce, el, setting, svg } from "./dom.js";
 import { clockFace, money, time } from "./format.js";
 import { count, t } from "./language.js";
 import { message } from "./notice.js";
-import { backoff, pause } from "./pace.js";
+import { backoff, pause, repeat } from "./pace.js";
 
 const SAID_AT = [5, 1]; // minutes left that a screen reader hears of
+const SEATS_EVERY = 5_000;
 
 /** `{node, codeUrl, update(order), stop()}` for an order that can be paid. */
 export function payPanel(order, outer) {
@@ -23,6 +24,7 @@ export function payPanel(order, outer) {
   const bar = el("progress", { class: "gauge", "aria-hidden": "true" });
   const label = el("span", { class: "clock-label" }, t("pay_left"));
   const until = el("p", { class: "hint" });
+  const seats = el("p", { class: "still", hidden: true, data: { testid: "still-free" } });
   const phone = phoneLink(order.code_url);
   const node = el("section", { class: "pay" },
     el("figure", { class: "qr", data: { testid: "code-url", codeUrl: order.code_url ?? "" } }, frame,
@@ -30,14 +32,17 @@ export function payPanel(order, outer) {
     el("div", { class: "pay-side" },
       el("p", { class: "amount" }, el("span", {}, t("pay_amount")), el("strong", {}, money(order.amount_fen))),
       el("div", { class: "timer" }, label, face, bar, until),
+      seats,
       el("p", { class: "hint" }, t("pay_scan_hint")),
       phone));
 
   let deadline = NaN;
   let begun = NaN;
+  let lapsed = false;
   const said = new Set();
   show();
   tick();
+  repeat(countSeats, { every: SEATS_EVERY, signal });
 
   async function show() {
     for (let failures = 1; !signal.aborted; failures += 1) {
@@ -65,10 +70,18 @@ export function payPanel(order, outer) {
     }
   }
 
+  /** Without a hold, whether a payment still gets a seat is what the customer needs to know. */
+  async function countSeats() {
+    if (!lapsed) return;
+    const { available } = await api.availability(order.schedule_id, signal);
+    seats.textContent = available > 0 ? count("still_free", available) : t("still_none");
+    seats.hidden = false;
+  }
+
   function paint(left) {
     face.textContent = clockFace(left);
     bar.value = Math.max(0, left);
-    label.textContent = t(left > 0 ? "pay_left" : "pay_over");
+    label.textContent = t(left <= 0 ? "pay_over" : lapsed ? "pay_left_lapsed" : "pay_left");
     node.classList.toggle("hurry", left > 0 && left <= 120_000);
     node.classList.toggle("over", left <= 0);
     const minutes = Math.ceil(left / 60_000);
@@ -83,11 +96,14 @@ export function payPanel(order, outer) {
     codeUrl: order.code_url,
     stop,
     update(next) {
-      const end = next.status === "lapsed" ? next.pay_before : next.hold_expires_at ?? next.pay_before;
+      lapsed = next.status === "lapsed";
+      node.classList.toggle("lapsed", lapsed);
+      if (lapsed && seats.hidden) countSeats().catch(() => { /* asked again soon */ });
+      const end = lapsed ? next.pay_before : next.hold_expires_at ?? next.pay_before;
       deadline = Date.parse(end ?? "");
       begun = Date.parse(next.created_at ?? "");
       bar.max = Math.max(1, Number.isNaN(begun) ? 1 : deadline - begun);
-      until.textContent = Number.isNaN(deadline) ? "" : t("pay_until", { time: time(end) });
+      until.textContent = Number.isNaN(deadline) ? "" : t(lapsed ? "pay_until" : "hold_until", { time: time(end) });
       if (!Number.isNaN(deadline)) paint(deadline - now());
     },
   };

@@ -2,7 +2,6 @@
 // Idempotency-Key, so it is the same order; only an answer from the API settles the wish.
 
 import * as api from "./api.js";
-import { alternatives } from "./alternatives.js";
 import { el } from "./dom.js";
 import { factList } from "./facts.js";
 import { pending, settle } from "./intent.js";
@@ -35,7 +34,7 @@ export async function placingView({ root, signal, go, retitle }) {
         order = await api.placeOrder(wish.body, wish.key, signal);
       } catch (error) {
         if (signal.aborted || error.status === 401) return;
-        if (error instanceof api.Problem && !error.passing) return refused(error);
+        if (error instanceof api.Problem && !error.passing) return error.orderId ? rejected(error) : refused(error);
         failures += 1;
         await doubt(error, failures);
         continue;
@@ -71,14 +70,21 @@ export async function placingView({ root, signal, go, retitle }) {
     signal.removeEventListener("abort", stop);
   }
 
+  /** The order is in the books as rejected: its own view says what else there is. */
+  function rejected({ orderId, slug, alternatives }) {
+    settle();
+    handOver({ ...wish.body, order_id: orderId, status: "rejected", reason: slug, alternatives });
+    go(`/orders/${encodeURIComponent(orderId)}`, { replace: true });
+  }
+
+  /** There is no order. */
   function refused(error) {
     settle();
     show("stop", "refused_title", message(error));
     room.replaceChildren(
       el("p", { class: "hint" }, t("no_charge")),
-      error.alternatives ? alternatives(error.alternatives, wish.session, go) : "",
       el("div", { class: "actions" }, el("a", { class: "button quiet", href: "#/" }, t("back"))),
-      (!error.alternatives && requestId(error)) || "");
+      requestId(error) ?? "");
     facts.replaceChildren(factList({ ...wish.body, status: "rejected" }, wish.session));
   }
 

@@ -1,10 +1,13 @@
 // Brings a customer who wandered off back to what is unfinished: a wish without an answer, or an
-// order that waits for their payment.
+// order that waits for their payment; among these the seat that the waiting list has got them.
 
 import * as api from "./api.js";
 import { el } from "./dom.js";
 import { pending } from "./intent.js";
 import { t } from "./language.js";
+import { repeat } from "./pace.js";
+
+const EVERY = 10_000;
 
 /** An element that fills itself if there is something to remind of. */
 export function reminder(signal) {
@@ -16,10 +19,14 @@ export function reminder(signal) {
   if (pending()) {
     show(t("remind_doubt"), "#/booking", t("remind_doubt_go"));
   } else {
-    api.orders(undefined, signal).then(({ items }) => {
-      const open = items.find(({ status }) => status === "awaiting_payment");
-      if (open) show(t("remind_pay"), `#/orders/${encodeURIComponent(open.order_id)}`, t("remind_pay_go"));
-    }).catch(() => { /* a reminder that does not come is no trouble */ });
+    let shown = null; // a reminder that does not come is no trouble
+    repeat(async () => {
+      const { items } = await api.orders(undefined, signal);
+      const open = items.find(({ status }) => status === "awaiting_payment")?.order_id ?? null;
+      if (open !== shown && open) show(t("remind_pay"), `#/orders/${encodeURIComponent(open)}`, t("remind_pay_go"));
+      node.hidden = !open;
+      shown = open;
+    }, { every: EVERY, signal });
   }
   return node;
 }

@@ -2,6 +2,7 @@
 // A status this page does not know yet reads "being updated", never as a failure.
 
 import { announce, el } from "./dom.js";
+import { money, time } from "./format.js";
 import { t } from "./language.js";
 
 /** Per status: the step it belongs to (0 seat, 1 payment, 2 done; none on the way back) and its tone. */
@@ -18,16 +19,34 @@ const STATUSES = {
   refunded: { step: null, tone: "stop" },
 };
 
+/** Why an order was rejected. */
+const REASONS = {
+  "sold-out": "rejected_sold_out",
+  "seat-taken": "rejected_seat_taken",
+  "amount-mismatch": "rejected_amount_mismatch",
+  "schedule-closed": "rejected_schedule_closed",
+  "no-such-schedule": "rejected_no_such_schedule",
+};
+
 /** `{title, text, short, step, tone}` of an order document. */
-export function describe({ status, reason }) {
-  const known = status in STATUSES ? status : "unknown";
-  const why = status === "rejected" ? `rejected_${String(reason ?? "").replace(/-/g, "_")}` : "";
+export function describe(order) {
+  const known = order.status in STATUSES ? order.status : "unknown";
   return {
     ...(STATUSES[known] ?? { step: 1, tone: "wait" }),
     title: t(known),
-    text: t(["rejected_sold_out", "rejected_seat_taken"].includes(why) ? why : `${known}_text`),
-    short: t(`short_${known}`),
+    text: sentence(order, known),
+    short: t(partly(order) ? "short_part" : `short_${known}`),
   };
+}
+
+const partly = ({ status, refunded_fen }) => status === "confirmed" && refunded_fen > 0;
+
+function sentence(order, known) {
+  if (known === "rejected") return t(REASONS[order.reason] ?? "rejected_text");
+  if (partly(order)) return t("confirmed_part", { amount: money(order.refunded_fen) });
+  // Closed before its time: the last seat went to somebody else.
+  if (known === "expired" && Date.parse(order.updated_at) < Date.parse(order.pay_before)) return t("expired_early");
+  return t(`${known}_text`, { amount: money(order.refunded_fen), time: time(order.pay_before) });
 }
 
 /** The block at the head of a view: `{node, show({status, title, text, step, tone})}`. */

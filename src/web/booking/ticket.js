@@ -4,8 +4,8 @@ import { el } from "./dom.js";
 import { day, moment, money, time, zoneNote } from "./format.js";
 import { t } from "./language.js";
 
-/** `session` may be null when the list no longer has it. */
-export function ticket(order, session) {
+/** `session` may be null when the list no longer has it; `onRefund` null when nothing is left to give back. */
+export function ticket(order, session, onRefund) {
   const zone = zoneNote();
   return el("div", { class: "ticket-room" },
     el("article", { class: "ticket", "aria-label": t("ticket_label"), data: { testid: "ticket" } },
@@ -29,5 +29,7 @@ export function ticket(order, session) {
         el("div", { class: kind }, el("dt", {}, name), el("dd", {}, value))))),
     el("div", { class: "actions no-print" },
       el("button", { type: "button", class: "button quiet", on: { click: () => print() } }, t("ticket_print")),
-      el("a", { class: "button quiet", href: "#/" }, t("back"))));
+      onRefund && el("button", {
+        type: "button", class: "button quiet", data: { testid: "refund-open" }, on: { click: onRefund },
+      }, t("refund_open"))));
 }

@@ -1,0 +1,343 @@
+//! The ways an order can end other than well, as the customer lives through them, and the way back in.
+
+use serde_json::json;
+
+use crate::{
+    browser::{QR, add_session, arrive, order_seat, order_shown, until_status},
+    chromium::{Browser, Chromium, DESKTOP, PHONE, SCREENS},
+    stack::{Choice, PRICE_FEN, Stack, until},
+};
+
+const CANCEL: &str = "[data-testid=cancel]";
+const YES: &str = "[data-testid=yes]";
+
+/// A stack whose holds are this short, and which refunds without WeChat's minute in between.
+async fn hasty(test: &str, hold_seconds: u32) -> Stack {
+    let settings = vec![
+        ("HOLDFAST_ORDER__HOLD_SECONDS", hold_seconds.to_string()),
+        ("HOLDFAST_ORDER__REFUND_INTERVAL_SECONDS", "1".into()),
+    ];
+    Stack::start_with(test, Choice { settings, ..Choice::default() }).await
+}
+
+/// Somebody books any seat and lands on the order's view, where it can be paid.
+async fn come_to_pay(browser: &Browser, stack: &Stack, user: &str, schedule: &str) -> String {
+    let token = stack.quick_token(user);
+    let order = stack.submit(&token, schedule).await;
+    stack.until_status(&token, &order, "awaiting_payment").await;
+    arrive(browser, stack, &token, &format!("/orders/{order}")).await;
+    browser.see(QR).await;
+    order
+}
+
+/// Somebody pays and looks at the ticket.
+async fn come_to_ticket(browser: &Browser, stack: &Stack, user: &str, schedule: &str) -> String {
+    let order = come_to_pay(browser, stack, user, schedule).await;
+    assert_eq!(stack.pay(&order).await.status, 200);
+    browser.see("[data-testid=ticket]").await;
+    order
+}
+
+/// A picture as the device of somebody who prefers the dark would show it.
+async fn dark_picture(browser: &Browser, name: &str) {
+    let dark = |scheme: &str| json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+    browser.devtools("Emulation.setEmulatedMedia", dark("dark")).await;
+    browser.picture(&format!("{name}-dark")).await;
+    browser.devtools("Emulation.setEmulatedMedia", dark("light")).await;
+}
+
+#[tokio::test]
+async fn s5_2_an_unpaid_order_is_cancelled_and_its_seat_is_free_again() {
+    let stack = Stack::start("browser-cancel").await;
+    let chromium = Chromium::start(&stack).await;
+    for screen in SCREENS {
+        let schedule = add_session(&stack, screen.name, "茶席布置", 1, 10, 1).await;
+        let browser = chromium.open(screen).await;
+        let order = come_to_pay(&browser, &stack, screen.name, &schedule).await;
+        browser.click(CANCEL).await;
+        browser.until_says("[data-testid=question]", "不产生任何费用").await;
+        browser.picture("1-question").await;
+        browser.click("[data-testid=no]").await;
+        browser.see(CANCEL).await;
+        assert_eq!(browser.count("[data-testid=question]").await, 0);
+
+        browser.click(CANCEL).await;
+        dark_picture(&browser, "1-question").await;
+        browser.click(YES).await;
+        until_status(&browser, "cancelled").await;
+        assert_eq!(browser.count(QR).await, 0, "a closed code is not shown any more");
+        assert_eq!(stack.pay(&order).await.status, 409, "WeChat closed it");
+        browser.picture("2-cancelled").await;
+
+        browser.click(".room .button").await;
+        browser.see("[data-seat-no='1'][data-state=free]").await;
+        browser.close(&[]).await;
+    }
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn s5_4_an_order_paid_before_it_is_cancelled_leads_to_money_back() {
+    let mut stack = Stack::start("browser-cancel-paid").await;
+    let chromium = Chromium::start(&stack).await;
+    let schedule = stack.add_schedule(1).await;
+    let browser = chromium.open(PHONE).await;
+    let order = come_to_pay(&browser, &stack, "ann", &schedule).await;
+
+    // The page is the last to hear of the payment: all news are cut.
+    browser
+        .value(
+            "(window.whole = window.fetch, window.fetch = (path, ...rest) =>
+                path.endsWith('/cancel') ? whole(path, ...rest) : Promise.reject(new TypeError('cut')))",
+        )
+        .await;
+    stack.kill("api");
+    stack.spawn("api");
+    stack.until_ready().await;
+    assert_eq!(stack.pay(&order).await.status, 200);
+    stack.until_status(&stack.quick_token("ann"), &order, "confirmed").await;
+
+    browser.click(CANCEL).await;
+    browser.click(YES).await;
+    until("the API has said no", async || {
+        let answers = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/cancel'))";
+        (browser.value(&format!("{answers}.length")).await == 1).then_some(())
+    })
+    .await;
+    browser.value("window.fetch = window.whole").await;
+    browser.see("[data-testid=ticket]").await;
+    browser.see("[data-testid=refund-form]").await;
+    assert_eq!(browser.count(CANCEL).await, 0);
+    browser.picture("1-paid").await;
+    browser.close(&["status of 409", "net::ERR_"]).await;
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn s3_2_after_the_hold_an_order_is_still_paid_while_a_seat_is_free() {
+    let stack = hasty("browser-lapse", 8).await;
+    let chromium = Chromium::start(&stack).await;
+    for screen in SCREENS {
+        let schedule = add_session(&stack, screen.name, "陶艺入门：拉坯", 1, 14, 2).await;
+        let browser = chromium.open(screen).await;
+        let order = come_to_pay(&browser, &stack, screen.name, &schedule).await;
+        let code = browser.attribute("[data-code-url]", "data-code-url").await;
+        browser.until_says(".timer", "座位为你保留").await;
+
+        until_status(&browser, "lapsed").await;
+        browser.until_says(".status", "座位不再为你保留").await;
+        browser.until_says(".timer", "还可以付款").await;
+        browser.until_says("[data-testid=still-free]", "2").await;
+        browser.see(QR).await;
+        assert_eq!(browser.attribute("[data-code-url]", "data-code-url").await, code, "the code is the same");
+        let time_left = browser.text("[data-testid=countdown]").await;
+        assert!(("20:00"..="30:00").contains(&time_left.as_str()), "{time_left} to the payment deadline");
+        browser.picture("1-lapsed").await;
+        dark_picture(&browser, "1-lapsed").await;
+
+        assert_eq!(stack.pay(&order).await.status, 200);
+        browser.see("[data-testid=ticket]").await;
+        browser.click("[data-testid=messages] summary").await;
+        browser.until_says("[data-testid=messages]", "座位保留到时").await;
+        browser.until_says("[data-testid=messages]", "已发送").await;
+        browser.picture("2-ticket-messages").await;
+        browser.close(&[]).await;
+    }
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn s5_4_a_ticket_is_given_back_for_all_the_money() {
+    let stack = hasty("browser-refund", 900).await;
+    let chromium = Chromium::start(&stack).await;
+    for screen in SCREENS {
+        let schedule = add_session(&stack, screen.name, "武夷岩茶品鉴", 2, 10, 1).await;
+        let browser = chromium.open(screen).await;
+        come_to_ticket(&browser, &stack, screen.name, &schedule).await;
+        browser.click("[data-testid=refund-open]").await;
+        browser.until_says("[data-testid=refund-form]", "座位马上让给别人").await;
+        browser.picture("1-form").await;
+        dark_picture(&browser, "1-form").await;
+
+        browser.click("[data-testid=refund-send]").await;
+        until_status(&browser, "refunded").await;
+        browser.until_says(".status", "¥200.00").await;
+        browser.see("[data-testid=refund][data-status=succeeded]").await;
+        browser.picture("2-refunded").await;
+        browser.click(".room .button").await;
+        browser.see("[data-seat-no='1'][data-state=free]").await;
+        browser.close(&[]).await;
+    }
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn s5_4_a_part_goes_back_and_the_seat_stays() {
+    let stack = hasty("browser-part-refund", 900).await;
+    let chromium = Chromium::start(&stack).await;
+    for screen in SCREENS {
+        let schedule = add_session(&stack, screen.name, "水墨写意", 3, 19, 4).await;
+        let browser = chromium.open(screen).await;
+        let order = come_to_ticket(&browser, &stack, screen.name, &schedule).await;
+        arrive(&browser, &stack, &stack.quick_token(screen.name), "/orders").await;
+        browser.until_says("[data-testid=orders_upcoming]", "水墨写意").await;
+        browser.picture("1-upcoming").await;
+        browser.click("[data-testid=orders_upcoming] .order-deed a").await;
+        browser.click("[data-testid=refund-part]").await;
+
+        let sum = browser.see("[data-testid=refund-sum]").await;
+        for wrong in ["200.01", "0", "1.234", "abc", ""] {
+            sum.clear().await.expect("an empty field");
+            sum.send_keys(wrong).await.expect("typing");
+            browser.click("[data-testid=refund-send]").await;
+            browser.until_says("#refund-wrong", "¥200.00").await;
+        }
+        browser.picture("2-wrong").await;
+        sum.send_keys("19.9").await.expect("typing");
+        browser.click("[data-testid=refund-send]").await;
+        browser.see("[data-testid=refund][data-status=succeeded]").await;
+        browser.until_says(".status", "已退 ¥19.90，座位仍是你的").await;
+        browser.see("[data-testid=ticket]").await;
+        browser.picture("3-part").await;
+
+        let refunds = stack.ledger().await["refunds"].as_array().cloned().unwrap_or_default();
+        let ours: Vec<_> = refunds.iter().filter(|refund| refund["out_trade_no"] == order.as_str()).collect();
+        assert_eq!(ours.len(), 1);
+        assert_eq!(ours[0]["refund"], 1990);
+        browser.click("[data-testid=refund-open]").await;
+        browser.until_says("[data-testid=refund-form]", "¥180.10").await;
+        browser.close(&[]).await;
+    }
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn s5_4_a_refund_without_an_answer_is_asked_for_again_and_made_once() {
+    let mut stack = hasty("browser-refund-doubt", 900).await;
+    let chromium = Chromium::start(&stack).await;
+    let schedule = stack.add_schedule(2).await;
+    let browser = chromium.open(PHONE).await;
+    let order = come_to_ticket(&browser, &stack, "ann", &schedule).await;
+    browser.click("[data-testid=refund-open]").await;
+    browser.see("[data-testid=refund-send]").await;
+    stack.kill("api");
+    browser.click("[data-testid=refund-send]").await;
+    browser.until_says("[data-testid=refund-form]", "重试不会重复退款").await;
+    browser.picture("1-no-answer").await;
+    stack.spawn("api");
+    stack.until_ready().await;
+
+    // The wish outlives a reload.
+    browser.client.refresh().await.expect("a reload");
+    browser.until_says("[data-testid=refund-form]", "重试不会重复退款").await;
+    browser.click("[data-testid=refund-form] [data-testid=retry]").await;
+    until_status(&browser, "refunded").await;
+    browser.close(&["net::ERR_"]).await;
+    let refunds = stack.ledger().await["refunds"].as_array().cloned().unwrap_or_default();
+    assert_eq!(refunds.len(), 1);
+    assert_eq!((&refunds[0]["out_trade_no"], &refunds[0]["refund"]), (&json!(order), &json!(PRICE_FEN)));
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn s5_3_who_waits_is_offered_the_seat_that_somebody_gives_up() {
+    let stack = Stack::start("browser-waitlist").await;
+    let chromium = Chromium::start(&stack).await;
+    for screen in SCREENS {
+        let schedule = add_session(&stack, screen.name, "陶艺入门：拉坯", 1, 14, 1).await;
+        let holder = stack.quick_token(&format!("holder-{}", screen.name));
+        let held = stack.submit(&holder, &schedule).await;
+        stack.until_status(&holder, &held, "awaiting_payment").await;
+
+        let browser = chromium.open(screen).await;
+        arrive(&browser, &stack, &stack.quick_token(screen.name), &format!("/schedules/{schedule}")).await;
+        browser.until_says("[data-testid=waitlist]", "已满员").await;
+        browser.see("[data-testid=waitlist-join]").await;
+        browser.picture("1-full").await;
+        browser.click("[data-testid=waitlist-join]").await;
+        browser.until_says("[data-testid=waitlist]", "候补第 1 位").await;
+        browser.picture("2-waiting").await;
+
+        // Away and back: the place is remembered; and it can be given up, after a question.
+        browser.client.refresh().await.expect("a reload");
+        browser.until_says("[data-testid=waitlist]", "候补第 1 位").await;
+        browser.click("[data-testid=waitlist-leave]").await;
+        browser.until_says("[data-testid=question]", "从最后排起").await;
+        browser.picture("3-leave").await;
+        browser.click(YES).await;
+        browser.click("[data-testid=waitlist-join]").await;
+        browser.until_says("[data-testid=waitlist]", "候补第 1 位").await;
+
+        let cancel = stack.request(reqwest::Method::POST, &format!("/v1/orders/{held}/cancel")).bearer_auth(&holder);
+        assert_eq!(crate::stack::Answer::of(cancel).await.status, 202);
+        browser.until_says("[data-testid=waitlist]", "有一个座位为你留着").await;
+        let announced = browser.value("document.getElementById('announcer').textContent").await;
+        assert!(announced.as_str().expect("a text").contains("有一个座位为你留着"), "{announced}");
+        browser.picture("4-offer").await;
+        dark_picture(&browser, "4-offer").await;
+        browser.click("[data-testid=offer]").await;
+        until_status(&browser, "awaiting_payment").await;
+        let offered = order_shown(&browser).await;
+        assert_eq!(stack.pay(&offered).await.status, 200);
+        browser.see("[data-testid=ticket]").await;
+        browser.close(&[]).await;
+    }
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn s5_3_my_bookings_tell_what_is_to_pay_to_come_and_over() {
+    let stack = hasty("browser-mine", 900).await;
+    let chromium = Chromium::start(&stack).await;
+    let token = stack.quick_token("ann");
+    let soon = add_session(&stack, "pottery", "陶艺入门：拉坯", 1, 14, 4).await;
+    let later = add_session(&stack, "tea", "武夷岩茶品鉴", 9, 10, 4).await;
+    let full = add_session(&stack, "ink", "水墨写意", 5, 19, 1).await;
+    for status in ["refunded", "expired", "cancelled", "lapsed", "refunding"] {
+        stack.stage_order("ann", &full, status).await;
+    }
+    for schedule in [&later, &soon] {
+        let order = stack.submit(&token, schedule).await;
+        stack.until_status(&token, &order, "awaiting_payment").await;
+        assert_eq!(stack.pay(&order).await.status, 200);
+        stack.until_status(&token, &order, "confirmed").await;
+    }
+    order_seat(&stack, "other", &full, None).await;
+    until("the other has the seat", async || {
+        (stack.count("SELECT count(*) FROM seat_reservations").await == 3).then_some(())
+    })
+    .await;
+    let sold_out = stack.submit(&token, &full).await;
+    stack.until_status(&token, &sold_out, "rejected").await;
+    let unpaid = stack.submit(&token, &soon).await;
+    stack.until_status(&token, &unpaid, "awaiting_payment").await;
+    // More than a page.
+    for _ in 0..50 {
+        stack.stage_order("ann", &later, "expired").await;
+    }
+
+    for screen in [DESKTOP, PHONE] {
+        let browser = chromium.open(screen).await;
+        arrive(&browser, &stack, &token, "/orders").await;
+        browser.see("[data-testid=more]").await;
+        browser.click("[data-testid=more]").await;
+        browser.until_says("[data-testid=orders_unpaid]", "待付款").await;
+        browser.until_says("[data-testid=orders_upcoming] li:first-child", "陶艺入门").await;
+        browser.until_says("[data-testid=orders_upcoming] li:last-child", "武夷岩茶").await;
+        until("all of them are there", async || (browser.count(".order-row").await == 59).then_some(())).await;
+        assert_eq!(browser.count("[data-testid=more]:not([hidden])").await, 0);
+        browser.glance("1-orders").await;
+        browser
+            .devtools(
+                "Emulation.setEmulatedMedia",
+                json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] }),
+            )
+            .await;
+        browser.glance("1-orders-dark").await;
+        browser.client.goto(&format!("{}/#/orders/{sold_out}", stack.api)).await.expect("the view");
+        until_status(&browser, "rejected").await;
+        browser.see("[data-testid=waitlist-join]").await;
+        browser.picture("2-sold-out").await;
+        browser.close(&[]).await;
+    }
+}
