@@ -126,7 +126,7 @@ export const en = {
   expired_text: "The order is closed and the seat released. Please do not scan the earlier code any more.",
   expired_early: "We could not keep a seat for you, so the order was closed early and can no longer be paid. Nothing was charged.",
   refunding: "Your refund is on its way",
-  refunding_text: "The seat has been released. The money goes back to your WeChat Pay account; to a bank card this can take a few working days.",
+  refunding_text: "All the money goes back to your WeChat Pay account. To a bank card this can take a few working days.",
   refunded: "Refunded",
   refunded_text: "{amount} has gone back to your WeChat Pay account.",
   unknown: "The order is being updated",
