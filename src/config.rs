@@ -15,7 +15,7 @@ use crate::{
     store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
     telemetry::LogSettings,
     wechat::settings::{OfficialAccountSettings, PaySettings},
-    workers::AlarmTimes,
+    workers::{AlarmTimes, reconcile::Pace},
 };
 
 const DEFAULTS: &str = include_str!("holdfast.toml");
@@ -126,12 +126,19 @@ impl PersonalSettings {
 #[serde(deny_unknown_fields)]
 pub struct ReconcileSettings {
     pub every_seconds: u64,
-    pub grace_seconds: u32,
-    /// Intents per statement and per burst of publishes.
+    pub grace_seconds: u64,
     pub batch: u16,
 }
 
 impl ReconcileSettings {
+    pub fn pace(&self) -> Pace {
+        Pace {
+            every: std::time::Duration::from_secs(self.every_seconds),
+            grace: std::time::Duration::from_secs(self.grace_seconds),
+            batch: self.batch,
+        }
+    }
+
     fn problems(&self) -> Vec<BadSetting> {
         let mut problems = Vec::new();
         if self.every_seconds == 0 {

@@ -222,8 +222,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
             }
             WorkerName::Reconcile => {
-                let settings = process.settings.reconcile.clone();
-                let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), settings };
+                let pace = process.settings.reconcile.pace();
+                let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), pace };
                 running.spawn(reconcile.run(process.stop.clone()));
             }
         }

@@ -1,8 +1,8 @@
 //! Worker `expiry`: ends what was not paid in time or is not wanted any more, never on the clock's word alone.
 //!
-//! Consumes   order.alarm, order.cancel    from queue `expiry` (alarms come there from `delay.*`)
+//! Consumes   order.alarm, order.cancel, order.paid_offline   from queue `expiry` (alarms come there from `delay.*`)
 //! Changes    payment_orders, seat_reservations, free_seats, waitlist, notifications
-//! Emits      payment.seen, order.held and order.alarm (of offers to the waiting list), notification.due
+//! Emits      payment.seen, order.held and order.alarm (of offers to the waiting list; sold_out), notification.due
 //! Calls      WeChat: query before a seat is freed, close before an order is given up
 //! Retries    when WeChat's answer is unknown or "slow down"
 //! Safe twice because the order's columns decide, and WeChat's close can be repeated
@@ -14,7 +14,7 @@ use crate::{
     cache::Cache,
     domain::{
         ids::OrderId,
-        message::{Alarm, Message, OrderAlarm, OrderCancel, PaymentSeen, Source},
+        message::{Alarm, Message, OrderAlarm, OrderCancel, OrderPaidOffline, Payment, PaymentSeen, Source},
         order::{Event, Status},
         retry,
     },
@@ -42,6 +42,7 @@ pub struct Expiry {
 pub enum Wakeup {
     Alarm(OrderAlarm),
     Cancel(OrderCancel),
+    PaidOffline(OrderPaidOffline),
 }
 
 impl TryFrom<Message> for Wakeup {
@@ -51,6 +52,7 @@ impl TryFrom<Message> for Wakeup {
         match message {
             Message::OrderAlarm(alarm) => Ok(Self::Alarm(alarm)),
             Message::OrderCancel(cancel) => Ok(Self::Cancel(cancel)),
+            Message::OrderPaidOffline(paid) => Ok(Self::PaidOffline(paid)),
             other => Err(other),
         }
     }
@@ -67,6 +69,7 @@ impl Handler for Expiry {
             verdicts.push(match &received.message {
                 Wakeup::Alarm(alarm) => self.ring(alarm).await?,
                 Wakeup::Cancel(cancel) => self.cancel(cancel).await?,
+                Wakeup::PaidOffline(paid) => self.take_offline(paid).await?,
             });
         }
         Ok(verdicts)
@@ -122,6 +125,56 @@ impl Expiry {
         }
         let request_id = Some(cancel.request_id.clone());
         self.close(&order, Ending { event: Event::CancelClosed, name: "cancelled", request_id }).await
+    }
+
+    /// Money taken by an operator: believed once WeChat can take none for the order any more.
+    async fn take_offline(&self, offline: &OrderPaidOffline) -> Result<Verdict, Fault> {
+        let Some(order) = store::order::due(self.db.pool(), &offline.order_id).await? else {
+            return Ok(not_in_the_books(&offline.order_id));
+        };
+        if order.status.is_payable() {
+            match self.wechat.close_order(order.order_id.as_str()).await {
+                Ok(OrderClosed) => {}
+                Err(Inconclusive { class: Class::Claimed(_), .. }) => match self.standing(&order).await {
+                    Ok(Standing::Closed) => {}
+                    // Paid at WeChat as well: that settles the order, and the next look finds it settled.
+                    Ok(Standing::Paid(payment)) => {
+                        let Verdict::Done(mut messages) = paid(*payment) else { return Ok(early()) };
+                        messages.push(Message::OrderPaidOffline(offline.clone()));
+                        return Ok(Verdict::Done(messages));
+                    }
+                    Ok(Standing::Unpaid | Standing::Unclear(_)) => {
+                        let error = "WeChat did not close it, and it is not paid".to_owned();
+                        return Ok(Verdict::Retry { class: retry::Class::Unknown, error });
+                    }
+                    Err(doubt) => return Ok(again(&doubt)),
+                },
+                Err(doubt) => return Ok(again(&doubt)),
+            }
+        }
+        // An order that is over or settled by other money becomes a refund or a case: the worker `payments` decides.
+        Ok(Verdict::Done(vec![Message::PaymentSeen(self.seen_offline(offline))]))
+    }
+
+    fn seen_offline(&self, offline: &OrderPaidOffline) -> PaymentSeen {
+        let account = self.wechat.account();
+        PaymentSeen {
+            payment: Payment {
+                out_trade_no: offline.order_id.to_string(),
+                transaction_id: format!("offline-{}", offline.receipt),
+                mchid: account.mchid.clone(),
+                appid: account.appid.clone(),
+                trade_type: "OFFLINE".into(),
+                bank_type: None,
+                total_fen: offline.amount_fen,
+                payer_total_fen: None,
+                currency: "CNY".into(),
+                success_time: offline.paid_at,
+                payer_openid: None,
+            },
+            source: Source::Offline { operator: offline.operator.clone() },
+            request_id: offline.request_id.clone(),
+        }
     }
 
     /// The hold is over: WeChat is asked before the seat is freed.
@@ -197,11 +250,20 @@ impl Expiry {
         follow_ups.extend(super::notifications_due(&self.db, ids).await?.into_iter().map(|(_, message)| message));
         let snapshots = store::order::snapshots(self.db.pool(), ids).await?;
         super::tell_cache(&self.cache, &snapshots, &schedules).await;
+        // Its seat went on to somebody who waits: there is none left that could be paid for. Those that lapsed
+        // before heard so when the session sold out.
+        if snapshots.iter().any(|snapshot| snapshot.document.status == Status::Lapsed)
+            && let Some(now) = store::order::due(self.db.pool(), &order.order_id).await?
+            && now.session_sold_out
+        {
+            let alarm = OrderAlarm { order_id: now.order_id, alarm: Alarm::SoldOut, after_ms: 0 };
+            follow_ups.push(Message::OrderAlarm(alarm));
+        }
         Ok(Verdict::Done(follow_ups))
     }
 }
 
-fn paid(payment: crate::domain::message::Payment) -> Verdict {
+fn paid(payment: Payment) -> Verdict {
     let seen = PaymentSeen { payment, source: Source::Query, request_id: String::new() };
     Verdict::Done(vec![Message::PaymentSeen(seen)])
 }

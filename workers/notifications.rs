@@ -72,10 +72,11 @@ enum Attempt {
 
 impl Notifications {
     async fn tell(&self, due: &NotificationDue) -> Result<Verdict, Fault> {
-        let attempt = match store::notification::claim(&self.db, &self.personal, &due.order_id, due.kind).await? {
+        let claim = store::notification::claim(&self.db, &self.personal, &due.order_id, due.kind).await?;
+        let (attempt, in_doubt_before) = match claim {
             Claim::Settled => return Ok(Verdict::Done(Vec::new())),
-            Claim::TooLateToRepeat => Attempt::Ended(Ended::Uncertain),
-            Claim::Ours(addressed) => self.attempt(due, &addressed).await,
+            Claim::TooLateToRepeat => (Attempt::Ended(Ended::Uncertain), true),
+            Claim::Ours(addressed) => (self.attempt(due, &addressed).await, addressed.in_doubt_before),
         };
         let (ended, verdict) = match attempt {
             Attempt::Ended(ended) => (Some(ended), Verdict::Done(Vec::new())),
@@ -91,7 +92,7 @@ impl Notifications {
                 Ended::Uncertain => "uncertain",
             };
             metrics::counter!("notifications_total", "kind" => due.kind.as_str(), "outcome" => outcome).increment(1);
-            store::notification::record(self.db.pool(), &due.order_id, due.kind, &ended).await?;
+            store::notification::record(self.db.pool(), &due.order_id, due.kind, &ended, in_doubt_before).await?;
         }
         Ok(verdict)
     }

@@ -17,7 +17,6 @@ use crate::{
         Broker, BrokerAway, PublishError,
         topology::{Difference, Topology},
     },
-    config::ReconcileSettings,
     domain::message::Message,
     store::{
         Database, StoreError,
@@ -31,7 +30,17 @@ const A_DAY: Duration = Duration::from_secs(24 * 3_600);
 pub struct Reconcile {
     pub db: Database,
     pub broker: Broker,
-    pub settings: ReconcileSettings,
+    pub pace: Pace,
+}
+
+/// How often, how much and how soon.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub every: Duration,
+    /// How late an intent must be to be swept.
+    pub grace: Duration,
+    /// Intents per statement and per burst of publishes.
+    pub batch: u16,
 }
 
 /// Why a piece of work has to wait for the next pass.
@@ -48,7 +57,7 @@ enum Interrupted {
 impl Reconcile {
     /// Works at each tick, while it leads, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut clock = tokio::time::interval(Duration::from_secs(self.settings.every_seconds));
+        let mut clock = tokio::time::interval(self.pace.every);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut candidate = Candidate::new(self.db.clone(), "reconcile");
         let mut partitions_made: Option<Instant> = None;
@@ -85,8 +94,7 @@ impl Reconcile {
         let started = Instant::now();
         let pass = async {
             let queues_were_lost = self.mend_topology().await?;
-            let grace = time::Duration::seconds(self.settings.grace_seconds.into());
-            Ok::<_, Interrupted>(Pass::begin(&self.db, grace, queues_were_lost).await?)
+            Ok::<_, Interrupted>(Pass::begin(&self.db, self.pace.grace, queues_were_lost).await?)
         };
         let pass = match pass.await {
             Ok(pass) => pass,
@@ -122,7 +130,7 @@ impl Reconcile {
 
     /// Puts every overdue intent of a kind onto its queue, page by page.
     async fn sweep(&self, intent: Intent, pass: &Pass, stop: &CancellationToken) -> Result<(), Interrupted> {
-        let limit = self.settings.batch;
+        let limit = self.pace.batch;
         let mut last = None;
         let mut swept = 0;
         while !stop.is_cancelled() {

@@ -15,7 +15,7 @@ use crate::{
     domain::{
         ids::{OrderId, RefundId},
         message::{Message, RefundDue, RefundFacts, RefundRequested, RefundSeen},
-        refund::RefundStatus,
+        refund::{RefundStanding, RefundStatus},
         retry,
     },
     store::{
@@ -74,7 +74,7 @@ impl Handler for Refunds {
             verdicts.push(match &received.message {
                 Errand::Requested(requested) => self.take_in(requested).await?,
                 Errand::Due(due) => self.carry_on(&due.refund_id).await?,
-                Errand::Seen(seen) => self.record(&seen.facts).await?,
+                Errand::Seen(seen) => self.hear(seen).await?,
             });
         }
         Ok(verdicts)
@@ -91,10 +91,7 @@ impl Refunds {
                 let error = format!("{} is not in the books yet", request.order_id);
                 Ok(Verdict::Retry { class: retry::Class::Early, error })
             }
-            Requested::Refused(why) => {
-                tracing::info!(refund_id = %request.refund_id, why, "a refund cannot be made");
-                Ok(Verdict::Done(Vec::new()))
-            }
+            Requested::Refused => Ok(Verdict::Done(Vec::new())),
             Requested::Accepted => {
                 let mut follow_ups = self.after(&request.order_id).await?;
                 follow_ups.push(Message::RefundDue(RefundDue { refund_id: request.refund_id.clone() }));
@@ -119,6 +116,10 @@ impl Refunds {
                 store::refund::postpone(self.db.pool(), id, None).await?;
                 return Ok(pending("another refund of this order comes first"));
             }
+            // WeChat never had this money: a person gives it back, as one took it.
+            RefundStatus::Requested if due.transaction_id.starts_with("offline-") => {
+                return self.record(&by_hand(&due), None).await;
+            }
             RefundStatus::Requested => {
                 store::refund::mark_sent(self.db.pool(), id).await?;
                 self.ask_for(&due).await
@@ -127,7 +128,7 @@ impl Refunds {
         };
         match answer {
             Ok(refund) => match refund.facts() {
-                Some(facts) => self.record(&facts).await,
+                Some(facts) => self.record(&facts, None).await,
                 None => {
                     let error = format!("WeChat calls the refund {:?}", refund.status.as_str());
                     Ok(Verdict::Retry { class: retry::Class::Unfamiliar, error })
@@ -150,8 +151,14 @@ impl Refunds {
             .await;
         match asked {
             // Refused as a repetition, or as too much: what WeChat has under this number is asked for.
-            Err(Inconclusive { class: Class::Claimed(Claim::Conflict), .. }) => {
-                self.wechat.query_refund(due.refund_id.as_str()).await
+            Err(refusal @ Inconclusive { class: Class::Claimed(Claim::Conflict), .. }) => {
+                match self.wechat.query_refund(due.refund_id.as_str()).await {
+                    // It has nothing under this number and takes nothing: repeating cannot help.
+                    Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => {
+                        Err(Inconclusive { class: Class::Refused, ..refusal })
+                    }
+                    known => known,
+                }
             }
             otherwise => otherwise,
         }
@@ -169,20 +176,33 @@ impl Refunds {
             }
             // Minutes after the payment WeChat may not know it yet; also after a request that never arrived.
             Class::Claimed(Claim::Absent | Claim::Paid | Claim::Closed | Claim::Conflict) => pending(&error),
+            // The case is what a person sees. The row stays open, and the sweep asks again now and then, in case
+            // that something was mended at WeChat.
             Class::Claimed(Claim::PayerAccountAbnormal) => {
                 self.open_case(due, "payer_account_abnormal", &error).await?;
-                Verdict::Park { class: "payer_account_abnormal", error }
+                Verdict::Done(Vec::new())
             }
             Class::Refused => {
                 self.open_case(due, "refund_refused", &error).await?;
-                Verdict::Park { class: "wechat_refused", error }
+                Verdict::Done(Vec::new())
             }
         })
     }
 
-    async fn record(&self, facts: &RefundFacts) -> Result<Verdict, Fault> {
+    /// WeChat called. Whatever it said, it is not said again by repeating this message.
+    async fn hear(&self, seen: &RefundSeen) -> Result<Verdict, Fault> {
+        Ok(match self.record(&seen.facts, Some(seen)).await? {
+            Verdict::Retry { .. } => Verdict::Done(Vec::new()),
+            verdict => verdict,
+        })
+    }
+
+    async fn record(&self, facts: &RefundFacts, callback: Option<&RefundSeen>) -> Result<Verdict, Fault> {
         let mut step = self.db.begin("refunds.record").await?;
         let recorded = store::refund::record(&mut step, facts, &self.terms).await?;
+        if let Some(callback) = callback {
+            store::refund::note_callback(&mut step, callback, &recorded).await?;
+        }
         step.commit().await?;
         metrics::counter!("refunds_seen_total", "standing" => facts.standing.as_str()).increment(1);
         match recorded {
@@ -220,6 +240,17 @@ impl Refunds {
         let mut follow_ups = super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?;
         follow_ups.extend(super::notifications_due(&self.db, ids).await?.into_iter().map(|(_, message)| message));
         Ok(follow_ups)
+    }
+}
+
+fn by_hand(due: &Due) -> RefundFacts {
+    RefundFacts {
+        out_refund_no: due.refund_id.to_string(),
+        out_trade_no: due.order_id.to_string(),
+        wechat_refund_id: format!("offline-{}", due.refund_id),
+        standing: RefundStanding::Abnormal,
+        refund_fen: due.amount_fen,
+        success_time: None,
     }
 }
 

@@ -75,17 +75,15 @@ impl Handler for Seats {
     const SHAPE: Shape = Shape { batch: 128, concurrent: 1 };
 
     async fn handle(&self, batch: &[Received<Arrival>]) -> Result<Vec<Verdict>, Fault> {
-        let mut submitted: Vec<Submitted<'_>> = Vec::with_capacity(batch.len());
-        let mut changes: Vec<&WaitlistChange> = Vec::new();
+        self.take_in(batch).await?;
+
+        let mut ids: Vec<OrderId> = Vec::with_capacity(batch.len());
         for received in batch {
             match &received.message {
-                Arrival::Order(order) => submitted.push(order),
-                Arrival::Waitlist(change) => changes.push(change),
+                Arrival::Order(order) => ids.push(order.order_id.clone()),
+                Arrival::Waitlist(_) => {}
             }
         }
-        self.take_in(&submitted, &changes).await?;
-
-        let ids: Vec<OrderId> = submitted.iter().map(|order| order.order_id.clone()).collect();
         let schedules: BTreeSet<ScheduleId> = batch.iter().map(|received| received.message.schedule_id()).collect();
         let schedules: Vec<ScheduleId> = schedules.into_iter().collect();
         let snapshots = store::order::snapshots(self.db.pool(), &ids).await?;
@@ -99,7 +97,7 @@ impl Handler for Seats {
         }
         // What concerns the sessions as a whole follows from the first message that touched them.
         let mut of_sessions = super::sold_out_alarms(&self.db, &schedules).await?;
-        if !changes.is_empty() {
+        if ids.len() < batch.len() {
             of_sessions.extend(super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?);
         }
         Ok(batch
@@ -126,38 +124,62 @@ fn park(class: &'static str, error: String) -> Verdict {
 }
 
 impl Seats {
-    /// Decides and stores what is not in the books yet, then changes the waiting lists. Orders that name no session
-    /// of ours are left out.
-    async fn take_in(&self, submitted: &[Submitted<'_>], changes: &[&WaitlistChange]) -> Result<(), StoreError> {
+    /// Takes a batch into the books. Orders and changes of the waiting list keep their turns: whoever joined before
+    /// somebody else ordered has the seat that was free.
+    async fn take_in(&self, batch: &[Received<Arrival>]) -> Result<(), StoreError> {
         let mut step = self.db.begin("seats.take_in").await?;
-        let schedules = submitted.iter().map(|order| order.schedule_id);
-        let schedules = schedules.chain(changes.iter().map(|change| change.schedule_id)).collect();
+        let schedules = batch.iter().map(|received| received.message.schedule_id()).collect();
         let sessions = store::hold::lock_sessions(&mut step, &schedules).await?;
-        let known = store::hold::known(&mut step, submitted.iter().map(|order| &order.order_id)).await?;
+        let is_order = |received: &Received<Arrival>| matches!(received.message, Arrival::Order(_));
+        let mut taken = 0;
+        for turn in batch.chunk_by(|one, next| is_order(one) == is_order(next)) {
+            let (mut submitted, mut changes) = (Vec::new(), Vec::new());
+            for received in turn.iter().filter(|received| sessions.contains_key(&received.message.schedule_id())) {
+                match &received.message {
+                    Arrival::Order(order) => submitted.push(order),
+                    Arrival::Waitlist(change) => changes.push(change),
+                }
+            }
+            taken += self.take_orders(&mut step, &submitted, &sessions).await?;
+            self.change_waitlists(&mut step, &changes).await?;
+        }
+        step.commit().await?;
+        metrics::counter!("orders_taken_total").increment(taken);
+        Ok(())
+    }
 
+    /// Decides and stores the orders that are not in the books yet; says how many.
+    async fn take_orders(
+        &self,
+        step: &mut Step<'_>,
+        submitted: &[Submitted<'_>],
+        sessions: &HashMap<ScheduleId, Session>,
+    ) -> Result<u64, StoreError> {
+        let known = store::hold::known(step, submitted.iter().map(|order| &order.order_id)).await?;
         let mut seen = HashSet::new();
         let new: Vec<Submitted<'_>> = submitted
             .iter()
             .copied()
             .filter(|order| !known.contains(&order.order_id) && seen.insert(&order.order_id))
-            .filter(|order| sessions.contains_key(&order.schedule_id))
             .collect();
-        if !new.is_empty() {
-            let decided = self.decide(&mut step, &new, &sessions).await?;
-            let users = new.iter().map(|order| (&order.user_id, order.openid.as_ref()));
-            store::user::upsert(&mut step, &self.personal, users).await?;
-            store::hold::record(&mut step, &decided, self.terms.deadlines).await?;
+        if new.is_empty() {
+            return Ok(0);
         }
-        let changes: Vec<&WaitlistChange> =
-            changes.iter().copied().filter(|change| sessions.contains_key(&change.schedule_id)).collect();
-        if !changes.is_empty() {
-            store::waitlist::change(&mut step, &self.personal, &changes).await?;
-            for schedule in changes.iter().map(|change| change.schedule_id).collect::<BTreeSet<_>>() {
-                store::waitlist::offer_free_seats(&mut step, schedule, &self.terms).await?;
-            }
+        let decided = self.decide(step, &new, sessions).await?;
+        let users = new.iter().map(|order| (&order.user_id, order.openid.as_ref()));
+        store::user::upsert(step, &self.personal, users).await?;
+        store::hold::record(step, &decided, self.terms.deadlines).await?;
+        Ok(new.len() as u64)
+    }
+
+    async fn change_waitlists(&self, step: &mut Step<'_>, changes: &[&WaitlistChange]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
         }
-        step.commit().await?;
-        metrics::counter!("orders_taken_total").increment(new.len() as u64);
+        store::waitlist::change(step, &self.personal, changes).await?;
+        for schedule in changes.iter().map(|change| change.schedule_id).collect::<BTreeSet<_>>() {
+            store::waitlist::offer_free_seats(step, schedule, &self.terms).await?;
+        }
         Ok(())
     }
 

@@ -18,11 +18,18 @@ run_tests() {
       it) suite "integration and browser" cargo test --workspace --no-fail-fast --test it ;;
       outages) suite outages with_breakable_servers cargo test --package holdfast --test outages ;;
       browser) suite browser cargo test --package holdfast --test it browser ;;
+      mixed) suite "2 000 orders, every ending mixed" at_full_length MIXED_ORDERS=2000 mixed_endings ;;
+      rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
       doc) suite "examples in the documentation" cargo test --workspace --no-fail-fast --doc ;;
       deny) check deny cargo deny --workspace check ;;
       *) suite "tests named $name" cargo test --workspace --no-fail-fast "$name" ;;
     esac
   done
+}
+
+# The same tests as in `it`, which runs them shorter.
+at_full_length() { # VARIABLE=COUNT NAME
+  env "$1" cargo test --package holdfast --test it "$2" -- --nocapture
 }
 
 needs_browser() {

@@ -18,12 +18,12 @@ use super::{
     Api,
     auth::Caller,
     names,
-    order_follow::{Follow, own_order},
+    order_follow::{Follow, order_id, own_order},
     order_look,
     problem::{Kind, Problem, ProblemDocument},
     request::Context,
 };
-use crate::domain::document::{OrderDocument, Snapshot};
+use crate::domain::document::OrderDocument;
 
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// Then the client comes back, perhaps to a younger process.
@@ -58,7 +58,9 @@ pub(super) async fn events(
     let place = Arc::clone(&api.limits.event_streams)
         .try_acquire_owned()
         .map_err(|_| Problem::new(Kind::Overloaded).retry_after(RECONNECT))?;
+    let mut follow = Follow::begin(&api, order_id(&id)?, caller.user.clone());
     let now = own_order(&api, &caller, &id).await?;
+    follow.has_seen(&now.document);
     order_look::looked(&api, &context, &now.document);
 
     let (events, stream) = mpsc::channel(4);
@@ -69,7 +71,7 @@ pub(super) async fn events(
         let _place = place;
         let _counted = Counted::one();
         tokio::select! {
-            () = tell(&api, now, seen, &events) => {}
+            () = tell(follow, &now.document, seen, &events) => {}
             () = stop.cancelled() => {}
             () = tokio::time::sleep_until(end) => {}
             () = events.closed() => {}
@@ -82,14 +84,12 @@ pub(super) async fn events(
 type Events = mpsc::Sender<Result<Event, Infallible>>;
 
 /// Sends what the client has not seen, then every change, until nobody listens.
-async fn tell(api: &Api, now: Snapshot, seen: Option<i32>, events: &Events) {
-    let version = now.document.version;
-    let mut follow = Follow::after(api, now.document.order_id.clone(), now.owner.clone(), version);
-    let opening = if seen == Some(version) {
+async fn tell(mut follow: Follow, now: &OrderDocument, seen: Option<i32>, events: &Events) {
+    let opening = if seen == Some(now.version) {
         // Something to see at once, so that proxies and clients know that the stream stands.
         Event::default().comment("").retry(RECONNECT)
     } else {
-        status(&now.document).retry(RECONNECT)
+        status(now).retry(RECONNECT)
     };
     let mut next = opening;
     while events.send(Ok(next)).await.is_ok() {

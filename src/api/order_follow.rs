@@ -5,14 +5,14 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::{
-    Inner,
+    Api, Inner,
     auth::{Caller, Role},
     problem::{Kind, Problem},
 };
 use crate::{
     cache::hub::Watch,
     domain::{
-        document::Snapshot,
+        document::{OrderDocument, Snapshot},
         ids::{OrderId, UserId},
         order::Status,
     },
@@ -30,10 +30,15 @@ pub(super) async fn own_order(api: &Inner, caller: &Caller, id: &str) -> Result<
     visible_order(api, caller, id, &[]).await
 }
 
+/// An order's id as it stands in an address; 404 when it can be none.
+pub(super) fn order_id(id: &str) -> Result<OrderId, Problem> {
+    OrderId::try_from(id.to_owned()).map_err(|_| Problem::new(Kind::NoSuchOrder))
+}
+
 /// The order, when it is the caller's own or when their role is one of `staff`.
 pub(super) async fn visible_order(api: &Inner, caller: &Caller, id: &str, staff: &[Role]) -> Result<Snapshot, Problem> {
     let unknown = || Problem::new(Kind::NoSuchOrder);
-    let id = OrderId::try_from(id.to_owned()).map_err(|_| unknown())?;
+    let id = order_id(id)?;
     let snapshot = read(api, &id).await?.ok_or_else(unknown)?;
     if snapshot.owner == caller.user || staff.contains(&caller.role) { Ok(snapshot) } else { Err(unknown()) }
 }
@@ -68,8 +73,8 @@ async fn stored(api: &Inner, id: &OrderId) -> Result<Option<Snapshot>, Problem> 
 }
 
 /// Follows one order from a version on.
-pub(super) struct Follow<'a> {
-    api: &'a Inner,
+pub(super) struct Follow {
+    api: Api,
     id: OrderId,
     owner: UserId,
     watch: Watch,
@@ -78,10 +83,15 @@ pub(super) struct Follow<'a> {
     pace: Duration,
 }
 
-impl<'a> Follow<'a> {
-    /// Changes after version `seen`. What happens from this call on is not missed.
-    pub(super) fn after(api: &'a Inner, id: OrderId, owner: UserId, seen: i32) -> Self {
-        Self { watch: api.hub.watch(&id), api, id, owner, seen, pace: PACE_DEAF }
+impl Follow {
+    /// Begins to follow; to be called before the order is read, so that no change is missed between the two.
+    pub(super) fn begin(api: &Api, id: OrderId, owner: UserId) -> Self {
+        Self { watch: api.hub.watch(&id), api: Api::clone(api), id, owner, seen: 0, pace: PACE_DEAF }
+    }
+
+    /// What was read: only what is newer will be told.
+    pub(super) fn has_seen(&mut self, document: &OrderDocument) {
+        self.seen = document.version;
     }
 
     /// The next newer state of the order; comes when it comes. Cancel-safe.
@@ -97,7 +107,7 @@ impl<'a> Follow<'a> {
                 None => {
                     self.pace = (self.pace * 2).min(PACE_LIVE);
                     // Away: the next look may have more luck.
-                    stored(self.api, &self.id).await.ok().flatten()
+                    stored(&self.api, &self.id).await.ok().flatten()
                 }
             };
             if let Some(snapshot) = newest

@@ -86,13 +86,13 @@ pub(super) async fn submit(
     let request_hash = wish.hash();
     let order_id = OrderId::derive(&api.order_id_prefix, &caller.user, &key);
 
+    // From here on every change is heard, also one that comes before the broker's confirm.
+    let mut follow = Follow::begin(&api, order_id.clone(), caller.user.clone());
     let place_in_line = PlaceInLine { api: &api, caller: &caller, order_id: &order_id, request_hash: &request_hash };
     let taken = place_in_line.admit(&wish).await.inspect_err(|problem| {
         metrics::counter!(names::ORDERS_REFUSED, "problem" => problem.kind.slug()).increment(1);
     })?;
 
-    // From here on every change is heard, also one that comes before the broker's confirm.
-    let mut follow = Follow::after(&api, order_id.clone(), caller.user.clone(), 0);
     let mut newest = taken;
     if newest.is_none() {
         place_in_line.publish(&wish, &context).await?;

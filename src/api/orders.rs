@@ -15,7 +15,7 @@ use super::{
     auth::Caller,
     fields::{Fields, text},
     headers::{PREFERENCE_APPLIED, Wait},
-    order_follow::{Follow, own_order},
+    order_follow::{Follow, order_id, own_order},
     order_look,
     paging::{PAGE, Page, Place},
     problem::{Problem, ProblemDocument},
@@ -84,12 +84,13 @@ pub(super) async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let started = Instant::now();
+    let mut follow = Follow::begin(&api, order_id(&id)?, caller.user.clone());
     let mut document = own_order(&api, &caller, &id).await?.document;
+    follow.has_seen(&document);
     order_look::looked(&api, &context, &document);
     let Some(wait) = Wait::wished(&headers) else {
         return Ok(Json(document).into_response());
     };
-    let mut follow = Follow::after(&api, document.order_id.clone(), caller.user, document.version);
     if let Ok(next) = timeout_at(started + wait.duration(), follow.next()).await {
         document = next.document;
     }

@@ -42,9 +42,10 @@ pub struct OrderDocument {
     pub transaction_id: Option<String>,
     #[schema(value_type = i64)]
     pub refunded_fen: Fen,
-    /// Why it was rejected: `sold-out`, `seat-taken`, `amount-mismatch`, `no-such-schedule`, `schedule-closed`.
+    /// Why it was rejected, or paid without getting a seat: `sold-out`, `seat-taken`, `amount-mismatch`,
+    /// `no-such-schedule`, `schedule-closed`.
     pub reason: Option<String>,
-    /// What else could be booked; only on a rejected order.
+    /// What else could be booked; only with a reason.
     pub alternatives: Option<Alternatives>,
     #[serde(with = "time::serde::rfc3339")]
     #[schema(value_type = String, format = DateTime)]

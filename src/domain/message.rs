@@ -110,6 +110,8 @@ pub enum Source {
     Callback { notification_id: String },
     /// We asked.
     Query,
+    /// An operator took the money in another way.
+    Offline { operator: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +177,20 @@ pub struct OrderAlarm {
 pub struct OrderCancel {
     pub order_id: OrderId,
     pub user_id: UserId,
+    pub request_id: String,
+}
+
+/// The customer paid an operator in another way. The order is closed at WeChat before it is believed, so that
+/// it cannot be paid twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderPaidOffline {
+    pub order_id: OrderId,
+    /// The receipt's number: the same receipt pays once.
+    pub receipt: String,
+    pub operator: String,
+    pub amount_fen: Fen,
+    #[serde(with = "time::serde::rfc3339")]
+    pub paid_at: OffsetDateTime,
     pub request_id: String,
 }
 
@@ -250,6 +266,7 @@ pub enum Message {
     OrderHeld(OrderHeld),
     OrderAlarm(OrderAlarm),
     OrderCancel(OrderCancel),
+    OrderPaidOffline(OrderPaidOffline),
     WaitlistChange(WaitlistChange),
     PaymentSeen(PaymentSeen),
     RefundRequested(RefundRequested),
@@ -292,6 +309,7 @@ impl Message {
             Self::OrderHeld(_) => "order.held",
             Self::OrderAlarm(_) => "order.alarm",
             Self::OrderCancel(_) => "order.cancel",
+            Self::OrderPaidOffline(_) => "order.paid_offline",
             Self::WaitlistChange(_) => "waitlist.change",
             Self::PaymentSeen(_) => "payment.seen",
             Self::RefundRequested(_) => "refund.requested",
@@ -306,7 +324,7 @@ impl Message {
         match self {
             Self::OrderSubmitted(m) => Queue::Orders(m.schedule_id.lane(ORDER_LANES)),
             Self::OrderHeld(_) => Queue::Prepay,
-            Self::OrderAlarm(_) | Self::OrderCancel(_) => Queue::Expiry,
+            Self::OrderAlarm(_) | Self::OrderCancel(_) | Self::OrderPaidOffline(_) => Queue::Expiry,
             Self::WaitlistChange(m) => Queue::Orders(m.schedule_id.lane(ORDER_LANES)),
             Self::PaymentSeen(_) => Queue::Payments,
             Self::RefundRequested(_) | Self::RefundDue(_) | Self::RefundSeen(_) => Queue::Refunds,
@@ -321,6 +339,7 @@ impl Message {
             Self::OrderHeld(m) => format!("{}/held", m.order_id),
             Self::OrderAlarm(m) => format!("{}/alarm/{}", m.order_id, m.alarm.as_str()),
             Self::OrderCancel(m) => format!("{}/cancel", m.order_id),
+            Self::OrderPaidOffline(m) => format!("{}/offline/{}", m.order_id, m.receipt),
             Self::WaitlistChange(m) => format!("{}/waitlist/{}/{}", m.schedule_id, m.user_id, m.request_id),
             Self::RefundRequested(m) => format!("{}/requested", m.refund_id),
             Self::RefundDue(m) => format!("{}/due", m.refund_id),
@@ -337,6 +356,7 @@ impl Message {
             Self::OrderAlarm(m) => serde_json::to_vec(m),
             Self::PaymentSeen(m) => serde_json::to_vec(m),
             Self::OrderCancel(m) => serde_json::to_vec(m),
+            Self::OrderPaidOffline(m) => serde_json::to_vec(m),
             Self::WaitlistChange(m) => serde_json::to_vec(m),
             Self::RefundRequested(m) => serde_json::to_vec(m),
             Self::RefundDue(m) => serde_json::to_vec(m),
@@ -357,6 +377,7 @@ impl Message {
             "order.alarm" => of("order.alarm", body).map(Self::OrderAlarm),
             "payment.seen" => of("payment.seen", body).map(Self::PaymentSeen),
             "order.cancel" => of("order.cancel", body).map(Self::OrderCancel),
+            "order.paid_offline" => of("order.paid_offline", body).map(Self::OrderPaidOffline),
             "waitlist.change" => of("waitlist.change", body).map(Self::WaitlistChange),
             "refund.requested" => of("refund.requested", body).map(Self::RefundRequested),
             "refund.due" => of("refund.due", body).map(Self::RefundDue),

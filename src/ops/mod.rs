@@ -5,14 +5,17 @@ pub mod migrate;
 pub mod order;
 pub mod sample;
 pub mod schedule;
+pub mod schedule_cancel;
 pub mod token;
 pub mod topology;
 pub mod verify;
 
+use std::io::Write;
+
 use serde::Serialize;
 
 use crate::{
-    cache::Cache,
+    cache::{Cache, CacheSettings},
     config::{Settings, needed},
     exit::Failure,
     store::Database,
@@ -27,13 +30,10 @@ pub struct Page<T> {
 
 /// Prints the result as one JSON document, or in words.
 fn print<T: Serialize>(json: bool, result: &T, words: impl FnOnce() -> String) {
-    if json {
-        println!("{}", serde_json::to_string(result).expect("results are plain data"));
-    } else {
-        let words = words();
-        if !words.is_empty() {
-            println!("{words}");
-        }
+    let text = if json { serde_json::to_string(result).expect("results are plain data") } else { words() };
+    if !text.is_empty() {
+        // Who stops reading (`| head`) has what they wanted.
+        let _ = writeln!(std::io::stdout(), "{text}");
     }
 }
 
@@ -57,5 +57,8 @@ fn database(settings: &Settings) -> Result<Database, Failure> {
 /// The cache, when it is configured: commands go on without it.
 fn cache(settings: &Settings) -> Option<Cache> {
     needed("cache.url", &settings.cache.url).ok()?;
-    Cache::open(&settings.cache).ok()
+    // A request gives up early; a command that a person waits for need not. The ingress refuses for half a minute a
+    // session that it was not told of.
+    let patient = CacheSettings { call_limit_ms: settings.cache.call_limit_ms.max(3_000), ..settings.cache.clone() };
+    Cache::open(&patient).ok()
 }

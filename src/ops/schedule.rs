@@ -49,6 +49,9 @@ pub enum Command {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
     },
+    /// Cancel a session: no new orders, every booking refunded, every unpaid order cancelled. Can be interrupted and
+    /// run again at any time.
+    Cancel(super::schedule_cancel::Arguments),
     /// The proof that seats went by arrival: a session's line, and who got what; exit 1 if anybody was overtaken.
     Line { schedule_id: String },
 }
@@ -85,6 +88,7 @@ pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<()
             super::print(json, &page, || listed(&page.items));
             Ok(())
         }
+        Command::Cancel(arguments) => super::schedule_cancel::run(&arguments, settings, json).await,
         Command::Line { schedule_id } => line(&schedule_id, settings, json).await,
     }
 }

@@ -41,15 +41,18 @@ pub async fn line(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Vec<I
          ), freed AS (
              SELECT a.at FROM payment_audit_log a JOIN line USING (order_id)
               WHERE a.event IN ('hold_over', 'deadline_closed', 'cancelled', 'refund_requested')
+         ), ranked AS (
+             SELECT *, row_number() OVER (ORDER BY arrival) AS place,
+                    -- When the first of those behind was given a seat.
+                    min(decided_at) FILTER (WHERE given_seat IS NOT NULL)
+                        OVER (ORDER BY arrival DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS given_behind_at
+               FROM line
          )
-         SELECT row_number() OVER (ORDER BY l.arrival) AS place, l.order_id, l.submitted_at, l.decided_at, l.seat_wish,
-                l.given_seat, l.reason, l.status,
-                coalesce(l.reason = 'sold-out', false) AND EXISTS (
-                    SELECT FROM line later
-                     WHERE later.arrival > l.arrival AND later.given_seat IS NOT NULL
-                       AND NOT EXISTS (SELECT FROM freed WHERE freed.at BETWEEN l.decided_at AND later.decided_at)
-                ) AS overtaken
-           FROM line l ORDER BY l.arrival",
+         SELECT l.place, l.order_id, l.submitted_at, l.decided_at, l.seat_wish, l.given_seat, l.reason, l.status,
+                l.given_seat IS NULL AND coalesce(l.reason = 'sold-out', false) AND l.given_behind_at IS NOT NULL
+                    AND NOT EXISTS (SELECT FROM freed WHERE freed.at BETWEEN l.decided_at AND l.given_behind_at)
+                    AS overtaken
+           FROM ranked l ORDER BY l.arrival",
     )
     .bind(schedule)
     .fetch_all(db)

@@ -4,6 +4,7 @@
 //! they belong to, so that one commit carries the whole step. No transaction is open during an outside call.
 
 pub mod audit;
+pub mod cancellation;
 pub mod case;
 pub mod ending;
 pub mod fairness;
@@ -13,6 +14,7 @@ pub mod notification;
 pub mod order;
 pub mod order_history;
 pub mod payment;
+mod payment_books;
 pub mod refund;
 mod replay;
 pub mod schedule;
@@ -28,9 +30,12 @@ use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
 use sqlx::{
-    Postgres, Transaction,
+    Connection as _, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
+
+/// A connection that was used so shortly ago is taken to stand.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// How we reach PostgreSQL.
 #[derive(Debug, Clone)]
@@ -79,6 +84,16 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(Duration::from_secs(5))
+            // A round trip before each use is only worth it for a connection that may have died unnoticed.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(options.application_name("holdfast"));
         Ok(Self { pool })
     }

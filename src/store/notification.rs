@@ -11,8 +11,9 @@ use crate::domain::{
     notification::{Kind, NotificationStatus},
 };
 
-/// How long WeChat remembers a `client_msg_id` (Official Account, template message).
-pub const REMEMBERED_FOR: Duration = Duration::minutes(10);
+/// How long an attempt whose answer was lost may be repeated. WeChat remembers a `client_msg_id` for ten minutes
+/// (Official Account, template message); the last of them is for the call's own way.
+pub const REPEATABLE_FOR: Duration = Duration::minutes(9);
 
 /// Notes that these orders' customers are to be told. A note that exists already stays as it is.
 pub(super) async fn intend(step: &mut Step<'_>, orders: &[OrderId], kind: Kind) -> Result<(), StoreError> {
@@ -40,6 +41,8 @@ pub struct Addressed {
     pub refunded_fen: Fen,
     pub seat_no: Option<SeatNo>,
     pub reason: Option<String>,
+    /// An earlier attempt's answer was lost: whatever this one is told, that one may have arrived.
+    pub in_doubt_before: bool,
 }
 
 /// What claiming a notification found.
@@ -94,7 +97,7 @@ pub async fn claim(db: &Database, key: &PersonalKey, order: &OrderId, kind: Kind
     let Some(row) = row else {
         return Ok(Claim::Settled);
     };
-    if row.in_doubt_for.is_some_and(|seconds| seconds >= REMEMBERED_FOR.as_seconds_f64()) {
+    if row.in_doubt_for.is_some_and(|seconds| seconds >= REPEATABLE_FOR.as_seconds_f64()) {
         return Ok(Claim::TooLateToRepeat);
     }
     Ok(Claim::Ours(Box::new(Addressed {
@@ -105,6 +108,7 @@ pub async fn claim(db: &Database, key: &PersonalKey, order: &OrderId, kind: Kind
         refunded_fen: row.refunded_fen,
         seat_no: row.seat_no,
         reason: row.reason,
+        in_doubt_before: row.in_doubt_for.is_some(),
     })))
 }
 
@@ -119,7 +123,7 @@ pub enum Ended {
         errcode: Option<i32>,
         error: String,
     },
-    /// WeChat's word that it was not sent now. The next attempt starts without doubt.
+    /// WeChat's word that it was not sent now. The next attempt starts with no more doubt than this one.
     NotNow {
         errcode: Option<i32>,
         error: String,
@@ -128,7 +132,14 @@ pub enum Ended {
 }
 
 /// Records how the attempt ended. An answer lost is not recorded at all: the doubt stands from the claim.
-pub async fn record(db: impl PgExecutor<'_>, order: &OrderId, kind: Kind, ended: &Ended) -> Result<(), StoreError> {
+/// `in_doubt_before` is the claim's.
+pub async fn record(
+    db: impl PgExecutor<'_>,
+    order: &OrderId,
+    kind: Kind,
+    ended: &Ended,
+    in_doubt_before: bool,
+) -> Result<(), StoreError> {
     let (status, msgid, errcode, error) = match ended {
         Ended::Sent { msgid } => (NotificationStatus::Sent, Some(*msgid), None, None),
         Ended::Failed { errcode, error } => (NotificationStatus::Failed, None, *errcode, Some(error.as_str())),
@@ -137,7 +148,8 @@ pub async fn record(db: impl PgExecutor<'_>, order: &OrderId, kind: Kind, ended:
     };
     sqlx::query(
         "UPDATE notifications
-            SET status = $3, msgid = $4, errcode = $5, error = $6, in_doubt_since = NULL, updated_at = now(),
+            SET status = $3, msgid = $4, errcode = $5, error = $6, updated_at = now(),
+                in_doubt_since = CASE WHEN $3 = 'pending'::notification_status AND $7 THEN in_doubt_since END,
                 sent_at = CASE WHEN $3 = 'sent'::notification_status THEN now() END
           WHERE order_id = $1 AND kind = $2 AND status = 'pending'",
     )
@@ -147,6 +159,7 @@ pub async fn record(db: impl PgExecutor<'_>, order: &OrderId, kind: Kind, ended:
     .bind(msgid)
     .bind(errcode)
     .bind(error)
+    .bind(in_doubt_before)
     .execute(db)
     .await?;
     Ok(())

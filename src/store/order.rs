@@ -146,15 +146,19 @@ pub struct Locked {
 
 /// Locks the orders, in the order of their ids so that two transactions never wait for each other crosswise.
 pub async fn lock(step: &mut Step<'_>, ids: &[OrderId]) -> Result<Vec<Locked>, StoreError> {
+    // A statement of its own: one that waits for a lock goes on with the newest row of what it locks, but with the
+    // rows it saw before of everything it joins, such as a reservation that has ended meanwhile.
+    sqlx::query("SELECT FROM payment_orders WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE")
+        .bind(ids)
+        .execute(&mut *step.transaction)
+        .await?;
     Ok(sqlx::query_as(
         "SELECT o.order_id, o.user_id, o.schedule_id, o.status, o.amount_fen, o.transaction_id, o.paid_fen,
                 o.refund_promised_fen, o.refunded_fen, o.version, o.audit_head,
                 r.reservation_id, r.seat_no, coalesce(r.status = 'temporary', false) AS holds_seat
            FROM payment_orders o
            LEFT JOIN seat_reservations r ON r.order_id = o.order_id
-          WHERE o.order_id = ANY($1)
-          ORDER BY o.order_id
-            FOR UPDATE OF o",
+          WHERE o.order_id = ANY($1)",
     )
     .bind(ids)
     .fetch_all(&mut *step.transaction)
@@ -168,6 +172,8 @@ pub struct Change {
     /// What happened, for the audit log.
     pub event: &'static str,
     pub actor: &'static str,
+    /// Why, where it does not go without saying.
+    pub reason: Option<String>,
     pub request_id: Option<String>,
     pub code: Option<Code>,
     pub paid: Option<Paid>,
@@ -180,7 +186,17 @@ pub struct Change {
 impl Change {
     /// A change of status and nothing else.
     pub fn of_status(to: Status, event: &'static str, actor: &'static str) -> Self {
-        Self { to, event, actor, request_id: None, code: None, paid: None, promised: Fen::ZERO, refunded: Fen::ZERO }
+        Self {
+            to,
+            event,
+            actor,
+            reason: None,
+            request_id: None,
+            code: None,
+            paid: None,
+            promised: Fen::ZERO,
+            refunded: Fen::ZERO,
+        }
     }
 }
 
@@ -273,7 +289,7 @@ fn audit_row(order: &Locked, change: &Change) -> AuditRow {
         from: Some(order.status),
         to: change.to,
         actor: change.actor,
-        reason: None,
+        reason: change.reason.clone(),
         request_id: change.request_id.clone(),
         before: order.seat_no.map(|seat| json!({ "seat_no": seat })),
         after: after.into(),

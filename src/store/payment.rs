@@ -1,19 +1,17 @@
 //! `payment_transactions` and what follows from them: a payment becomes a seat, a refund or a case, in one
 //! transaction for a whole batch.
 
-use std::collections::HashMap;
-
-use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    Step, StoreError, case, hold, notification,
+    Step, StoreError, hold,
     order::{self, Change, Locked, Paid},
+    payment_books::{Books, Case, LateMoney},
 };
 use crate::domain::{
-    ids::{OrderId, RefundId, SeatNo},
+    ids::{OrderId, ScheduleId, SeatNo},
     message::{Payment, PaymentSeen, Source},
     money::Fen,
-    notification::Kind,
     order::{Effect, Event, SeatAtPayment, Status, step as decide},
 };
 
@@ -57,6 +55,7 @@ pub async fn record(
         seen.iter().filter_map(|seen| OrderId::try_from(seen.payment.out_trade_no.clone()).ok()).collect();
     let orders: HashMap<String, Locked> =
         order::lock(step, &ids).await?.into_iter().map(|order| (order.order_id.to_string(), order)).collect();
+    let sessions = lock_sessions_of_the_unseated(step, &orders).await?;
     let mut books = Books::default();
     let mut outcomes = Vec::with_capacity(seen.len());
     for seen in seen {
@@ -65,7 +64,7 @@ pub async fn record(
                 books.cases.push(Case::unknown_order(&seen.payment));
                 Outcome::UnknownOrder
             }
-            Some(order) => settle(step, &mut books, merchant, order, seen).await?,
+            Some(order) => settle(step, &mut books, merchant, &sessions, order, seen).await?,
         };
         if let Source::Callback { notification_id } = &seen.source {
             books.callbacks.push((notification_id.clone(), seen, outcome));
@@ -76,24 +75,11 @@ pub async fn record(
     Ok(outcomes)
 }
 
-/// Everything a batch writes, gathered to be written in sets.
-#[derive(Default)]
-struct Books<'a> {
-    transactions: Vec<(&'a Locked, &'a PaymentSeen, &'static str)>,
-    changes: Vec<(&'a Locked, Change)>,
-    confirmed: Vec<&'a Locked>,
-    /// Seats taken anew for orders whose hold was gone.
-    reseated: Vec<(&'a Locked, SeatNo)>,
-    refunds: Vec<(&'a Locked, Fen)>,
-    notices: Vec<(OrderId, Kind)>,
-    cases: Vec<Case>,
-    callbacks: Vec<(String, &'a PaymentSeen, Outcome)>,
-}
-
 async fn settle<'a>(
     step: &mut Step<'_>,
     books: &mut Books<'a>,
     merchant: &Merchant,
+    sessions: &Sessions,
     order: &'a Locked,
     seen: &'a PaymentSeen,
 ) -> Result<Outcome, StoreError> {
@@ -102,16 +88,17 @@ async fn settle<'a>(
         let earlier = books.changes.iter().find(|(changed, _)| changed.order_id == order.order_id);
         earlier.and_then(|(_, change)| change.paid.as_ref().map(|paid| &paid.transaction_id))
     });
-    if settled_by == Some(&payment.transaction_id) {
+    let mismatch = mismatch(merchant, order, payment);
+    if mismatch.is_none() && settled_by == Some(&payment.transaction_id) {
         return Ok(Outcome::Repeated);
     }
-    let mismatch = mismatch(merchant, order, payment).or(settled_by.map(|_| "paid_twice"));
+    let mismatch = mismatch.or(settled_by.map(|_| "paid_twice"));
     let mut seat = None;
     let event = match mismatch {
         Some(_) => Event::PaymentMismatched,
         None if order.holds_seat => Event::Paid(SeatAtPayment::Held),
         None => {
-            seat = take_free_seat(step, order).await?;
+            seat = take_free_seat(step, sessions, order).await?;
             Event::Paid(if seat.is_some() { SeatAtPayment::Free } else { SeatAtPayment::None })
         }
     };
@@ -126,7 +113,7 @@ async fn settle<'a>(
         match effect {
             Effect::RecordTransaction => {
                 let status = if to == order.status { "mismatched" } else { "settled" };
-                books.transactions.push((order, seen, status));
+                books.note_transaction(order, seen, status);
             }
             Effect::ConfirmSeat | Effect::IssueBooking => {
                 if !books.confirmed.iter().any(|known| known.order_id == order.order_id) {
@@ -138,7 +125,12 @@ async fn settle<'a>(
                     books.reseated.push((order, seat));
                 }
             }
-            Effect::RefundAutomatically => books.refunds.push((order, payment.total_fen)),
+            Effect::RefundAutomatically => {
+                let open = sessions.get(&order.schedule_id).is_some_and(|session| session.open);
+                let why = if open { "sold-out" } else { "schedule-closed" };
+                let no_seat = (order.status != Status::Cancelled).then_some(why);
+                books.refunds.push(LateMoney { order, fen: payment.total_fen, no_seat });
+            }
             Effect::OpenCase => {
                 outcome = Outcome::Mismatched;
                 books.cases.push(Case::mismatch(order, payment, mismatch.unwrap_or("paid_without_code")));
@@ -155,6 +147,10 @@ async fn settle<'a>(
             request_id: Some(seen.request_id.clone()),
             paid: Some(paid),
             promised,
+            reason: match &seen.source {
+                Source::Offline { operator } => Some(format!("taken offline by {operator}")),
+                Source::Callback { .. } | Source::Query => None,
+            },
             ..Change::of_status(to, "paid", "worker:payments")
         };
         books.changes.push((order, change));
@@ -177,12 +173,35 @@ fn mismatch(merchant: &Merchant, order: &Locked, payment: &Payment) -> Option<&'
     }
 }
 
-/// For a customer who paid after the hold was gone: their own seat if it is free, else the lowest free one.
-async fn take_free_seat(step: &mut Step<'_>, order: &Locked) -> Result<Option<SeatNo>, StoreError> {
-    if !matches!(order.status, Status::Held | Status::AwaitingPayment | Status::Lapsed | Status::Expired) {
+type Sessions = HashMap<ScheduleId, hold::Session>;
+
+/// Whether a payment now would find no hold, but may find a seat.
+fn may_take_free_seat(order: &Locked) -> bool {
+    !order.holds_seat
+        && matches!(order.status, Status::Held | Status::AwaitingPayment | Status::Lapsed | Status::Expired)
+}
+
+/// Locks the sessions in which seats may be taken anew: all at once, so that two batches never wait for each other
+/// crosswise.
+async fn lock_sessions_of_the_unseated(
+    step: &mut Step<'_>,
+    orders: &HashMap<String, Locked>,
+) -> Result<Sessions, StoreError> {
+    let unseated: BTreeSet<ScheduleId> =
+        orders.values().filter(|order| may_take_free_seat(order)).map(|order| order.schedule_id).collect();
+    if unseated.is_empty() { Ok(Sessions::new()) } else { hold::lock_sessions(step, &unseated).await }
+}
+
+/// For a customer who paid after the hold was gone: their own seat if it is free, else the lowest free one. None of
+/// a session that was cancelled or has begun.
+async fn take_free_seat(
+    step: &mut Step<'_>,
+    sessions: &Sessions,
+    order: &Locked,
+) -> Result<Option<SeatNo>, StoreError> {
+    if !may_take_free_seat(order) || !sessions.get(&order.schedule_id).is_some_and(|session| session.open) {
         return Ok(None);
     }
-    hold::lock_sessions(step, &[order.schedule_id].into()).await?;
     Ok(sqlx::query_scalar(
         "DELETE FROM free_seats WHERE schedule_id = $1 AND seat_no = coalesce(
              (SELECT seat_no FROM free_seats WHERE schedule_id = $1 AND seat_no = $2),
@@ -193,178 +212,4 @@ async fn take_free_seat(step: &mut Step<'_>, order: &Locked) -> Result<Option<Se
     .bind(order.seat_no)
     .fetch_optional(&mut *step.transaction)
     .await?)
-}
-
-/// A fact for a person, opened once however often it is seen.
-struct Case {
-    kind: &'static str,
-    subject: String,
-    order_id: Option<OrderId>,
-    money: Fen,
-    details: serde_json::Value,
-}
-
-impl Case {
-    fn unknown_order(payment: &Payment) -> Self {
-        Self {
-            kind: "unknown_order",
-            subject: payment.transaction_id.clone(),
-            order_id: None,
-            money: payment.total_fen,
-            details: json!({ "out_trade_no": payment.out_trade_no }),
-        }
-    }
-
-    fn mismatch(order: &Locked, payment: &Payment, kind: &'static str) -> Self {
-        Self {
-            kind,
-            subject: payment.transaction_id.clone(),
-            order_id: Some(order.order_id.clone()),
-            money: payment.total_fen,
-            details: json!({
-                "ordered_fen": order.amount_fen, "paid_fen": payment.total_fen, "currency": payment.currency,
-                "mchid": payment.mchid, "appid": payment.appid,
-            }),
-        }
-    }
-}
-
-impl Books<'_> {
-    async fn write(self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        self.write_reseated(step).await?;
-        self.write_confirmed(step).await?;
-        self.write_transactions(step).await?;
-        order::change(step, &self.changes).await?;
-        self.write_refunds(step).await?;
-        self.write_cases(step).await?;
-        self.write_callbacks(step).await?;
-        for kind in Kind::ALL {
-            let orders: Vec<OrderId> =
-                self.notices.iter().filter(|(_, noted)| *noted == kind).map(|(order, _)| order.clone()).collect();
-            notification::intend(step, &orders, kind).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_reseated(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        for (order, seat) in &self.reseated {
-            sqlx::query(
-                "INSERT INTO seat_reservations (order_id, schedule_id, seat_no, status) VALUES ($1, $2, $3, 'confirmed')
-                 ON CONFLICT (order_id) DO UPDATE
-                    SET seat_no = excluded.seat_no, status = 'confirmed', expires_at = NULL, updated_at = now()",
-            )
-            .bind(&order.order_id)
-            .bind(order.schedule_id)
-            .bind(seat)
-            .execute(&mut *step.transaction)
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// Temporary reservations become the customers' seats, each with its booking.
-    async fn write_confirmed(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        if self.confirmed.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<&OrderId> = self.confirmed.iter().map(|order| &order.order_id).collect();
-        let booked = sqlx::query(
-            "WITH seat AS (
-                 UPDATE seat_reservations SET status = 'confirmed', expires_at = NULL, updated_at = now()
-                  WHERE order_id = ANY($1) AND status IN ('temporary', 'confirmed')
-              RETURNING reservation_id, order_id, schedule_id, seat_no
-             )
-             INSERT INTO bookings (order_id, reservation_id, user_id, schedule_id, seat_no)
-             SELECT seat.order_id, seat.reservation_id, o.user_id, seat.schedule_id, seat.seat_no
-               FROM seat JOIN payment_orders o USING (order_id)",
-        )
-        .bind(&ids)
-        .execute(&mut *step.transaction)
-        .await?
-        .rows_affected();
-        if booked == ids.len() as u64 { Ok(()) } else { Err(StoreError::Conflict(sqlx::Error::RowNotFound)) }
-    }
-
-    async fn write_transactions(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        if self.transactions.is_empty() {
-            return Ok(());
-        }
-        let column = |of: fn(&Payment) -> String| {
-            self.transactions.iter().map(|(_, seen, _)| of(&seen.payment)).collect::<Vec<_>>()
-        };
-        sqlx::query(
-            "INSERT INTO payment_transactions
-                    (transaction_id, order_id, status, total_fen, payer_total_fen, currency, trade_type, bank_type, mchid,
-                     appid, success_time, learned_by, wechat_request_id)
-             SELECT * FROM unnest($1::text[], $2::text[], $3::transaction_status[], $4::bigint[], $5::bigint[], $6::text[],
-                     $7::text[], $8::text[], $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[])
-             ON CONFLICT (transaction_id) DO NOTHING",
-        )
-        .bind(column(|payment| payment.transaction_id.clone()))
-        .bind(self.transactions.iter().map(|(order, ..)| order.order_id.clone()).collect::<Vec<_>>())
-        .bind(self.transactions.iter().map(|(.., status)| *status).collect::<Vec<_>>())
-        .bind(self.transactions.iter().map(|(_, seen, _)| seen.payment.total_fen).collect::<Vec<_>>())
-        .bind(self.transactions.iter().map(|(_, seen, _)| seen.payment.payer_total_fen).collect::<Vec<_>>())
-        .bind(column(|payment| payment.currency.clone()))
-        .bind(column(|payment| payment.trade_type.clone()))
-        .bind(self.transactions.iter().map(|(_, seen, _)| seen.payment.bank_type.clone()).collect::<Vec<_>>())
-        .bind(column(|payment| payment.mchid.clone()))
-        .bind(column(|payment| payment.appid.clone()))
-        .bind(self.transactions.iter().map(|(_, seen, _)| seen.payment.success_time).collect::<Vec<_>>())
-        .bind(self.transactions.iter().map(|(_, seen, _)| learned_by(&seen.source)).collect::<Vec<_>>())
-        .bind(self.transactions.iter().map(|(_, seen, _)| seen.request_id.clone()).collect::<Vec<_>>())
-        .execute(&mut *step.transaction)
-        .await?;
-        Ok(())
-    }
-
-    async fn write_refunds(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        for (order, fen) in &self.refunds {
-            sqlx::query(
-                "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, next_check_at)
-                 VALUES ($1, $2, 'requested', $3, '付款时已无座位', 'worker:payments', now())
-                 ON CONFLICT (refund_id) DO NOTHING",
-            )
-            .bind(RefundId::automatic(&order.order_id))
-            .bind(&order.order_id)
-            .bind(fen)
-            .execute(&mut *step.transaction)
-            .await?;
-        }
-        Ok(())
-    }
-
-    async fn write_cases(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        for case in &self.cases {
-            case::open(step, case.kind, &case.subject, case.order_id.as_ref(), case.money, case.details.clone())
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn write_callbacks(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        if self.callbacks.is_empty() {
-            return Ok(());
-        }
-        sqlx::query(
-            "INSERT INTO wechat_callbacks (notification_id, event_type, out_trade_no, outcome, request_id)
-             SELECT id, 'TRANSACTION.SUCCESS', out_trade_no, outcome, request_id
-               FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS t(id, out_trade_no, outcome, request_id)
-             ON CONFLICT (notification_id) DO NOTHING",
-        )
-        .bind(self.callbacks.iter().map(|(id, ..)| id.clone()).collect::<Vec<_>>())
-        .bind(self.callbacks.iter().map(|(_, seen, _)| seen.payment.out_trade_no.clone()).collect::<Vec<_>>())
-        .bind(self.callbacks.iter().map(|(.., outcome)| outcome.as_str()).collect::<Vec<_>>())
-        .bind(self.callbacks.iter().map(|(_, seen, _)| seen.request_id.clone()).collect::<Vec<_>>())
-        .execute(&mut *step.transaction)
-        .await?;
-        Ok(())
-    }
-}
-
-fn learned_by(source: &Source) -> &'static str {
-    match source {
-        Source::Callback { .. } => "callback",
-        Source::Query => "query",
-    }
 }

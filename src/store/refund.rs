@@ -2,7 +2,6 @@
 
 use serde_json::json;
 use sqlx::{FromRow, PgExecutor};
-use time::OffsetDateTime;
 
 use super::{
     Step, StoreError, case, ending,
@@ -11,7 +10,7 @@ use super::{
 };
 use crate::domain::{
     ids::{OrderId, RefundId},
-    message::{RefundFacts, RefundRequested},
+    message::{RefundFacts, RefundRequested, RefundSeen, Source},
     money::Fen,
     order::{Event, Status},
     refund::{RefundEffect, RefundStatus, RefundStep, step as decide},
@@ -26,7 +25,7 @@ pub enum Requested {
     /// In the books, now or before.
     Accepted,
     /// It cannot be met; the row says why.
-    Refused(&'static str),
+    Refused,
     /// The order is not in the books (yet).
     NoOrder,
 }
@@ -36,13 +35,14 @@ pub async fn request(step: &mut Step<'_>, request: &RefundRequested, terms: &Ter
     let Some(order) = order::lock(step, std::slice::from_ref(&request.order_id)).await?.pop() else {
         return Ok(Requested::NoOrder);
     };
-    let known: Option<(RefundStatus, i64)> =
-        sqlx::query_as("SELECT status, amount_fen FROM refunds WHERE refund_id = $1")
-            .bind(&request.refund_id)
-            .fetch_optional(&mut *step.transaction)
-            .await?;
-    if known.is_some() {
-        return Ok(Requested::Accepted);
+    let known: Option<RefundStatus> = sqlx::query_scalar("SELECT status FROM refunds WHERE refund_id = $1")
+        .bind(&request.refund_id)
+        .fetch_optional(&mut *step.transaction)
+        .await?;
+    match known {
+        Some(RefundStatus::Refused) => return Ok(Requested::Refused),
+        Some(_) => return Ok(Requested::Accepted),
+        None => {}
     }
     let left = order.paid_fen.checked_sub(order.refund_promised_fen).unwrap_or(Fen::ZERO);
     let amount = request.amount_fen.unwrap_or(left);
@@ -63,7 +63,8 @@ pub async fn request(step: &mut Step<'_>, request: &RefundRequested, terms: &Ter
     .execute(&mut *step.transaction)
     .await?;
     if let Some(why) = refusal {
-        return Ok(Requested::Refused(why));
+        tracing::info!(refund_id = %request.refund_id, why, "a refund cannot be made");
+        return Ok(Requested::Refused);
     }
     let change = Change {
         request_id: Some(request.request_id.clone()),
@@ -151,12 +152,21 @@ pub async fn mark_sent(db: impl PgExecutor<'_>, id: &RefundId) -> Result<(), Sto
     Ok(())
 }
 
-/// Notes when a person or the sweep should look again, and why it is not done.
+/// When the sweep should look again: later than the queue's own next look, which comes within ten minutes at
+/// first and within the hour when the refund is older.
+macro_rules! next_look {
+    () => {
+        "now() + least(greatest(now() - created_at, interval '10 minutes'), interval '70 minutes')"
+    };
+}
+
+/// Notes when the sweep should look again, and why it is not done.
 pub async fn postpone(db: impl PgExecutor<'_>, id: &RefundId, error: Option<&str>) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE refunds SET next_check_at = now() + interval '10 minutes', error = $2, updated_at = now()
-          WHERE refund_id = $1 AND status IN ('requested', 'processing')",
-    )
+    sqlx::query(concat!(
+        "UPDATE refunds SET error = $2, updated_at = now(), next_check_at = ",
+        next_look!(),
+        " WHERE refund_id = $1 AND status IN ('requested', 'processing')"
+    ))
     .bind(id)
     .bind(error)
     .execute(db)
@@ -202,6 +212,10 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
         return Ok(Recorded::Mismatched);
     }
     let RefundStep::Move { to, effect } = decide(status, facts.standing) else {
+        if status.is_open() {
+            // Still under way, and somebody has looked.
+            write(step, &id, status, facts).await?;
+        }
         return Ok(Recorded::Known { status, order_id });
     };
     write(step, &id, to, facts).await?;
@@ -220,17 +234,17 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
 }
 
 async fn write(step: &mut Step<'_>, id: &RefundId, to: RefundStatus, facts: &RefundFacts) -> Result<(), StoreError> {
-    let open_until: Option<OffsetDateTime> = to.is_open().then_some(step.now + time::Duration::minutes(10));
-    sqlx::query(
-        "UPDATE refunds SET status = $2, wechat_refund_id = coalesce(wechat_refund_id, $3), next_check_at = $4,
-                succeeded_at = $5, error = NULL, updated_at = now()
-          WHERE refund_id = $1",
-    )
+    sqlx::query(concat!(
+        "UPDATE refunds SET status = $2, wechat_refund_id = coalesce(wechat_refund_id, $3), succeeded_at = $4,
+                error = NULL, updated_at = now(), next_check_at = CASE WHEN $5 THEN ",
+        next_look!(),
+        " END WHERE refund_id = $1"
+    ))
     .bind(id)
     .bind(to)
     .bind(&facts.wechat_refund_id)
-    .bind(open_until)
     .bind(facts.success_time.filter(|_| to == RefundStatus::Succeeded))
+    .bind(to.is_open())
     .execute(&mut *step.transaction)
     .await?;
     Ok(())
@@ -269,6 +283,28 @@ async fn unknown(step: &mut Step<'_>, facts: &RefundFacts) -> Result<Recorded, S
     let details = json!({ "out_trade_no": facts.out_trade_no, "wechat_refund_id": facts.wechat_refund_id });
     case::open(step, "unknown_refund", &facts.out_refund_no, None, facts.refund_fen, details).await?;
     Ok(Recorded::Unknown)
+}
+
+/// Keeps a callback about a refund, once, with what it led to.
+pub async fn note_callback(step: &mut Step<'_>, seen: &RefundSeen, led_to: &Recorded) -> Result<(), StoreError> {
+    let Source::Callback { notification_id } = &seen.source else { return Ok(()) };
+    let outcome = match led_to {
+        Recorded::Known { .. } | Recorded::Replaced { .. } => "settled",
+        Recorded::Unknown => "unknown_order",
+        Recorded::Mismatched => "mismatched",
+    };
+    sqlx::query(
+        "INSERT INTO wechat_callbacks (notification_id, event_type, out_trade_no, outcome, request_id)
+         VALUES ($1, 'REFUND.' || upper($2), $3, $4, $5) ON CONFLICT (notification_id) DO NOTHING",
+    )
+    .bind(notification_id)
+    .bind(seen.facts.standing.as_str())
+    .bind(&seen.facts.out_trade_no)
+    .bind(outcome)
+    .bind(&seen.request_id)
+    .execute(&mut *step.transaction)
+    .await?;
+    Ok(())
 }
 
 /// The refunds of these orders that WeChat is still to be told of: what a worker derives its follow-ups from.

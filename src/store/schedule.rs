@@ -169,6 +169,7 @@ pub async fn alternatives(
     let seats: Vec<(ScheduleId, SeatNo)> = sqlx::query_as(
         "SELECT f.schedule_id, f.seat_no
            FROM unnest($1::uuid[]) AS wanted(schedule_id)
+           JOIN course_schedules s ON s.schedule_id = wanted.schedule_id AND s.status = 'open' AND s.starts_at > now()
           CROSS JOIN LATERAL (
                 SELECT schedule_id, seat_no FROM free_seats
                  WHERE schedule_id = wanted.schedule_id ORDER BY seat_no LIMIT 20) f

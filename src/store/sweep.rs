@@ -3,8 +3,10 @@
 //! An intent is a row that says what is still to be done. The queue is only the fast way to it: whatever happens
 //! to the queue, the row is still there.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, FromRow};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::{Database, StoreError};
 use crate::domain::{
@@ -110,7 +112,7 @@ impl Intent {
                 id: "refund_id",
                 part: "''",
                 since: "next_check_at",
-                aged_from: "next_check_at",
+                aged_from: "created_at",
                 is_open: "t.status IN ('requested', 'processing')",
             },
             Self::Notification => Source {
@@ -168,7 +170,7 @@ pub async fn overdue(
           WHERE {is_open} AND t.{since} < $1 - $2
             AND ($3 OR t.swept_at IS NULL
                  OR t.swept_at < $1 - greatest($2, least(($1 - t.{aged_from}) / 2, interval '1 hour')))
-            AND ($4::timestamptz IS NULL OR (t.{since}, t.{id}, {part}) > ($4, $5, $6))
+            AND (t.{since}, t.{id}, {part}) > (coalesce($4, '-infinity'::timestamptz), coalesce($5, ''), coalesce($6, ''))
           ORDER BY 1, 2, 3
           LIMIT $7"
     ));

@@ -2,19 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::stack::{Stack, until};
+use crate::stack::{Stack, WORKERS, until};
 
 impl Stack {
-    /// Lets the workers finish, front to back, each stopped in order when nothing is left for it.
+    /// Lets the workers finish, in the order of their work, each stopped in order when nothing is left for it.
     pub(crate) async fn come_to_rest(&mut self) {
         let orders: Vec<String> = (0..8).map(|lane| format!("orders.{lane}")).collect();
-        let stages: [(&'static str, Vec<String>); 4] = [
-            ("seats", orders),
-            ("prepay", vec!["prepay".into()]),
-            ("payments", vec!["payments".into()]),
-            ("notifications", vec!["notifications".into()]),
-        ];
-        for (worker, queues) in stages {
+        for worker in WORKERS {
+            let queues = if worker == "seats" { orders.clone() } else { vec![worker.to_owned()] };
             self.until_empty(&TIERS).await;
             self.until_empty(&queues).await;
             assert!(self.terminate(worker).await.success(), "{worker} did not stop in order");

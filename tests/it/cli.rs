@@ -142,7 +142,7 @@ async fn the_topology_is_checked_mended_and_insisted_upon() {
     let (code, stdout, _) = stack.holdfast(&["topology", "check"]).await;
     assert_eq!(code, 1);
     assert!(stdout.contains("queue prepay is missing") && stdout.contains("queue delay.5s is different"), "{stdout}");
-    for role in [&["worker", "seats"][..], &["worker", "all"], &["api"]] {
+    for role in [&["worker", "seats"][..], &["api"]] {
         let (code, _, stderr) = stack.holdfast(role).await;
         assert_eq!(code, 2, "{role:?}: {stderr}");
         assert!(
@@ -150,6 +150,11 @@ async fn the_topology_is_checked_mended_and_insisted_upon() {
             "{stderr}"
         );
     }
+    // Who is to heal the broker must not be kept from it by what is missing.
+    let (code, _, stderr) = stack.holdfast(&["worker", "all"]).await;
+    assert_eq!(code, 2, "{stderr}");
+    assert!(!stderr.contains("is missing") && stderr.contains("queue delay.5s is different"), "{stderr}");
+    queues.delete("prepay").await;
     // What is missing is declared; what is there otherwise may hold messages and is left to a person.
     let (code, stdout, _) = stack.holdfast(&["topology", "apply", "--json"]).await;
     let differences = &document(&stdout)["differences"];

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
@@ -15,6 +16,8 @@ pub(crate) struct Customer {
     api: String,
     simulator: String,
     token: String,
+    /// One wish: asking again under it is the same wish.
+    key: String,
 }
 
 impl Customer {
@@ -25,6 +28,7 @@ impl Customer {
             api: stack.api.clone(),
             simulator: stack.simulator.url.clone(),
             token: stack.quick_token(user),
+            key: format!("click-of-{user}"),
         }
     }
 
@@ -33,17 +37,21 @@ impl Customer {
         (0..size).map(|number| Self::of(stack, &format!("{name}-{number}"))).collect()
     }
 
+    /// The same person with another wish.
+    #[allow(dead_code, reason = "for the benchmark")]
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self.clone() }
+    }
+
     fn submit_request(&self, schedule: &str, seat_no: Option<i64>) -> RequestBuilder {
         let mut wish = json!({ "schedule_id": schedule, "amount_fen": PRICE_FEN });
         if let Some(seat_no) = seat_no {
             wish["seat_no"] = json!(seat_no);
         }
-        self.request(Method::POST, "/v1/orders")
-            .header("Idempotency-Key", format!("click-of-{}", self.user))
-            .json(&wish)
+        self.request(Method::POST, "/v1/orders").header("Idempotency-Key", &self.key).json(&wish)
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         // Longer than the longest wait that the API grants.
         self.http
             .request(method, format!("{}{path}", self.api))
@@ -77,15 +85,23 @@ impl Customer {
         (answer, began.elapsed())
     }
 
-    /// Waits until the order has the status.
+    /// Waits until the order has the status, as the page does: by its events.
     pub(crate) async fn until_status(&self, order: &str, status: &str) -> Value {
-        let path = format!("/v1/orders/{order}");
+        let path = format!("/v1/orders/{order}/events");
         until(&format!("{}'s order {order} is {status}", self.user), async || {
-            for wait in ["wait=0", "wait=2"] {
-                if let Ok(answer) = Answer::try_of(self.request(Method::GET, &path).header("Prefer", wait)).await
-                    && answer.body["status"] == status
-                {
-                    return Some(answer.body);
+            let mut stream = self.request(Method::GET, &path).send().await.ok()?.bytes_stream();
+            let mut events = String::new();
+            while let Some(Ok(bytes)) = stream.next().await {
+                events.push_str(&String::from_utf8_lossy(&bytes));
+                while let Some((event, rest)) = events.split_once("\n\n") {
+                    let data =
+                        event.lines().find_map(|line| line.strip_prefix("data: ")).map(serde_json::from_str::<Value>);
+                    if let Some(Ok(document)) = data
+                        && document["status"] == status
+                    {
+                        return Some(document);
+                    }
+                    events = rest.to_owned();
                 }
             }
             None

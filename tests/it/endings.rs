@@ -1,53 +1,14 @@
-//! The other ways an order can end: each hard case by its name, our books compared with WeChat's at the end.
+//! How an order ends without a quarrel: holds and deadlines that run out, callbacks that never come, cancellation,
+//! seats that are gone. Each hard case by its name, our books compared with WeChat's at the end.
 
-use serde_json::{Value, json};
+use reqwest::StatusCode;
+use serde_json::json;
 
-use crate::stack::{Choice, Stack, until};
-
-/// A stack whose hold and payment deadlines are seconds.
-async fn hasty(test: &str, hold: u32, payment: u32) -> Stack {
-    let settings = vec![
-        ("HOLDFAST_ORDER__HOLD_SECONDS", hold.to_string()),
-        ("HOLDFAST_ORDER__PAYMENT_SECONDS", payment.to_string()),
-        ("HOLDFAST_ORDER__CHECK_SECONDS", "1".into()),
-        ("HOLDFAST_ORDER__REFUND_INTERVAL_SECONDS", "1".into()),
-    ];
-    Stack::start_with(test, Choice { settings, ..Choice::default() }).await
-}
-
-impl Stack {
-    /// An order of this customer, waiting for its payment.
-    async fn payable(&self, user: &str, schedule: &str) -> (String, String) {
-        let token = self.quick_token(user);
-        let order = self.submit(&token, schedule).await;
-        self.until_status(&token, &order, "awaiting_payment").await;
-        (token, order)
-    }
-
-    async fn check_money(&self) {
-        self.check_invariants().await;
-        let ledger = self.ledger().await;
-        let sum = |list: &str, member: &str| -> i64 {
-            ledger[list].as_array().into_iter().flatten().filter_map(|entry| entry[member].as_i64()).sum()
-        };
-        assert_eq!(
-            self.count("SELECT coalesce(sum(total_fen), 0)::bigint FROM payment_transactions").await,
-            sum("payments", "total"),
-            "payments differ from WeChat's"
-        );
-        assert_eq!(
-            self.count("SELECT coalesce(sum(refunded_fen), 0)::bigint FROM payment_orders").await,
-            ledger["refunds"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter(|refund| refund["status"] == "SUCCESS")
-                .filter_map(|refund| refund["refund"].as_i64())
-                .sum::<i64>(),
-            "refunds differ from WeChat's"
-        );
-    }
-}
+use crate::{
+    customer::Customer,
+    stack::{Choice, PRICE_FEN, Stack, until},
+    story::{deadlines, hasty, hasty_with},
+};
 
 #[tokio::test]
 async fn s3_2_a_hold_that_runs_out_frees_the_seat_for_others() {
@@ -105,170 +66,94 @@ async fn close_answers_orderpaid() {
     let schedule = stack.add_schedule(1).await;
     let (ann, order) = stack.payable("ann", &schedule).await;
     stack.pay(&order).await;
-    stack.publish_cancel("ann", &order).await;
+    stack.lay_cancel("ann", &order).await;
     let confirmed = stack.until_status(&ann, &order, "confirmed").await;
     assert_eq!(confirmed["status"], "confirmed", "paid while cancelling: the seat is theirs");
     stack.check_money().await;
 }
 
 #[tokio::test]
-async fn late_money_with_no_seat_left_goes_back() {
-    let settings = vec![("HOLDFAST_ORDER__CHECK_SECONDS", "600".to_owned())];
-    let stack = Stack::start_with("late_money", Choice { settings, ..Choice::default() }).await;
+async fn cancelled_before_there_is_a_code() {
+    let mut stack = hasty_with("cancelled_before_the_code", 60, 120, &["api", "seats", "expiry"]).await;
     let schedule = stack.add_schedule(1).await;
-    let (ann, first) = stack.payable("ann", &schedule).await;
-    stack.lapse_now(&first).await;
-    // Paid while a seat was free, but nobody tells us before it is gone.
-    stack.script(&json!({ "rules": [{ "on": "callback_payment", "callback": "never", "order": first }] })).await;
-    stack.pay(&first).await;
-    let (bob, second) = stack.payable("bob", &schedule).await;
-    stack.pay(&second).await;
-    stack.until_status(&bob, &second, "confirmed").await;
-
-    let refunded = stack.until_status(&ann, &first, "refunded").await;
-    assert_eq!(refunded["refunded_fen"], 20_000);
-    until("ann is told of the lapse, of the money and of the refund", async || {
-        (stack.messages_to("ann").await.len() == 3).then_some(())
-    })
-    .await;
-    stack.check_money().await;
-}
-
-#[tokio::test]
-async fn s5_3_a_freed_seat_goes_to_the_first_who_waits() {
-    let stack = hasty("waiting_list", 60, 120).await;
-    let schedule = stack.add_schedule(1).await;
-    let (ann, order) = stack.payable("ann", &schedule).await;
-    for user in ["bob", "cid"] {
-        stack.publish_waitlist(user, &schedule).await;
-    }
-    until("both wait", async || {
-        (stack.count("SELECT count(*) FROM waitlist WHERE left_at IS NULL").await == 2).then_some(())
-    })
-    .await;
-    stack.publish_cancel("ann", &order).await;
+    let ann = stack.quick_token("ann");
+    let order = stack.submit(&ann, &schedule).await;
+    stack.until_status(&ann, &order, "held").await;
+    stack.lay_cancel("ann", &order).await;
     stack.until_status(&ann, &order, "cancelled").await;
-    let offered: String = until("bob is offered the seat", async || {
-        sqlx::query_scalar("SELECT order_id FROM payment_orders WHERE user_id = 'bob' AND status = 'awaiting_payment'")
-            .fetch_optional(&stack.db)
-            .await
-            .expect("a look")
-    })
-    .await;
-    stack.pay(&offered).await;
-    stack.until_status(&stack.quick_token("bob"), &offered, "confirmed").await;
-    until("bob was told of the offer and of the booking", async || {
-        (stack.messages_to("bob").await.len() == 2).then_some(())
-    })
-    .await;
-    assert!(stack.messages_to("cid").await.is_empty());
+    stack.spawn("prepay");
+    stack.spawn("payments");
+    stack.spawn("notifications");
+    stack.booked("bob", &schedule).await;
+    assert_eq!(stack.pay(&order).await.body["reason"], "unknown", "WeChat never heard of it");
     stack.check_money().await;
 }
 
 #[tokio::test]
-async fn s5_4_partial_and_whole_refunds_once_each() {
-    let stack = hasty("refunds", 60, 120).await;
-    let schedule = stack.add_schedule(1).await;
-    let (ann, order) = stack.payable("ann", &schedule).await;
-    stack.pay(&order).await;
-    stack.until_status(&ann, &order, "confirmed").await;
-
-    // two partial refunds together exceeding the sum; each request twice
-    for _ in 0..2 {
-        stack.publish_refund(&order, "first", Some(15_000)).await;
-        stack.publish_refund(&order, "second", Some(15_000)).await;
-    }
-    let partly = until("one of them is refunded", async || {
-        let answer = stack.order(&ann, &order).await;
-        (answer.body["refunded_fen"] == 15_000).then_some(answer.body)
-    })
-    .await;
-    assert_eq!(partly["status"], "confirmed");
-    until("the other one is refused", async || {
-        (stack.count("SELECT count(*) FROM refunds WHERE status = 'refused'").await == 1).then_some(())
-    })
-    .await;
-
-    stack.advance_simulator(120).await;
-    stack.publish_refund(&order, "rest", None).await;
-    stack.until_status(&ann, &order, "refunded").await;
-    assert_eq!(stack.count("SELECT count(*) FROM free_seats").await, 1, "the seat is free again");
+async fn two_orders_for_the_last_seat() {
+    let stack = hasty("two_orders_for_the_last_seat", 60, 120).await;
+    let (schedule, other) = (stack.add_schedule(1).await, stack.add_schedule(1).await);
+    let [ann, bob] = ["ann", "bob"].map(|user| Customer::of(&stack, user));
+    let ((one, _), (two, _)) = tokio::join!(ann.order(&schedule, None), bob.order(&schedule, Some(1)));
+    let (served, refused) = if one.status == StatusCode::CREATED { (one, two) } else { (two, one) };
+    assert_eq!((served.status, refused.status), (StatusCode::CREATED, StatusCode::CONFLICT));
+    assert_eq!(refused.problem(), "sold-out");
+    assert_eq!(refused.body["alternatives"]["schedules"][0]["schedule_id"], json!(other));
+    stack.pay(served.body["order_id"].as_str().expect("an id")).await;
+    stack.until_count("one is booked", "SELECT count(*) FROM bookings", 1).await;
+    let told = "SELECT count(*) FROM notifications WHERE status = 'sent'";
+    stack.until_count("each is told", told, 2).await;
     stack.check_money().await;
 }
 
 #[tokio::test]
-async fn refund_in_doubt() {
-    let stack = hasty("refund_in_doubt", 60, 120).await;
-    let schedule = stack.add_schedule(1).await;
-    let (ann, order) = stack.payable("ann", &schedule).await;
-    stack.pay(&order).await;
-    stack.until_status(&ann, &order, "confirmed").await;
-    stack.script(&json!({ "rules": [{ "on": "refund", "answer_lost": true, "count": 2 }] })).await;
-    stack.publish_refund(&order, "all", None).await;
-    stack.until_status(&ann, &order, "refunded").await;
-    let refunds = stack.ledger().await["refunds"].as_array().map(Vec::len);
-    assert_eq!(refunds, Some(1), "one number for ever");
+async fn price_changed_while_queued() {
+    let mut stack =
+        hasty_with("price_changed_while_queued", 60, 120, &["api", "prepay", "payments", "notifications"]).await;
+    let schedule = stack.add_schedule(3).await;
+    stack.spawn("seats");
+    let (ann, before) = stack.payable("ann", &schedule).await;
+    assert!(stack.terminate("seats").await.success());
+    let bob = stack.quick_token("bob");
+    let queued = stack.submit(&bob, &schedule).await;
+    sqlx::query("UPDATE course_schedules SET price_fen = $1").bind(PRICE_FEN + 5_000).execute(&stack.db).await.unwrap();
+    stack.spawn("seats");
+    let refused = stack.until_status(&bob, &queued, "rejected").await;
+    assert_eq!(refused["reason"], "amount-mismatch");
+    assert_eq!(refused["alternatives"]["seats"], json!([2, 3]));
+    stack.pay(&before).await;
+    let confirmed = stack.until_status(&ann, &before, "confirmed").await;
+    assert_eq!(confirmed["amount_fen"], PRICE_FEN, "what was agreed stays agreed");
+    until("bob is told", async || stack.messages_to("bob").await.pop()).await;
     stack.check_money().await;
 }
 
-impl Stack {
-    async fn publish_cancel(&self, user: &str, order: &str) {
-        let body = json!({ "order_id": order, "user_id": user, "request_id": "test" });
-        self.publish("expiry", "order.cancel", &body).await;
-    }
-
-    async fn publish_waitlist(&self, user: &str, schedule: &str) {
-        let lane = holdfast::domain::ids::ScheduleId::parse(schedule).expect("an id").lane(8);
-        let body = json!({
-            "schedule_id": schedule, "user_id": user, "openid": format!("openid-{user}"), "wish": "join", "request_id": user,
-        });
-        self.publish(&format!("orders.{lane}"), "waitlist.change", &body).await;
-    }
-
-    async fn publish_refund(&self, order: &str, key: &str, amount_fen: Option<i64>) {
-        let body = json!({
-            "refund_id": format!("{order}-{key}"), "order_id": order, "amount_fen": amount_fen, "reason": "test",
-            "requested_by": "operator:test", "request_id": "test",
-        });
-        self.publish("refunds", "refund.requested", &body).await;
-    }
-
-    /// Publishes one message as any client of the broker could.
-    async fn publish(&self, queue: &str, kind: &str, body: &Value) {
-        let connection = lapin::Connection::connect(&self.amqp_url, lapin::ConnectionProperties::default()).await;
-        let connection = connection.expect("the broker");
-        let channel = connection.create_channel().await.expect("a channel");
-        channel.confirm_select(Default::default()).await.expect("confirms");
-        let properties = lapin::BasicProperties::default().with_type(kind.into()).with_delivery_mode(2);
-        let body = body.to_string();
-        let confirm = channel.basic_publish("".into(), queue.into(), Default::default(), body.as_bytes(), properties);
-        confirm.await.expect("sent").await.expect("confirmed");
-        let _ = connection.close(200, "done".into()).await;
-    }
-
-    async fn advance_simulator(&self, seconds: u64) {
-        let url = format!("{}/_sim/clock", self.simulator.url);
-        let answer = self.http.post(url).json(&json!({ "advance_seconds": seconds })).send().await.expect("an answer");
-        assert!(answer.status().is_success());
-    }
-
-    /// Makes an order lapse as the worker would, without waiting for its hold.
-    async fn lapse_now(&self, order: &str) {
-        sqlx::query("UPDATE payment_orders SET hold_expires_at = now() WHERE order_id = $1")
-            .bind(order)
-            .execute(&self.db)
-            .await
-            .expect("changed");
-        let body = json!({ "order_id": order, "alarm": "hold", "after_ms": 0 });
-        self.publish("expiry", "order.alarm", &body).await;
-        until("it lapsed", async || {
-            let status: String = sqlx::query_scalar("SELECT status::text FROM payment_orders WHERE order_id = $1")
-                .bind(order)
-                .fetch_one(&self.db)
-                .await
-                .expect("a look");
-            (status == "lapsed").then_some(())
-        })
-        .await;
+/// The database's clock, the only one that deadlines are compared with, is ten minutes off ours and the broker's.
+#[tokio::test]
+async fn clock_skew() {
+    for (test, skew) in [("clock_ahead", "10 minutes"), ("clock_behind", "-10 minutes")] {
+        let roles = ["api", "seats", "prepay", "payments", "expiry", "notifications"];
+        let mut stack =
+            Stack::start_with(test, Choice { settings: deadlines(3, 60), roles: vec![], ..Choice::default() }).await;
+        // Found before the real one by every session that begins from now on.
+        let skewed = format!(
+            "CREATE SCHEMA skewed;
+             CREATE FUNCTION skewed.now() RETURNS timestamptz STABLE LANGUAGE sql
+                 AS $$ SELECT pg_catalog.now() + interval '{skew}' $$;
+             ALTER DATABASE {} SET search_path = skewed, pg_catalog, public",
+            stack.name
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(skewed)).execute(&stack.db).await.expect("another clock");
+        for role in roles {
+            stack.spawn(role);
+        }
+        stack.until_ready().await;
+        let schedule = stack.add_schedule(2).await;
+        stack.booked("ann", &schedule).await;
+        let (bob, order) = stack.payable("bob", &schedule).await;
+        stack.until_status(&bob, &order, "lapsed").await;
+        stack.pay(&order).await;
+        stack.until_status(&bob, &order, "confirmed").await;
+        stack.check_money().await;
     }
 }

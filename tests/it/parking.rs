@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use holdfast::domain::{
-    ids::{OrderId, ScheduleId, UserId},
-    message::{Message, NotificationDue, Openid, OrderHeld, OrderSubmitted, Payment, PaymentSeen, Queue, Source},
+    ids::{OrderId, RefundId, ScheduleId, UserId},
+    message::{
+        Message, NotificationDue, Openid, OrderCancel, OrderHeld, OrderSubmitted, Payment, PaymentSeen, RefundDue,
+        RefundRequested, Source,
+    },
     money::Fen,
     notification::Kind,
     order::Channel,
@@ -20,7 +23,9 @@ use crate::{
 };
 
 async fn stack_of(test: &str, roles: &[&'static str]) -> Stack {
-    Stack::start_with(test, Choice { roles: roles.to_vec(), ..Choice::default() }).await
+    // No alarm is to come among what a test lays into a queue.
+    let settings = vec![("HOLDFAST_ORDER__CHECK_SECONDS", "600".into())];
+    Stack::start_with(test, Choice { settings, roles: roles.to_vec(), ..Choice::default() }).await
 }
 
 fn id(order: &str) -> OrderId {
@@ -44,18 +49,32 @@ fn unreadable(poison: &Message) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Lays good, unreadable, poison, good into the queue, starts its worker, and checks what was parked and counted.
-/// The caller checks that the good ones went through.
-async fn park(stack: &mut Stack, worker: &'static str, first: &Message, poison: &Message, last: &Message, class: &str) {
+/// A good message, one that cannot be handled, and another good one.
+struct Row {
+    first: Message,
+    poison: Message,
+    last: Message,
+    /// What the poison's `x-error-class` must be.
+    class: &'static str,
+    /// How many messages the worker's neighbours put into its queue by themselves; they are taken out first.
+    waiting: u32,
+}
+
+/// Lays the row into its queue, with rubbish behind the first, starts the queue's worker, and checks what was parked
+/// and counted. The caller checks that the good ones went through.
+async fn park(stack: &mut Stack, worker: &'static str, row: Row) {
+    let Row { first, poison, last, class, waiting } = row;
     let (queue, queues) = (poison.queue(), Queues::of(stack).await);
-    let rubbish = unreadable(poison);
+    let rubbish = unreadable(&poison);
+    until("the neighbours have published", async || (stack.ready_in(&queue.name()).await == waiting).then_some(()))
+        .await;
     queues.purge(&queue.name()).await;
-    queues.put_message(first).await;
+    queues.put_message(&first).await;
     for (kind, body) in &rubbish {
         queues.put(&queue.name(), kind, body).await;
     }
-    queues.put_message(poison).await;
-    queues.put_message(last).await;
+    queues.put_message(&poison).await;
+    queues.put_message(&last).await;
     let began = OffsetDateTime::now_utc();
     stack.spawn(worker);
 
@@ -111,12 +130,14 @@ async fn poison_message_among_orders() {
     let mut stack = stack_of("parking-orders", &["api"]).await;
     let schedule = stack.add_schedule(5).await;
     // No order can cost nothing: the database refuses what the ingress would never have let in.
-    let (first, poison, last) = (
-        submitted("hfgood0001", "ann", &schedule, PRICE_FEN),
-        submitted("hfpoison01", "eve", &schedule, 0),
-        submitted("hfgood0002", "bob", &schedule, PRICE_FEN),
-    );
-    park(&mut stack, "seats", &first, &poison, &last, "bug").await;
+    let row = Row {
+        first: submitted("hfgood0001", "ann", &schedule, PRICE_FEN),
+        poison: submitted("hfpoison01", "eve", &schedule, 0),
+        last: submitted("hfgood0002", "bob", &schedule, PRICE_FEN),
+        class: "bug",
+        waiting: 0,
+    };
+    park(&mut stack, "seats", row).await;
     for (user, order, seat) in [("ann", "hfgood0001", 1), ("bob", "hfgood0002", 2)] {
         let held = stack.until_status(&stack.quick_token(user), order, "held").await;
         assert_eq!(held["seat_no"], seat, "in the order of arrival");
@@ -135,14 +156,14 @@ async fn poison_message_among_orders() {
     stack.check_invariants().await;
 }
 
-/// Three orders of a session, held, in the order they were placed.
-async fn three_orders(stack: &Stack) -> [String; 3] {
+/// Three orders of a session, of ann, eve and bob, all at this status.
+async fn three_orders(stack: &Stack, status: &str) -> [String; 3] {
     let schedule = stack.add_schedule(5).await;
     let mut orders = Vec::new();
     for user in ["ann", "eve", "bob"] {
         let token = stack.quick_token(user);
         let order = stack.submit(&token, &schedule).await;
-        stack.until_status(&token, &order, "held").await;
+        stack.until_status(&token, &order, status).await;
         orders.push(order);
     }
     orders.try_into().expect("three")
@@ -151,11 +172,12 @@ async fn three_orders(stack: &Stack) -> [String; 3] {
 #[tokio::test]
 async fn poison_message_among_orders_without_code() {
     let mut stack = stack_of("parking-prepay", &["api", "seats"]).await;
-    let [first, poison, last] = three_orders(&stack).await;
+    let [first, poison, last] = three_orders(&stack, "held").await;
     let refusal = json!({ "on": "order", "order": poison, "status": 400, "code": "PARAM_ERROR" });
     stack.script(&json!({ "rules": [refusal] })).await;
     let held = |order: &str| Message::OrderHeld(OrderHeld { order_id: id(order) });
-    park(&mut stack, "prepay", &held(&first), &held(&poison), &held(&last), "wechat_refused").await;
+    let (a, b, c) = (held(&first), held(&poison), held(&last));
+    park(&mut stack, "prepay", Row { first: a, poison: b, last: c, class: "wechat_refused", waiting: 3 }).await;
     for (user, order) in [("ann", &first), ("bob", &last)] {
         stack.until_status(&stack.quick_token(user), order, "awaiting_payment").await;
     }
@@ -167,7 +189,7 @@ async fn poison_message_among_orders_without_code() {
 #[tokio::test]
 async fn poison_message_among_payments() {
     let mut stack = stack_of("parking-payments", &["api", "seats", "prepay"]).await;
-    let [first, poison, last] = three_orders(&stack).await;
+    let [first, poison, last] = three_orders(&stack, "awaiting_payment").await;
     let merchant = stack.environment.clone();
     let seen = |order: &str, total_fen: i64| {
         Message::PaymentSeen(PaymentSeen {
@@ -188,12 +210,9 @@ async fn poison_message_among_payments() {
             request_id: "r".into(),
         })
     };
-    for (user, order) in [("ann", &first), ("eve", &poison), ("bob", &last)] {
-        stack.until_status(&stack.quick_token(user), order, "awaiting_payment").await;
-    }
     // WeChat takes no negative sums: the database refuses to book one.
-    let [a, b, c] = [seen(&first, PRICE_FEN), seen(&poison, -1), seen(&last, PRICE_FEN)];
-    park(&mut stack, "payments", &a, &b, &c, "bug").await;
+    let (a, b, c) = (seen(&first, PRICE_FEN), seen(&poison, -1), seen(&last, PRICE_FEN));
+    park(&mut stack, "payments", Row { first: a, poison: b, last: c, class: "bug", waiting: 0 }).await;
     for (user, order) in [("ann", &first), ("bob", &last)] {
         stack.until_status(&stack.quick_token(user), order, "confirmed").await;
     }
@@ -220,14 +239,57 @@ async fn poison_message_among_notifications() {
     // "A value is invalid": ours to mend, so a person must look.
     let refusal = json!({ "on": "template_send", "order": "openid-eve", "errcode": 47003 });
     stack.script(&json!({ "rules": [refusal] })).await;
-    let [first, poison, last] = [due(&rejected[1]), due(&rejected[2]), due(&rejected[3])];
-    assert_eq!(poison.queue(), Queue::Notifications);
-    park(&mut stack, "notifications", &first, &poison, &last, "account_refused").await;
+    let (first, poison, last) = (due(&rejected[1]), due(&rejected[2]), due(&rejected[3]));
+    park(&mut stack, "notifications", Row { first, poison, last, class: "account_refused", waiting: 3 }).await;
     for user in ["ann", "bob"] {
         assert_eq!(stack.messages_to(user).await.len(), 1, "{user}");
     }
     assert_eq!(stack.messages_to("eve").await.len(), 0);
     let pending = "SELECT count(*) FROM notifications WHERE status = 'pending' AND errcode = 47003";
     assert_eq!(stack.count(pending).await, 1, "the intent stays in the books");
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn poison_message_among_alarms_and_cancellations() {
+    let mut stack = stack_of("parking-expiry", &["api", "seats", "prepay"]).await;
+    let [first, poison, last] = three_orders(&stack, "awaiting_payment").await;
+    let cancel = |user: &str, order: &str| {
+        Message::OrderCancel(OrderCancel {
+            order_id: id(order),
+            user_id: UserId::try_from(user.to_owned()).expect("a user id"),
+            request_id: "r".into(),
+        })
+    };
+    let (a, b, c) = (cancel("ann", &first), cancel("zoe", &poison), cancel("bob", &last));
+    park(&mut stack, "expiry", Row { first: a, poison: b, last: c, class: "foreign_order", waiting: 0 }).await;
+    for (user, order) in [("ann", &first), ("bob", &last)] {
+        stack.until_status(&stack.quick_token(user), order, "cancelled").await;
+    }
+    let untouched = stack.order(&stack.quick_token("eve"), &poison).await;
+    assert_eq!(untouched.body["status"], "awaiting_payment");
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn poison_message_among_refunds() {
+    let mut stack = stack_of("parking-refunds", &["api", "seats"]).await;
+    let [first, _, last] = three_orders(&stack, "held").await;
+    let refund = |text: &str| RefundId::try_from(text.to_owned()).expect("a refund id");
+    let request = |order: &str| {
+        Message::RefundRequested(RefundRequested {
+            refund_id: refund(&format!("{order}-x")),
+            order_id: id(order),
+            amount_fen: None,
+            reason: "r".into(),
+            requested_by: "operator:o".into(),
+            request_id: "r".into(),
+        })
+    };
+    let poison = Message::RefundDue(RefundDue { refund_id: refund("hfnobody-x") });
+    let (first, last) = (request(&first), request(&last));
+    park(&mut stack, "refunds", Row { first, poison, last, class: "no_such_refund", waiting: 0 }).await;
+    let refused = "SELECT count(*) FROM refunds WHERE status = 'refused'";
+    assert_eq!(stack.count(refused).await, 2, "nobody has paid yet");
     stack.check_invariants().await;
 }

@@ -8,9 +8,8 @@ use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
     message::{BasicGetMessage, Delivery},
     options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
-        BasicPublishOptions, BasicQosOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions,
-        QueueDeleteOptions, QueuePurgeOptions,
+        BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -20,9 +19,8 @@ use tokio::time::timeout;
 use crate::stack::{Stack, until};
 
 pub(crate) struct Queues {
+    connection: Connection,
     channel: Channel,
-    /// Closes the channel when it goes.
-    _connection: Connection,
 }
 
 /// A message as it lies in a queue.
@@ -38,7 +36,7 @@ impl Queues {
     pub(crate) async fn of(stack: &Stack) -> Self {
         let connection = Connection::connect(&stack.amqp_url, ConnectionProperties::default()).await;
         let connection = connection.expect("the broker");
-        Self { channel: connection.create_channel().await.expect("a channel"), _connection: connection }
+        Self { channel: connection.create_channel().await.expect("a channel"), connection }
     }
 
     /// Publishes whatever it is.
@@ -56,6 +54,11 @@ impl Queues {
         self.put_with(&message.queue().name(), properties, &message.body()).await;
     }
 
+    /// Puts a message that was taken away back into a queue, as it is: what a shovel does.
+    pub(crate) async fn shovel(&self, letter: &Lying, queue: &str) {
+        self.put_with(queue, letter.properties.clone(), &letter.body).await;
+    }
+
     async fn put_with(&self, queue: &str, properties: BasicProperties, body: &[u8]) {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let sent = self.channel.basic_publish("".into(), queue.into(), options, body, properties).await;
@@ -64,15 +67,16 @@ impl Queues {
 
     /// Takes the first message away; waits until there is one.
     pub(crate) async fn take(&self, queue: &str) -> Lying {
-        // Not `basic.get`: queues with a single active consumer refuse it.
+        // Not `basic.get`: queues with a single active consumer refuse it. The channel is closed each time, so that
+        // what was delivered behind the first message goes back to its place.
+        let channel = self.connection.create_channel().await.expect("a channel");
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        self.channel.basic_qos(1, BasicQosOptions::default()).await.expect("one at a time");
-        let consumer = self.channel.basic_consume(queue.into(), "".into(), options, arguments).await;
-        let mut consumer = consumer.expect("the queue");
+        channel.basic_qos(1, BasicQosOptions::default()).await.expect("one at a time");
+        let mut consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await.expect("the queue");
         let taken = timeout(Duration::from_secs(60), consumer.next()).await.expect("a message lies there");
         let taken = taken.expect("a stream").expect("a delivery");
         taken.acker.ack(BasicAckOptions::default()).await.expect("taken away");
-        self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.expect("done");
+        channel.close(200, "done".into()).await.expect("closed");
         Lying::from(taken)
     }
 

@@ -65,7 +65,7 @@ impl Drop for Instance {
     }
 }
 
-fn queue_names() -> Vec<String> {
+pub(crate) fn queue_names() -> Vec<String> {
     let text = std::fs::read_to_string(checkout("rabbitmq/definitions.json")).expect("the definitions");
     let definitions: Value = serde_json::from_str(&text).expect("JSON");
     let queues = definitions["queues"].as_array().expect("queues");
@@ -199,12 +199,12 @@ async fn overdue_books(stack: &Stack) {
         .await
         .expect("orders");
     }
-    let refunds = "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, next_check_at)
-         SELECT 'fine0' || n || '-auto', 'fine0' || n, s.status, 1, '', '', now() - s.late
-           FROM generate_series(1, 5) n,
-                (VALUES ('processing'::refund_status, interval '2 days')) s(status, late)
-          UNION ALL SELECT 'fine01-later', 'fine01', 'requested', 1, '', '', now() + interval '1 hour'
-          UNION ALL SELECT 'fine01-over', 'fine01', 'succeeded', 1, '', '', now() - interval '1 hour'";
+    let refunds = "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, created_at, next_check_at)
+         SELECT 'fine0' || n || '-auto', 'fine0' || n, 'processing'::refund_status, 1, '', '', now() - interval '3 days',
+                now() - interval '2 days'
+           FROM generate_series(1, 5) n
+          UNION ALL SELECT 'fine01-later', 'fine01', 'requested', 1, '', '', now(), now() + interval '1 hour'
+          UNION ALL SELECT 'fine01-over', 'fine01', 'succeeded', 1, '', '', now(), now() - interval '1 hour'";
     sqlx::query(refunds).execute(&stack.db).await.expect("refunds");
     let notifications = "INSERT INTO notifications (order_id, kind, status, created_at, updated_at)
          SELECT order_id, 'hold_lapsed'::notification_kind, 'pending'::notification_status, now() - interval '1 day', now() - interval '1 day'

@@ -7,7 +7,10 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -145,6 +148,11 @@ impl Stack {
 
     pub(crate) fn is_running(&mut self, role: &'static str) -> bool {
         self.processes.get_mut(role).is_some_and(|child| child.try_wait().expect("known").is_none())
+    }
+
+    #[allow(dead_code, reason = "for the benchmark")]
+    pub(crate) fn pid(&self, role: &str) -> u32 {
+        self.processes[role].id()
     }
 
     pub(crate) fn log(&self, role: &str) -> PathBuf {
@@ -287,7 +295,9 @@ impl Stack {
             let path = entry.expect("a file").path();
             if path.extension().is_some_and(|extension| extension == "log") {
                 let log = std::fs::read_to_string(&path).expect("a log");
-                assert!(!log.contains("panicked"), "{} tells of a panic", path.display());
+                if let Some(at) = log.find("panicked") {
+                    panic!("{} tells of a panic: {}", path.display(), log[at..].lines().take(3).collect::<String>());
+                }
             }
         }
         let double_seats = self
@@ -363,13 +373,22 @@ impl Answer {
 }
 
 /// Waits until `look` answers something.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+    until_within(PATIENCE, what, look).await
+}
+
+/// The same for what may take longer.
+pub(crate) async fn until_within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let began = Instant::now();
     loop {
         if let Some(seen) = look().await {
             return seen;
         }
-        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
+        assert!(began.elapsed() < patience, "waited {patience:?} until {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -385,6 +404,8 @@ fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: 
         ("HOLDFAST_API", api.to_owned()),
         ("HOLDFAST_SIMULATOR", simulator.to_owned()),
         ("HOLDFAST_CACHE__KEY_PREFIX", format!("{name}:")),
+        // A busy machine is not a broker that is away.
+        ("HOLDFAST_BROKER__CONFIRM_MS", "12000".into()),
         ("HOLDFAST_DATABASE__MAX_CONNECTIONS", "6".into()),
         ("HOLDFAST_API__LISTEN", format!("127.0.0.1:{api_port}")),
         ("HOLDFAST_API__DEVELOPMENT", "true".into()),
@@ -417,9 +438,17 @@ fn settings_of(name: &str, amqp_url: &str, api: &str, api_port: u16, simulator: 
     environment
 }
 
+/// A port that nobody has, and that nobody is given in the moment before it is used: below the range that the
+/// system hands out by itself, and each but once in a run.
 pub(crate) async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let start = u16::try_from(std::process::id() % 5_000).expect("small");
+        let port = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 15_000;
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+    }
 }
 
 // ---- PostgreSQL

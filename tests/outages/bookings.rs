@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     customer::Customer,
     servers::Servers,
-    stack::{Choice, Stack},
+    stack::{Choice, Stack, WORKERS},
 };
 
 const BOOKINGS: usize = 300;
@@ -50,15 +50,15 @@ async fn s3_3_three_hundred_bookings_while_everything_is_restarted() {
     servers.stop("redis").await;
     reached(110).await;
     servers.start().await;
-    for (worker, count) in [("seats", 130), ("prepay", 150), ("payments", 170), ("notifications", 190)] {
+    for (worker, count) in WORKERS.into_iter().zip((130..).step_by(15)) {
         reached(count).await;
         stack.kill(worker);
         stack.spawn(worker);
     }
-    reached(210).await;
+    reached(220).await;
     stack.kill("api");
     stack.spawn("api");
-    reached(230).await;
+    reached(240).await;
     servers.crash("rabbitmq", "KILL").await;
     reached(BOOKINGS).await;
     while let Some(customer) = customers.join_next().await {

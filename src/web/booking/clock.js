@@ -19,5 +19,8 @@ export function learn(header, sent, received) {
   }
 }
 
-/** The server's time now, in ms since 1970. */
-export const now = () => Date.now() + (Number.isFinite(low) ? (low + high) / 2 : 0);
+/**
+ * The server's time now, in ms since 1970; of all the times it can be, the latest, so that a
+ * countdown never promises a second that is not there.
+ */
+export const now = () => Date.now() + (Number.isFinite(high) ? high : 0);

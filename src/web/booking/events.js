@@ -79,6 +79,7 @@ export function follow(id, { signal, onOrder, onTrouble }) {
         await listen(id, parser, signal, (events) => {
           streaming = true;
           failures = 0;
+          onTrouble(null);
           for (const { name, data } of events) if (name === "status") tell(JSON.parse(data));
         });
       } catch { /* the polling above tells the customer if something is wrong */ }

@@ -55,10 +55,7 @@ export function payPanel(order, outer) {
         return;
       } catch (error) {
         if (signal.aborted) return;
-        if (error.status === 409) {
-          frame.replaceChildren(el("p", { class: "hint" }, error.userMessage || t("pay_not_payable")));
-          return;
-        }
+        // "Not payable" may be a read that lags behind the news; if it stays so, the news will end this panel.
         frame.replaceChildren(el("p", { class: "hint" }, `${t("pay_broken")} ${message(error)}`));
         await pause(backoff(failures, { most: 10_000, retryAfter: error.retryAfter }), signal);
       }

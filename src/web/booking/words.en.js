@@ -228,7 +228,6 @@ export const en = {
   pay_over: "Time is up. Checking with WeChat whether you have paid…",
   pay_loading: "Preparing the payment code…",
   pay_broken: "The payment code did not load.",
-  pay_not_payable: "There is no payment code for this order now.",
   qr_alt: "WeChat Pay QR code, {amount}",
   open_phone: "Open on the phone simulator",
 

@@ -225,7 +225,6 @@ export const zh = {
   pay_over: "时间到，正在向微信确认付款结果…",
   pay_loading: "正在生成付款码…",
   pay_broken: "付款码没有加载成功。",
-  pay_not_payable: "这个订单现在没有可用的付款码。",
   qr_alt: "微信支付二维码，{amount}",
   open_phone: "在手机模拟器上打开",
 

@@ -1,0 +1,231 @@
+//! Money on its way back: once, whatever is asked twice, gets lost, is refused or comes in the wrong order.
+
+use reqwest::StatusCode;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::{
+    forgery::Forger,
+    stack::{PRICE_FEN, Stack, until},
+    story::hasty,
+};
+
+/// A stack with one booking of ann's: her token and the order.
+async fn with_a_booking(test: &str) -> (Stack, String, String) {
+    let stack = hasty(test, 60, 120).await;
+    let schedule = stack.add_schedule(1).await;
+    let (ann, order) = stack.booked("ann", &schedule).await;
+    (stack, ann, order)
+}
+
+impl Stack {
+    async fn on_refund(&self, what: serde_json::Value) {
+        let mut rule = json!({ "on": "refund" });
+        rule.as_object_mut().expect("an object").extend(what.as_object().expect("an object").clone());
+        self.script(&json!({ "rules": [rule] })).await;
+    }
+}
+
+#[tokio::test]
+async fn two_partial_refunds_together_exceeding_the_sum() {
+    let (stack, ann, order) = with_a_booking("partial_refunds").await;
+    for _ in 0..2 {
+        stack.lay_refund(&order, "first", Some(15_000)).await;
+        stack.lay_refund(&order, "second", Some(15_000)).await;
+    }
+    let partly = until("one of them is refunded", async || {
+        let answer = stack.order(&ann, &order).await;
+        (answer.body["refunded_fen"] == 15_000).then_some(answer.body)
+    })
+    .await;
+    assert_eq!(partly["status"], "confirmed");
+    stack.until_count("the other is refused", "SELECT count(*) FROM refunds WHERE status = 'refused'", 1).await;
+
+    stack.advance_simulator(120).await;
+    stack.lay_refund(&order, "rest", None).await;
+    stack.until_status(&ann, &order, "refunded").await;
+    assert_eq!(stack.count("SELECT count(*) FROM free_seats").await, 1, "the seat is free again");
+    stack.check_money().await;
+}
+
+#[tokio::test]
+async fn refund_request_twice() {
+    let (stack, ann, order) = with_a_booking("refund_request_twice").await;
+    let unpaid_session = stack.add_schedule(1).await;
+    let (_, unpaid) = stack.payable("bob", &unpaid_session).await;
+    for _ in 0..2 {
+        stack.lay_refund(&order, "all", None).await;
+        let refused = stack.lay_refund(&unpaid, "all", None).await;
+        assert_eq!(stack.until_refund(&refused, "refused").await.as_deref(), Some("not-paid"));
+    }
+    stack.until_status(&ann, &order, "refunded").await;
+    stack.lay_refund(&order, "all", None).await;
+    let more = stack.lay_refund(&order, "more", None).await;
+    assert_eq!(stack.until_refund(&more, "refused").await.as_deref(), Some("nothing-left"));
+    until("all is worked off", async || (stack.ready_in("refunds").await == 0).then_some(())).await;
+    assert_eq!(stack.ready_in("refunds.dead").await, 0);
+    assert_eq!(stack.ledger().await["refunds"].as_array().map(Vec::len), Some(1), "one number for ever");
+    stack.check_money().await;
+}
+
+#[tokio::test]
+async fn refund_while_another_runs() {
+    let (stack, ann, order) = with_a_booking("refund_while_another_runs").await;
+    stack.on_refund(json!({ "refund": { "slow_ms": 1500 }, "count": 1 })).await;
+    let first = stack.lay_refund(&order, "first", Some(5_000)).await;
+    stack.until_refund(&first, "processing").await;
+    let second = stack.lay_refund(&order, "second", None).await;
+    stack.until_refund(&second, "requested").await;
+    stack.until_refund(&first, "succeeded").await;
+    let ledger = stack.ledger().await;
+    assert_eq!(ledger["refunds"].as_array().map(Vec::len), Some(1), "WeChat heard of one at a time");
+    // WeChat takes one a minute of an order; meanwhile it answers 429.
+    stack.advance_simulator(61).await;
+    until("the second is refunded", async || {
+        stack.lay_refund_due(&second).await;
+        (stack.order(&ann, &order).await.body["status"] == "refunded").then_some(())
+    })
+    .await;
+    stack.check_money().await;
+}
+
+#[tokio::test]
+async fn refund_in_doubt() {
+    let (stack, ann, order) = with_a_booking("refund_in_doubt").await;
+    stack.on_refund(json!({ "answer_lost": true, "count": 2 })).await;
+    stack.lay_refund(&order, "all", None).await;
+    stack.until_status(&ann, &order, "refunded").await;
+    let refunds = stack.ledger().await["refunds"].as_array().map(Vec::len);
+    assert_eq!(refunds, Some(1), "one number for ever");
+    stack.check_money().await;
+}
+
+#[tokio::test]
+async fn refund_callback_before_the_payments() {
+    let stack = hasty("refund_callback_first", 60, 120).await;
+    // The query tells of the payment; its callback takes its time.
+    stack.script(&json!({ "rules": [{ "on": "callback_payment", "callback": { "late_ms": 6000 } }] })).await;
+    let schedule = stack.add_schedule(1).await;
+    let (ann, order) = stack.booked("ann", &schedule).await;
+    stack.lay_refund(&order, "all", None).await;
+    stack.until_status(&ann, &order, "refunded").await;
+    stack
+        .until_count(
+            "both callbacks are noted, the payment's as known before",
+            "SELECT count(*) FROM wechat_callbacks
+          WHERE (event_type, outcome) IN (('REFUND.SUCCESS', 'settled'), ('TRANSACTION.SUCCESS', 'repeated'))",
+            2,
+        )
+        .await;
+    assert_eq!(stack.order(&ann, &order).await.body["status"], "refunded");
+    assert_eq!(stack.count("SELECT count(*) FROM free_seats").await, 1);
+    stack.check_money().await;
+}
+
+#[tokio::test]
+async fn abnormal_refund() {
+    let (stack, ann, order) = with_a_booking("abnormal_refund").await;
+    stack.on_refund(json!({ "refund": "ABNORMAL" })).await;
+    let refund = stack.lay_refund(&order, "all", None).await;
+    stack.until_refund(&refund, "abnormal").await;
+    assert_eq!(stack.open_cases().await, [("refund_abnormal".to_owned(), refund.clone())]);
+    assert_eq!(stack.order(&ann, &order).await.body["status"], "refunding", "the money is still owed");
+    stack.check_money().await;
+
+    // Somebody gave WeChat another account for it: its last word closes the case.
+    let forger = Forger::of(&stack);
+    let ledger = stack.ledger().await;
+    let content = json!({
+        "mchid": stack.environment["HOLDFAST_WECHAT_PAY__MCHID"], "out_trade_no": order, "out_refund_no": refund,
+        "transaction_id": ledger["payments"][0]["transaction_id"], "refund_id": ledger["refunds"][0]["refund_id"],
+        "refund_status": "SUCCESS", "success_time": "2030-01-01T10:00:00+08:00", "user_received_account": "招商银行",
+        "amount": { "total": PRICE_FEN, "refund": PRICE_FEN, "payer_total": PRICE_FEN, "payer_refund": PRICE_FEN },
+    });
+    let body = forger.envelope("REFUND.SUCCESS", &content.to_string(), &forger.apiv3_key);
+    let letter = forger.sign(body, OffsetDateTime::now_utc());
+    for _ in 0..2 {
+        let answer = letter.to(&stack, "refunds").send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    }
+    let refunded = stack.until_status(&ann, &order, "refunded").await;
+    assert_eq!(refunded["refunded_fen"], PRICE_FEN);
+    assert_eq!(stack.open_cases().await, []);
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn closed_refund_gets_a_new_number_and_only_then() {
+    let (stack, ann, order) = with_a_booking("closed_refund").await;
+    stack.on_refund(json!({ "refund": "CLOSED", "count": 1 })).await;
+    let refund = stack.lay_refund(&order, "all", None).await;
+    stack.until_refund(&refund, "closed").await;
+    let next = format!("{refund}-n2");
+    stack.until_refund(&next, "requested").await;
+    stack.advance_simulator(61).await;
+    // The first number, seen again in any way, leads to the second and to no third.
+    until("the second number is refunded", async || {
+        stack.lay_refund_due(&refund).await;
+        (stack.order(&ann, &order).await.body["status"] == "refunded").then_some(())
+    })
+    .await;
+    let numbers = stack.ledger().await["refunds"].as_array().map(Vec::len);
+    assert_eq!(numbers, Some(2));
+    stack.check_money().await;
+}
+
+#[tokio::test]
+async fn not_enough() {
+    let (stack, ann, order) = with_a_booking("not_enough").await;
+    stack.on_refund(json!({ "refund": "NOT_ENOUGH" })).await;
+    let refund = stack.lay_refund(&order, "all", None).await;
+    until("a person is told", async || {
+        (stack.open_cases().await == [("merchant_balance".to_owned(), refund.clone())]).then_some(())
+    })
+    .await;
+    assert!(stack.until_refund(&refund, "requested").await.is_some_and(|error| error.contains("NOT_ENOUGH")));
+    stack.script(&json!({})).await;
+    stack.lay_refund_due(&refund).await;
+    stack.until_status(&ann, &order, "refunded").await;
+    assert_eq!(stack.open_cases().await, []);
+    stack.check_money().await;
+}
+
+#[tokio::test]
+async fn resource_not_exists_just_after_payment() {
+    let (stack, ann, order) = with_a_booking("resource_not_exists").await;
+    stack.on_refund(json!({ "status": 404, "code": "RESOURCE_NOT_EXISTS", "count": 2 })).await;
+    let refund = stack.lay_refund(&order, "all", None).await;
+    until("refunded under the same number", async || {
+        stack.lay_refund_due(&refund).await;
+        (stack.order(&ann, &order).await.body["status"] == "refunded").then_some(())
+    })
+    .await;
+    assert_eq!(stack.count("SELECT count(*) FROM refunds").await, 1);
+    assert_eq!(stack.open_cases().await, []);
+    stack.check_money().await;
+}
+
+/// WeChat will not take it, and has nothing under its number: a person must act, and nothing is lost meanwhile.
+#[tokio::test]
+async fn a_refund_that_wechat_refuses_for_good_is_a_case() {
+    for (test, rule, kind) in [
+        ("payer_account_abnormal", json!({ "refund": "USER_ACCOUNT_ABNORMAL" }), "payer_account_abnormal"),
+        ("refund_refused", json!({ "status": 400, "code": "INVALID_REQUEST" }), "refund_refused"),
+    ] {
+        let (stack, ann, order) = with_a_booking(test).await;
+        stack.on_refund(rule).await;
+        let refund = stack.lay_refund(&order, "all", None).await;
+        until("a person is told", async || {
+            (stack.open_cases().await == [(kind.to_owned(), refund.clone())]).then_some(())
+        })
+        .await;
+        assert_eq!(stack.order(&ann, &order).await.body["status"], "refunding");
+        // Mended at WeChat, it goes on by itself.
+        stack.script(&json!({})).await;
+        stack.lay_refund_due(&refund).await;
+        stack.until_status(&ann, &order, "refunded").await;
+        assert_eq!(stack.open_cases().await, []);
+        assert_eq!(stack.ready_in("refunds.dead").await, 0);
+        stack.check_money().await;
+    }
+}
