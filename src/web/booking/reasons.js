@@ -11,7 +11,7 @@ const NONE = "reason_none";
 export const PRESETS = [NONE, "reason_time", "reason_mistake", "reason_plans", "reason_other"];
 
 /** What our own refunds give as their reason. */
-const OWN = ["reason_late"];
+const OWN = ["reason_late", "reason_cancelled"];
 
 /** A stored reason for the customer to read; empty when none was given. */
 export function reasonWords(reason) {

@@ -158,6 +158,7 @@ export const en = {
   reason_plans: "Change of plans",
   reason_other: "Another reason",
   reason_late: "No seat was left when the payment came",
+  reason_cancelled: "The order was cancelled before the payment came",
   refund_send_whole: "Refund and give up the seat",
   refund_send_part: "Refund and keep the seat",
   refund_close: "Not now",

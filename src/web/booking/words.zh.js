@@ -157,6 +157,7 @@ export const zh = {
   reason_plans: "临时有事",
   reason_other: "其他原因",
   reason_late: "付款时已无座位",
+  reason_cancelled: "订单已取消",
   refund_send_whole: "退款并放弃座位",
   refund_send_part: "退款，保留座位",
   refund_close: "先不退",

@@ -362,6 +362,14 @@ async fn p4_every_ending_is_told_in_english_on_a_narrow_phone() {
         ("confirmed", "You are booked"),
     ] {
         let order = stack.stage_order("ann", &schedule, status).await;
+        sqlx::query("UPDATE payment_orders SET pay_before = updated_at - interval '1 minute' WHERE status = 'expired'")
+            .execute(&stack.db)
+            .await
+            .expect("a deadline that is over");
+        sqlx::query("UPDATE payment_orders SET pay_before = now() + interval '20 minutes' WHERE status = 'lapsed'")
+            .execute(&stack.db)
+            .await
+            .expect("a deadline to come");
         arrive(&browser, &stack, &token, &format!("/orders/{order}/refund")).await;
         browser.until_says("h1", words).await;
         browser.until_says("[data-testid=messages] summary", "Messages").await;
