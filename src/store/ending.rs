@@ -20,6 +20,9 @@ pub async fn apply(
         Outcome::Stay { effects } => (order.status, effects),
         Outcome::AlreadyDone | Outcome::Irrelevant => return Ok(false),
     };
+    if effects.contains(&Effect::FreeSeat) {
+        hold::lock_sessions(step, &[order.schedule_id].into()).await?;
+    }
     order::change(step, &[(order, Change { to, ..change })]).await?;
     for effect in effects {
         match effect {
@@ -37,9 +40,8 @@ pub async fn apply(
     Ok(true)
 }
 
-/// Frees the order's seat, if it has one, and offers it to the waiting list at once.
+/// Frees the order's seat, if it has one, and offers it to the waiting list at once. The session is locked.
 async fn free_seat(step: &mut Step<'_>, order: &Locked, terms: &Terms) -> Result<(), StoreError> {
-    hold::lock_sessions(step, &[order.schedule_id].into()).await?;
     let freed = sqlx::query(
         "WITH gone AS (
              UPDATE seat_reservations SET status = 'cancelled', expires_at = NULL, updated_at = now()

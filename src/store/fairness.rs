@@ -33,7 +33,7 @@ pub struct InLine {
 pub async fn line(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Vec<InLine>, StoreError> {
     Ok(sqlx::query_as(
         "WITH line AS (
-             SELECT o.order_id, o.arrival, o.submitted_at, o.created_at AS decided_at, o.seat_wish, o.reason, o.status,
+             SELECT o.order_id, o.arrival, o.submitted_at, first.at AS decided_at, o.seat_wish, o.reason, o.status,
                     (first.after ->> 'seat_no')::int AS given_seat
                FROM payment_orders o
                JOIN payment_audit_log first ON first.order_id = o.order_id AND first.version = 1

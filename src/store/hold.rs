@@ -32,6 +32,9 @@ pub struct Session {
 ///
 /// Everybody who takes a free seat holds this lock, so that "none is free" is true when it is said. With one
 /// active consumer per session nobody ever waits for it, except while one consumer hands over to the next.
+///
+/// The step's clock is read again: what is decided under the lock is dated in the order of the decisions, not of the
+/// transactions' beginnings.
 pub async fn lock_sessions(
     step: &mut Step<'_>,
     schedules: &BTreeSet<ScheduleId>,
@@ -44,6 +47,7 @@ pub async fn lock_sessions(
     .bind(schedules.iter().copied().collect::<Vec<_>>())
     .fetch_all(&mut *step.transaction)
     .await?;
+    step.now = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *step.transaction).await?;
     Ok(sessions.into_iter().map(|session| (session.schedule_id, session)).collect())
 }
 

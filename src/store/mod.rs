@@ -134,7 +134,8 @@ impl Database {
 pub struct Step<'a> {
     name: &'static str,
     started: std::time::Instant,
-    /// The database's clock, the only one that deadlines are compared with.
+    /// The database's clock, the only one that deadlines are compared with: when the transaction began, or had its
+    /// sessions locked.
     pub now: OffsetDateTime,
     pub(crate) transaction: Transaction<'a, Postgres>,
 }

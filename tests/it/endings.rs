@@ -140,6 +140,8 @@ async fn clock_skew() {
             "CREATE SCHEMA skewed;
              CREATE FUNCTION skewed.now() RETURNS timestamptz STABLE LANGUAGE sql
                  AS $$ SELECT pg_catalog.now() + interval '{skew}' $$;
+             CREATE FUNCTION skewed.clock_timestamp() RETURNS timestamptz VOLATILE LANGUAGE sql
+                 AS $$ SELECT pg_catalog.clock_timestamp() + interval '{skew}' $$;
              ALTER DATABASE {} SET search_path = skewed, pg_catalog, public",
             stack.name
         );

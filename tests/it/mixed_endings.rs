@@ -115,10 +115,10 @@ async fn s7_1_every_ending_mixed() {
 
 /// One customer's story, which never waits for an end.
 async fn live(stack: &Stack, customer: &Customer, habit: Habit, number: usize, session: &str) {
-    let (answer, _) = customer.order(session, (number % 3 == 0).then_some(number as i64 % 12 + 1)).await;
+    let (answer, _) = customer.order(session, number.is_multiple_of(3).then_some(number as i64 % 12 + 1)).await;
     let Some(order) = answer.body["order_id"].as_str() else { panic!("{}", answer.body) };
     if answer.status == StatusCode::CONFLICT {
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             customer.post(&format!("/v1/schedules/{session}/waitlist"), &json!({})).await;
         }
         return;
