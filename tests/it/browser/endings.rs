@@ -107,6 +107,7 @@ async fn s5_4_an_order_paid_before_it_is_cancelled_leads_to_money_back() {
     browser.value("window.fetch = window.whole").await;
     browser.see("[data-testid=ticket]").await;
     browser.see("[data-testid=refund-form]").await;
+    browser.until_says(".status", "可以申请退款").await;
     assert_eq!(browser.count(CANCEL).await, 0);
     browser.picture("1-paid").await;
     browser.close(&["status of 409", "net::ERR_"]).await;
@@ -370,8 +371,17 @@ async fn p4_every_ending_is_told_in_english_on_a_narrow_phone() {
             .execute(&stack.db)
             .await
             .expect("a deadline to come");
+        // Paid when the last seat was gone.
+        sqlx::query("UPDATE payment_orders SET reason = 'sold-out' WHERE status = 'refunding'")
+            .execute(&stack.db)
+            .await
+            .expect("a reason");
         arrive(&browser, &stack, &token, &format!("/orders/{order}/refund")).await;
         browser.until_says("h1", words).await;
+        if status == "refunding" {
+            browser.until_says(".status", "No seat was left when your payment came. ¥200.00 goes back").await;
+            browser.see("[data-testid=waitlist-join]").await;
+        }
         browser.until_says("[data-testid=messages] summary", "Messages").await;
         browser.until_says(".view", "Rock tea tasting").await;
         if status == "confirmed" {
