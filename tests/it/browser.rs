@@ -4,6 +4,7 @@
 mod between;
 mod endings;
 mod frame;
+mod refunds;
 
 use fantoccini::wd::WindowHandle;
 use serde_json::{Value, json};
