@@ -10,9 +10,10 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
+use lapin::{Channel, Connection, ConnectionProperties, ConnectionState, ErrorKind, uri::AMQPUri};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// A server that answers nothing for this long is as good as away.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -26,11 +27,19 @@ pub struct Link {
     /// Held while connecting, so that many askers make one connection.
     connecting: tokio::sync::Mutex<()>,
     current: Mutex<Option<Arc<Connection>>>,
+    /// For good: an attempt to connect that the end of the process cut off would panic inside lapin.
+    closed: CancellationToken,
 }
 
 impl Link {
     pub fn new(url: SecretString, name: String) -> Self {
-        Self { url, name, connecting: tokio::sync::Mutex::new(()), current: Mutex::new(None) }
+        Self {
+            url,
+            name,
+            connecting: tokio::sync::Mutex::default(),
+            current: Mutex::default(),
+            closed: CancellationToken::new(),
+        }
     }
 
     /// A fresh channel, on the standing connection or on a new one.
@@ -42,12 +51,13 @@ impl Link {
         opened.await.unwrap_or_else(|_| Err(ErrorKind::MissingHeartbeatError.into()))
     }
 
-    /// A fresh channel, however long the broker is away.
+    /// A fresh channel, however long the broker is away; none ever, once the connection was closed.
     pub async fn channel_when_possible(&self) -> Channel {
         let mut pause = reconnect_pauses();
         loop {
             match self.channel().await {
                 Ok(channel) => return channel,
+                Err(_) if self.closed.is_cancelled() => std::future::pending().await,
                 Err(error) => {
                     tracing::warn!(connection = self.name, %error, "the broker is away");
                     tokio::time::sleep(pause.next().unwrap_or(LONGEST_PAUSE)).await;
@@ -72,8 +82,11 @@ impl Link {
         self.standing().is_some_and(|connection| !connection.status().blocked())
     }
 
-    /// Closes the connection politely; what is not acknowledged goes back to its queue.
+    /// Closes the connection politely and for good; what is not acknowledged goes back to its queue.
     pub async fn close(&self) {
+        self.closed.cancel();
+        // Whoever is just connecting comes to an end first.
+        let _alone = self.connecting.lock().await;
         let connection = self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(connection) = connection {
             let _ = timeout(CONNECT_WITHIN, connection.close(200, "bye".into())).await;
@@ -89,6 +102,9 @@ impl Link {
         let _alone = self.connecting.lock().await;
         if let Some(connection) = self.standing() {
             return Ok(connection);
+        }
+        if self.closed.is_cancelled() {
+            return Err(ErrorKind::InvalidConnectionState(ConnectionState::Closed).into());
         }
         let mut uri: AMQPUri = self
             .url

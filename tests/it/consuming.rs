@@ -116,7 +116,7 @@ async fn what_is_in_hand_is_finished_before_it_is_taken_again() {
     let taken = || slow.taken.lock().expect("no panic").len();
 
     until("its hands are full", async || (taken() == 8).then_some(())).await;
-    broker.consuming.close().await;
+    host.cut("consuming test consume").await;
     until("all are in the queue again", async || (host.ready_in("prepay").await == 20).then_some(())).await;
     slow.may_finish.add_permits(8);
     until("its hands are full again", async || (taken() == 16).then_some(())).await;

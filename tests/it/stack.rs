@@ -523,6 +523,22 @@ impl VirtualHost {
     pub(crate) async fn ready_in(&self, queue: &str) -> u32 {
         ready_in(&self.amqp_url, queue).await
     }
+
+    /// Has the broker cut the connection of this name. It learns of new ones every few seconds.
+    pub(crate) async fn cut(&self, connection: &str) {
+        until(&format!("{connection} is cut"), async || {
+            let all = Client::new().get(format!("{}/api/vhosts/{}/connections", self.management.url, self.name));
+            let all = Answer::try_of(all).await.ok()?.body;
+            let found = all.as_array()?.iter().find(|one| one["client_properties"]["connection_name"] == connection)?;
+            let path = format!(
+                "{}/api/connections/{}",
+                self.management.url,
+                found["name"].as_str()?.replace(' ', "%20").replace('>', "%3E")
+            );
+            Client::new().delete(path).send().await.ok()?.status().is_success().then_some(())
+        })
+        .await;
+    }
 }
 
 /// Messages ready in a queue, by the broker's own word over AMQP.

@@ -10,8 +10,8 @@ use tokio::{
 
 use crate::{
     customer::Customer,
-    servers::Servers,
-    stack::{Choice, Stack, WORKERS},
+    servers::{Servers, choice},
+    stack::{Stack, WORKERS},
 };
 
 const BOOKINGS: usize = 300;
@@ -21,8 +21,7 @@ const AT_ONCE: usize = 30;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_3_three_hundred_bookings_while_everything_is_restarted() {
     let servers = Servers::ours().await;
-    // The resend schedule has gaps of minutes; here a callback that was refused comes again within seconds.
-    let mut stack = Stack::start_with("bookings", Choice { callback_speed: 500.0, ..Choice::default() }).await;
+    let mut stack = Stack::start_with("bookings", choice()).await;
     let mut schedules = Vec::new();
     for _ in 0..3 {
         schedules.push(stack.add_schedule(100).await);

@@ -4,14 +4,14 @@ use reqwest::{Method, StatusCode};
 
 use crate::{
     customer::Customer,
-    servers::Servers,
-    stack::{Answer, Choice, Stack, until},
+    servers::{Servers, choice},
+    stack::{Answer, Stack, until},
 };
 
 #[tokio::test]
 async fn broker_away_at_ingress() {
     let servers = Servers::ours().await;
-    let mut stack = Stack::start_with("broker_away", Choice { callback_speed: 500.0, ..Choice::default() }).await;
+    let mut stack = Stack::start_with("broker_away", choice()).await;
     let schedule = stack.add_schedule(5).await;
     let [early, late] = ["early", "late"].map(|user| Customer::of(&stack, user));
     let paid = early.submit(&schedule, None).await;
@@ -52,7 +52,7 @@ async fn broker_away_at_ingress() {
 #[tokio::test]
 async fn consumers_come_back_after_the_broker_restarts_twice() {
     let servers = Servers::ours().await;
-    let mut stack = Stack::start("broker_twice").await;
+    let mut stack = Stack::start_with("broker_twice", choice()).await;
     let schedule = stack.add_schedule(5).await;
 
     // Idle consumers first, so that nothing but the broken connection can tell them.

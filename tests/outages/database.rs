@@ -2,7 +2,7 @@
 
 use crate::{
     customer::Customer,
-    servers::Servers,
+    servers::{Servers, choice},
     stack::{Stack, until},
 };
 
@@ -10,7 +10,7 @@ use crate::{
 #[tokio::test]
 async fn database_away_for_a_minute() {
     let servers = Servers::ours().await;
-    let mut stack = Stack::start("database_away").await;
+    let mut stack = Stack::start_with("database_away", choice()).await;
     let schedule = stack.add_schedule(50).await;
     let payer = Customer::of(&stack, "payer");
     let paid = payer.submit(&schedule, None).await;

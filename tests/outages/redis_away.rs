@@ -4,14 +4,14 @@ use reqwest::StatusCode;
 
 use crate::{
     customer::Customer,
-    servers::Servers,
+    servers::{Servers, choice},
     stack::{Stack, until},
 };
 
 #[tokio::test]
 async fn redis_emptied() {
     let servers = Servers::ours().await;
-    let mut stack = Stack::start("redis_emptied").await;
+    let mut stack = Stack::start_with("redis_emptied", choice()).await;
     let schedule = stack.add_schedule(2).await;
     let customer = Customer::of(&stack, "steady");
 

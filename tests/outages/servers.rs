@@ -4,8 +4,21 @@ use std::{path::PathBuf, process::Command};
 
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::stack::Choice;
+
 /// Tests run side by side, but only one may break the servers.
 static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// A stack's choices where its servers come and go. WeChat's resend schedule has gaps of minutes; here a callback
+/// that was refused comes again within seconds. And the limit on a confirm is that of production: WeChat hangs up
+/// after five seconds, so the callback must have been refused by then.
+pub(crate) fn choice() -> Choice {
+    Choice {
+        settings: vec![("HOLDFAST_BROKER__CONFIRM_MS", "3000".into())],
+        callback_speed: 500.0,
+        ..Choice::default()
+    }
+}
 
 pub(crate) struct Servers {
     directory: PathBuf,

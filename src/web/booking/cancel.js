@@ -9,7 +9,7 @@ import { message, requestId } from "./notice.js";
 
 const UNPAID = ["submitted", "held", "awaiting_payment", "lapsed"];
 
-/** `{node, asked(), update(order)}`; `onPaid()` when the API says that it is paid already. */
+/** `{node, asked(), update(order)}`; `onSent()` when the wish is in the line, `onPaid()` when it came too late. */
 export function cancelling(id, { signal, onSent, onPaid }) {
   const node = el("div", { class: "no-print", hidden: true });
   const open = el("button", {
@@ -47,7 +47,10 @@ export function cancelling(id, { signal, onSent, onPaid }) {
       onSent();
     } catch (error) {
       if (signal.aborted || error.status === 401) return;
-      if (error.slug === "already-paid") return onPaid();
+      if (error.slug === "already-paid") {
+        sent = true;
+        return onPaid();
+      }
       node.replaceChildren(el("section", { class: "notice", role: "alert" },
         el("p", {}, message(error)),
         el("div", { class: "actions" },

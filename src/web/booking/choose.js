@@ -66,7 +66,7 @@ export async function chooseView({ root, signal, id, go, retitle, reload }) {
     counted.textContent = t("of_capacity", { capacity: now.capacity, n: now.available });
     any.disabled = left <= 0;
     waiting.update(bookable(session) && left <= 0);
-    bar.node.hidden = !waiting.node.hidden;
+    any.hidden = bar.node.hidden = !waiting.node.hidden;
     map.update(free);
     if (typeof choice === "number" && !free.has(choice)) {
       lost.textContent = t("seat_lost", { n: choice });

@@ -77,7 +77,9 @@ function row(order, session, coming = false) {
   const { short, tone } = describe(order);
   const path = `#/orders/${encodeURIComponent(order.order_id)}`;
   const seat = order.seat_no ? t("seat_n", { n: order.seat_no }) : "";
-  const until = order.status === "awaiting_payment" ? order.hold_expires_at : order.pay_before;
+  const until = order.status === "lapsed"
+    ? order.pay_before && t("pay_until", { time: time(order.pay_before) })
+    : order.hold_expires_at && t("hold_until", { time: time(order.hold_expires_at) });
   return el("li", { class: "order-row" },
     el("a", { class: "order", href: path },
       el("span", { class: "order-what" },
@@ -86,7 +88,7 @@ function row(order, session, coming = false) {
       el("span", { class: "order-more" },
         el("span", {}, [seat, money(order.amount_fen)].filter(Boolean).join(" · ")),
         el("span", { class: "chip", data: { tone } }, short))),
-    UNPAID.includes(order.status) && until && el("p", { class: "order-deed" }, t("pay_until", { time: time(until) })),
+    UNPAID.includes(order.status) && until && el("p", { class: "order-deed" }, until),
     coming && order.refunded_fen < order.amount_fen && el("p", { class: "order-deed" },
       el("a", { class: "link", href: `${path}/refund` }, t("refund_open"))));
 }

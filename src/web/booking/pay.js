@@ -25,13 +25,14 @@ export function payPanel(order, outer) {
   const label = el("span", { class: "clock-label" }, t("pay_left"));
   const until = el("p", { class: "hint" });
   const seats = el("p", { class: "still", hidden: true, data: { testid: "still-free" } });
+  const timer = el("div", { class: "timer" }, label, face, bar, until);
   const phone = phoneLink(order.code_url);
   const node = el("section", { class: "pay" },
     el("figure", { class: "qr", data: { testid: "code-url", codeUrl: order.code_url ?? "" } }, frame,
       el("figcaption", {}, scanIcon(), t("pay_scan"))),
     el("div", { class: "pay-side" },
       el("p", { class: "amount" }, el("span", {}, t("pay_amount")), el("strong", {}, money(order.amount_fen))),
-      el("div", { class: "timer" }, label, face, bar, until),
+      timer,
       seats,
       el("p", { class: "hint" }, t("pay_scan_hint")),
       phone));
@@ -65,7 +66,7 @@ export function payPanel(order, outer) {
   async function tick() {
     while (!signal.aborted) {
       const left = deadline - now();
-      if (!Number.isNaN(left)) paint(left);
+      paint(left);
       await pause(left > 0 ? left % 1000 || 1000 : 1000, signal);
     }
   }
@@ -79,6 +80,7 @@ export function payPanel(order, outer) {
   }
 
   function paint(left) {
+    if (Number.isNaN(left)) return;
     face.textContent = clockFace(left);
     bar.value = Math.max(0, left);
     label.textContent = t(left <= 0 ? "pay_over" : lapsed ? "pay_left_lapsed" : "pay_left");
@@ -102,9 +104,10 @@ export function payPanel(order, outer) {
       const end = lapsed ? next.pay_before : next.hold_expires_at ?? next.pay_before;
       deadline = Date.parse(end ?? "");
       begun = Date.parse(next.created_at ?? "");
-      bar.max = Math.max(1, Number.isNaN(begun) ? 1 : deadline - begun);
-      until.textContent = Number.isNaN(deadline) ? "" : t(lapsed ? "pay_until" : "hold_until", { time: time(end) });
-      if (!Number.isNaN(deadline)) paint(deadline - now());
+      bar.max = deadline > begun ? deadline - begun : 1;
+      until.textContent = t(lapsed ? "pay_until" : "hold_until", { time: time(end) });
+      timer.hidden = Number.isNaN(deadline);
+      paint(deadline - now());
     },
   };
 }

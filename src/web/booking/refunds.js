@@ -116,9 +116,9 @@ export function refunds(id, { signal, wanted }) {
 function row(refund) {
   const { word, more, tone } = STATUSES[refund.status] ?? STATUSES.processing;
   const text = refund.status === "refused" ? REFUSALS[refund.refusal] ?? more : more;
+  const about = [moment(refund.succeeded_at ?? refund.created_at), reasonWords(refund.reason)];
   return el("li", { data: { testid: "refund", status: refund.status } },
     el("strong", {}, money(refund.amount_fen)),
     el("span", { class: "chip", data: { tone } }, t(word)),
-    el("span", { class: "refund-more" },
-      t(text), " ", el("small", {}, `${moment(refund.succeeded_at ?? refund.created_at)} · ${reasonWords(refund.reason)}`)));
+    el("span", { class: "refund-more" }, t(text), " ", el("small", {}, about.filter(Boolean).join(" · "))));
 }

@@ -44,6 +44,10 @@ const partly = ({ status, refunded_fen }) => status === "confirmed" && refunded_
 function sentence(order, known) {
   if (known === "rejected") return t(REASONS[order.reason] ?? "rejected_text");
   if (partly(order)) return t("confirmed_part", { amount: money(order.refunded_fen) });
+  // Paid, but no seat was left.
+  if (order.reason && ["refunding", "refunded"].includes(known)) {
+    return t(known === "refunding" ? "refunding_late" : "refunded_late", { amount: money(order.amount_fen) });
+  }
   // Closed before its time: the last seat went to somebody else.
   if (known === "expired" && Date.parse(order.updated_at) < Date.parse(order.pay_before)) return t("expired_early");
   return t(`${known}_text`, { amount: money(order.refunded_fen), time: time(order.pay_before) });

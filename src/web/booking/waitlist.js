@@ -74,7 +74,7 @@ export function waitlist(id, { signal, retitle }) {
       out: () => [t("full"), t("waitlist_text"), button("", "waitlist-join", t("waitlist_join"), join)],
       joining: () => [t("full"), t("waitlist_joining"), el("div", { class: "waiting", "aria-hidden": "true" })],
       leaving: () => [t("waitlist_leave"), t("waitlist_leaving"), el("div", { class: "waiting", "aria-hidden": "true" })],
-      asking: () => [t("full"), "", ""],
+      asking: () => [place ? t("waitlist_place", { n: place }) : t("waitlist_in"), "", ""],
     };
     const [heading, words, way] = said[state]();
     title.textContent = heading;
@@ -95,7 +95,7 @@ export function waitlist(id, { signal, retitle }) {
       onYes: () => change("leaving", api.leaveWaitlist, "unknown", "in", position),
       onNo: () => become("in", { position }),
     });
-    become("asking");
+    become("asking", { position });
     room.replaceChildren(asked.node);
     asked.focus();
   }

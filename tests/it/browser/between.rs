@@ -65,7 +65,7 @@ async fn s5_3_a_session_sold_out_meanwhile_is_answered_with_another_one() {
 
         // Who comes later sees it before clicking.
         browser.client.goto(&format!("{}/#/schedules/{schedule}", stack.api)).await.expect("the view");
-        browser.until_says(BOOK, "已满员").await;
+        browser.until_says("[data-testid=waitlist]", "已满员").await;
         browser.picture("3-full").await;
         // Only Redis knows an order that no worker has taken; where it answers late, the API does not know it.
         browser.close(&["status of 404"]).await;

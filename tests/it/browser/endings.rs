@@ -107,6 +107,7 @@ async fn s5_4_an_order_paid_before_it_is_cancelled_leads_to_money_back() {
     browser.value("window.fetch = window.whole").await;
     browser.see("[data-testid=ticket]").await;
     browser.see("[data-testid=refund-form]").await;
+    browser.until_says(".status", "可以申请退款").await;
     assert_eq!(browser.count(CANCEL).await, 0);
     browser.picture("1-paid").await;
     browser.close(&["status of 409", "net::ERR_"]).await;
@@ -326,6 +327,7 @@ async fn s5_3_my_bookings_tell_what_is_to_pay_to_come_and_over() {
         browser.until_says("[data-testid=orders_upcoming] li:last-child", "武夷岩茶").await;
         until("all of them are there", async || (browser.count(".order-row").await == 59).then_some(())).await;
         assert_eq!(browser.count("[data-testid=more]:not([hidden])").await, 0);
+        browser.value("window.scrollTo(0, 0)").await;
         browser.glance("1-orders").await;
         browser
             .devtools(
@@ -340,4 +342,61 @@ async fn s5_3_my_bookings_tell_what_is_to_pay_to_come_and_over() {
         browser.picture("2-sold-out").await;
         browser.close(&[]).await;
     }
+}
+
+#[tokio::test]
+async fn p4_every_ending_is_told_in_english_on_a_narrow_phone() {
+    let stack = Stack::start_with("browser-endings-english", Choice { roles: vec!["api"], ..Choice::default() }).await;
+    let chromium = Chromium::start(&stack).await;
+    let schedule = add_session(&stack, "tea", "Rock tea tasting", 1, 14, 2).await;
+    let token = stack.quick_token("ann");
+    let browser = chromium.open(PHONE).await;
+    browser.client.goto(&format!("{}/?lang=en", stack.api)).await.expect("the page");
+    let narrow = json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true });
+    for (status, words) in [
+        ("lapsed", "Your seat is no longer held"),
+        ("cancelled", "Order cancelled"),
+        ("expired", "The time to pay is over"),
+        ("rejected", "Not booked"),
+        ("refunding", "Your refund is on its way"),
+        ("refunded", "Refunded"),
+        ("confirmed", "You are booked"),
+    ] {
+        let order = stack.stage_order("ann", &schedule, status).await;
+        sqlx::query("UPDATE payment_orders SET pay_before = updated_at - interval '1 minute' WHERE status = 'expired'")
+            .execute(&stack.db)
+            .await
+            .expect("a deadline that is over");
+        sqlx::query("UPDATE payment_orders SET pay_before = now() + interval '20 minutes' WHERE status = 'lapsed'")
+            .execute(&stack.db)
+            .await
+            .expect("a deadline to come");
+        // Paid when the last seat was gone.
+        sqlx::query("UPDATE payment_orders SET reason = 'sold-out' WHERE status = 'refunding'")
+            .execute(&stack.db)
+            .await
+            .expect("a reason");
+        arrive(&browser, &stack, &token, &format!("/orders/{order}/refund")).await;
+        browser.until_says("h1", words).await;
+        if status == "refunding" {
+            browser.until_says(".status", "No seat was left when your payment came. ¥200.00 goes back").await;
+            browser.see("[data-testid=waitlist-join]").await;
+        }
+        browser.until_says("[data-testid=messages] summary", "Messages").await;
+        browser.until_says(".view", "Rock tea tasting").await;
+        if status == "confirmed" {
+            browser.click("[data-testid=refund-part]").await;
+        }
+        browser.devtools("Emulation.setDeviceMetricsOverride", narrow.clone()).await;
+        let chinese = browser.value("/[\u{4e00}-\u{9fff}]/.test(document.querySelector('main').innerText)").await;
+        assert_eq!(chinese, false, "{status} is told in English alone");
+        let wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        assert_eq!(browser.value(wider).await, 0, "{status} fits on a narrow phone");
+        browser.glance(status).await;
+    }
+    arrive(&browser, &stack, &token, "/orders").await;
+    browser.until_says("[data-testid=orders_upcoming]", "Rock tea tasting").await;
+    browser.devtools("Emulation.setDeviceMetricsOverride", narrow).await;
+    browser.glance("orders").await;
+    browser.close(&[]).await;
 }
