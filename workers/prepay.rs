@@ -3,7 +3,7 @@
 //! Consumes   order.held                   from queue `prepay`
 //! Changes    payment_orders
 //! Emits      payment.seen, when WeChat says that the order is paid already
-//! Calls      WeChat: create order, query
+//! Calls      WeChat: create order, query, close
 //! Retries    when WeChat's answer is unknown or "slow down"; never on a refusal
 //! Safe twice because WeChat treats the same number with the same content as the same order
 
@@ -26,7 +26,7 @@ use crate::{
     wechat::{
         answers::{Claim, Class, Inconclusive},
         exchange::PayClient,
-        pay::{CodeUrl, NewOrder},
+        pay::{CodeUrl, NewOrder, OrderClosed},
         transaction::Standing,
     },
 };
@@ -57,7 +57,10 @@ impl Prepay {
         let Some(order) = store::order::for_prepay(self.db.pool(), id).await? else {
             return Ok(Verdict::Park { class: "no_such_order", error: format!("{id} is not in the books") });
         };
-        // A code that exists, or an order that is over or too late: nothing to ask WeChat for.
+        if is_given_up(order.status) {
+            return Ok(self.close(id).await);
+        }
+        // A code that exists, or an order that is settled or too late: nothing to ask WeChat for.
         if order.status != Status::Held || !order.in_time {
             return Ok(Verdict::Done(Vec::new()));
         }
@@ -74,10 +77,10 @@ impl Prepay {
             },
         };
         match made {
-            Ok(code) => {
-                self.record(id, code).await?;
-                Ok(Verdict::Done(Vec::new()))
-            }
+            Ok(code) => match self.record(id, code).await? {
+                Some(status) if is_given_up(status) => Ok(self.close(id).await),
+                _ => Ok(Verdict::Done(Vec::new())),
+            },
             Err(doubt) => Ok(self.settle(id, doubt).await),
         }
     }
@@ -96,7 +99,22 @@ impl Prepay {
         Ok(Code::Jsapi { prepay_id: prepay_id.0, invocation })
     }
 
-    async fn record(&self, id: &OrderId, code: Code) -> Result<(), StoreError> {
+    /// Given up while our request was on its way: closing a number that WeChat did not know yet has closed nothing.
+    async fn close(&self, id: &OrderId) -> Verdict {
+        match self.wechat.close_order(id.as_str()).await {
+            Err(doubt @ Inconclusive { class: Class::Unknown, .. }) => {
+                Verdict::Retry { class: retry::Class::Unknown, error: doubt.to_string() }
+            }
+            Err(doubt @ Inconclusive { class: Class::Busy, .. }) => {
+                Verdict::Retry { class: retry::Class::Busy, error: doubt.to_string() }
+            }
+            // Whoever could pay it all the same gets the money back.
+            Ok(OrderClosed) | Err(_) => Verdict::Done(Vec::new()),
+        }
+    }
+
+    /// Stores the code, if the order still waits for one; says where the order is now.
+    async fn record(&self, id: &OrderId, code: Code) -> Result<Option<Status>, StoreError> {
         let mut tx = self.db.begin("prepay.record").await?;
         let locked = store::order::lock(&mut tx, std::slice::from_ref(id)).await?;
         for order in &locked {
@@ -109,7 +127,7 @@ impl Prepay {
         let snapshot = store::order::snapshots(&mut *tx.transaction, std::slice::from_ref(id)).await?;
         tx.commit().await?;
         super::tell_cache(&self.cache, &snapshot, &[]).await;
-        Ok(())
+        Ok(snapshot.first().map(|snapshot| snapshot.document.status))
     }
 
     /// WeChat did not give a code: what its words allow us to do.
@@ -140,6 +158,10 @@ impl Prepay {
             Err(error) => Verdict::Retry { class: retry::Class::Unknown, error: error.to_string() },
         }
     }
+}
+
+fn is_given_up(status: Status) -> bool {
+    matches!(status, Status::Cancelled | Status::Expired)
 }
 
 fn description(order: &Unpriced) -> String {

@@ -40,7 +40,7 @@ async fn late_money_with_no_seat_left_goes_back() {
 
 /// The order was given up while it was held without a code, and closed at WeChat, which closes numbers that it does not
 /// know. A request that was on its way all the while arrives after that, and is paid.
-async fn order_late_and_pay(stack: &Stack, order: &str) {
+async fn order_late(stack: &Stack, order: &str) {
     let account = Arc::new(stack.settings().wechat_pay.load().expect("an account"));
     let wechat = PayClient::new(account, Ambient::system()).expect("a client");
     let late = NewOrder {
@@ -50,7 +50,31 @@ async fn order_late_and_pay(stack: &Stack, order: &str) {
         time_expire: OffsetDateTime::now_utc() + time::Duration::minutes(5),
     };
     let CodeUrl(_) = wechat.create_native_order(&late).await.expect("a code");
+}
+
+async fn order_late_and_pay(stack: &Stack, order: &str) {
+    order_late(stack, order).await;
     assert_eq!(stack.pay(order).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_code_that_comes_after_the_order_was_given_up_is_closed() {
+    let mut stack = hasty_with("code_too_late", 60, 120, &["api", "seats", "expiry"]).await;
+    let schedule = stack.add_schedule(1).await;
+    let ann = stack.quick_token("ann");
+    let order = stack.submit(&ann, &schedule).await;
+    stack.until_status(&ann, &order, "held").await;
+    stack.lay_cancel("ann", &order).await;
+    stack.until_status(&ann, &order, "cancelled").await;
+    order_late(&stack, &order).await;
+    stack.spawn("prepay");
+    until("WeChat has closed it", async || {
+        let ledger = stack.ledger().await;
+        (ledger["orders"][0]["trade_state"] == "CLOSED").then_some(())
+    })
+    .await;
+    assert_eq!(stack.pay(&order).await.body["reason"], "closed");
+    stack.check_money().await;
 }
 
 #[tokio::test]

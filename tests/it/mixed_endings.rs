@@ -27,9 +27,14 @@ const AT_ONCE: usize = 60;
 const HOLD_SECONDS: u32 = 8;
 const PAYMENT_SECONDS: u32 = 14;
 
+/// A number that may be chosen from outside, for longer runs and other weather.
+fn chosen(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).map_or(usual, |number| number.parse().expect("a number"))
+}
+
 /// Rates of everything that can go wrong; which order meets what is decided by the seed.
 fn weather() -> Value {
-    json!({ "seed": 2026, "rules": [
+    json!({ "seed": chosen("MIXED_SEED", 2026), "rules": [
         { "on": "order", "rate": 0.04, "answer_lost": true },
         { "on": "order", "rate": 0.04, "status": 503, "html": true },
         { "on": "order", "rate": 0.02, "signtest": true },
@@ -85,7 +90,7 @@ impl Habit {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s7_1_every_ending_mixed() {
-    let orders: usize = std::env::var("MIXED_ORDERS").map_or(400, |count| count.parse().expect("a number"));
+    let orders = chosen("MIXED_ORDERS", 400);
     let sweep = vec![
         ("HOLDFAST_RECONCILE__EVERY_SECONDS", "1".to_owned()),
         ("HOLDFAST_RECONCILE__GRACE_SECONDS", "3".to_owned()),
