@@ -38,7 +38,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     customer::Customer,
-    stack::{Choice, Stack, VirtualHost, WORKERS},
+    stack::{Choice, Stack, WORKERS, server_resources::VirtualHost},
 };
 
 const BURST: usize = 100;

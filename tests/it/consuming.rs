@@ -20,7 +20,7 @@ use holdfast::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::stack::{VirtualHost, until};
+use crate::stack::{server_resources::VirtualHost, until};
 
 fn order(number: usize) -> OrderId {
     OrderId::try_from(format!("hf{number:08}")).expect("an id")

@@ -21,7 +21,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::stack::VirtualHost;
+use crate::stack::server_resources::VirtualHost;
 
 const TASKS: usize = 20;
 const EACH: usize = 1_000;

@@ -10,7 +10,11 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use time::Duration;
 
-use crate::stack::{PRICE_FEN, Stack, WORKERS, database_url, drop_database, server, until};
+use crate::stack::{
+    PRICE_FEN, Stack, WORKERS,
+    server_resources::{database_url, drop_database, server},
+    until,
+};
 
 /// A promise, and statements that break it and as little else as can be: these checks, and no other, must see it.
 struct Break {

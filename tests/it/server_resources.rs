@@ -1,0 +1,127 @@
+//! Databases and virtual hosts of a test's own, made on the shared private servers and gone with the test.
+
+use std::{future::Future, sync::Arc};
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use sqlx::{Connection, Executor, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{Answer, until};
+
+/// Where a server is, as `./dev test` tells it.
+pub(crate) fn server(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run `./dev test`, or eval \"$(./dev servers)\" first"))
+}
+
+pub(crate) fn database_url(name: &str) -> String {
+    let (server, _) =
+        server("DATABASE_URL").rsplit_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a URL");
+    format!("{server}/{name}")
+}
+
+pub(crate) async fn make_database(name: &str) -> PgPool {
+    let mut admin = PgConnection::connect(&server("DATABASE_URL")).await.expect("PostgreSQL");
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    admin.execute(create).await.expect("a database");
+    PgPool::connect_lazy(&database_url(name)).expect("a pool")
+}
+
+pub(crate) async fn drop_database(name: &str) {
+    if let Ok(mut admin) = PgConnection::connect(&server("DATABASE_URL")).await {
+        let _ = admin.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))).await;
+    }
+}
+
+/// The management API, which can make virtual hosts.
+#[derive(Clone)]
+pub(crate) struct Management {
+    url: Arc<str>,
+}
+
+impl Management {
+    pub(crate) fn from_environment() -> Self {
+        Self { url: server("RABBITMQ_MANAGEMENT_URL").trim_end_matches('/').into() }
+    }
+
+    /// Makes a virtual host; answers the AMQP URL for it.
+    pub(crate) async fn make_vhost(&self, name: &str) -> String {
+        self.call(Method::PUT, &format!("/api/vhosts/{name}"), &json!({})).await;
+        let amqp = server("AMQP_URL");
+        let user = amqp.split("://").nth(1).and_then(|rest| rest.split(':').next()).expect("a user").to_owned();
+        let everything = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+        self.call(Method::PUT, &format!("/api/permissions/{name}/{user}"), &everything).await;
+        let (server, _) = amqp.rsplit_once('/').expect("a virtual host");
+        format!("{server}/{name}")
+    }
+
+    pub(crate) async fn drop_vhost(&self, name: &str) {
+        let _ = Client::new().delete(format!("{}/api/vhosts/{name}", self.url)).send().await;
+    }
+
+    async fn call(&self, method: Method, path: &str, body: &Value) {
+        let client = Client::builder().no_proxy().build().expect("a client");
+        let answer = client.request(method, format!("{}{path}", self.url)).json(body).send().await.expect("RabbitMQ");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+}
+
+/// An empty virtual host without a stack, for tests of the broker's side alone.
+pub(crate) struct VirtualHost {
+    pub amqp_url: String,
+    name: String,
+    management: Management,
+}
+
+impl VirtualHost {
+    pub(crate) async fn make() -> Self {
+        let (name, management) = (format!("hf_{}", Uuid::now_v7().simple()), Management::from_environment());
+        Self { amqp_url: management.make_vhost(&name).await, name, management }
+    }
+
+    pub(crate) async fn ready_in(&self, queue: &str) -> u32 {
+        ready_in(&self.amqp_url, queue).await
+    }
+
+    /// Has the broker cut the connection of this name. It learns of new ones every few seconds.
+    pub(crate) async fn cut(&self, connection: &str) {
+        until(&format!("{connection} is cut"), async || {
+            let all = Client::new().get(format!("{}/api/vhosts/{}/connections", self.management.url, self.name));
+            let all = Answer::try_of(all).await.ok()?.body;
+            let found = all.as_array()?.iter().find(|one| one["client_properties"]["connection_name"] == connection)?;
+            let path = format!(
+                "{}/api/connections/{}",
+                self.management.url,
+                found["name"].as_str()?.replace(' ', "%20").replace('>', "%3E")
+            );
+            Client::new().delete(path).send().await.ok()?.status().is_success().then_some(())
+        })
+        .await;
+    }
+}
+
+/// Messages ready in a queue, by the broker's own word over AMQP.
+pub(crate) async fn ready_in(amqp_url: &str, queue: &str) -> u32 {
+    let connection = lapin::Connection::connect(amqp_url, lapin::ConnectionProperties::default()).await;
+    let connection = connection.expect("the broker");
+    let channel = connection.create_channel().await.expect("a channel");
+    let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+    let declared = channel.queue_declare(queue.into(), options, Default::default()).await.expect("the queue");
+    let ready = declared.message_count();
+    let _ = connection.close(200, "done".into()).await;
+    ready
+}
+
+impl Drop for VirtualHost {
+    fn drop(&mut self) {
+        let (name, management) = (self.name.clone(), self.management.clone());
+        finally(async move { management.drop_vhost(&name).await });
+    }
+}
+
+/// Does what a `drop` has to wait for.
+pub(crate) fn finally(deed: impl Future<Output = ()> + Send + 'static) {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _ = std::thread::spawn(move || runtime().block_on(deed)).join();
+}
