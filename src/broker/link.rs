@@ -47,7 +47,17 @@ impl Link {
     /// # Errors
     /// The broker is away or refuses us. Nothing was changed.
     pub async fn channel(&self) -> Result<Channel, lapin::Error> {
-        let opened = timeout(CONNECT_WITHIN, async { self.connection().await?.create_channel().await });
+        let opened = timeout(CONNECT_WITHIN, async {
+            loop {
+                let connection = self.connection().await?;
+                match connection.create_channel().await {
+                    Err(error) if is_worn_out(&error) && connection.status().connected() => {
+                        self.discard(&connection).await;
+                    }
+                    opened => break opened,
+                }
+            }
+        });
         opened.await.unwrap_or_else(|_| Err(ErrorKind::MissingHeartbeatError.into()))
     }
 
@@ -98,6 +108,13 @@ impl Link {
         current.as_ref().filter(|connection| connection.status().connected()).cloned()
     }
 
+    /// Throws a connection away; what is not acknowledged on it goes back to its queue.
+    async fn discard(&self, worn_out: &Arc<Connection>) {
+        let is_it = |connection: &mut Arc<Connection>| Arc::ptr_eq(connection, worn_out);
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).take_if(is_it);
+        let _ = worn_out.close(200, "worn out".into()).await;
+    }
+
     async fn connection(&self) -> Result<Arc<Connection>, lapin::Error> {
         let _alone = self.connecting.lock().await;
         if let Some(connection) = self.standing() {
@@ -117,6 +134,12 @@ impl Link {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
     }
+}
+
+/// lapin never forgets a channel that the broker closed (for a missing queue, say). In the end no number is left
+/// for a new one, or a number that is given out again answers with the error of its former bearer.
+fn is_worn_out(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ChannelsLimitReached) || error.is_amqp_soft_error()
 }
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);

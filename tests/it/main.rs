@@ -47,6 +47,7 @@ mod stack;
 mod staged;
 mod stopping;
 mod story;
+mod topology;
 mod verify;
 mod waiting_list;
 mod waitlist_api;
