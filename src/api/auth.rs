@@ -237,6 +237,37 @@ impl FromRequestParts<Api> for Customer {
     }
 }
 
+/// A caller who may look at everything: the role `viewer` or `operator`.
+pub struct Viewer(pub Caller);
+
+impl FromRequestParts<Api> for Viewer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        match caller.role {
+            Role::Viewer | Role::Operator => Ok(Self(caller)),
+            Role::Customer => Err(Problem::new(Kind::Forbidden).detail("Only operators and viewers see this.")),
+        }
+    }
+}
+
+/// A caller who may act for the house: the role `operator`.
+pub struct Operator(pub Caller);
+
+impl FromRequestParts<Api> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        match caller.role {
+            Role::Operator => Ok(Self(caller)),
+            Role::Viewer => Err(Problem::new(Kind::Forbidden).detail("Viewers only look.")),
+            Role::Customer => Err(Problem::new(Kind::Forbidden).detail("Only operators do this.")),
+        }
+    }
+}
+
 fn bearer(headers: &HeaderMap) -> Result<&str, &'static str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or("The Authorization header is missing.")?;

@@ -11,6 +11,7 @@ mod headers;
 pub mod health;
 mod language;
 mod names;
+mod ops;
 mod order_cancel;
 mod order_events;
 mod order_follow;
@@ -190,4 +191,5 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(waitlist::join, waitlist::leave, waitlist::place))
         .routes(routes!(wechat_notify::payments))
         .routes(routes!(wechat_notify::refunds))
+        .merge(ops::documented())
 }
