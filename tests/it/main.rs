@@ -23,6 +23,7 @@ mod idempotency;
 mod ingress;
 mod journey;
 mod jsapi;
+mod kubernetes;
 mod late_money;
 mod look;
 mod messages;
