@@ -1,5 +1,7 @@
 //! Settings: composed from the parts' own, read from the compiled-in defaults, a file and the environment.
 
+mod production;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use config::{Config, Environment, File, FileFormat, Value, ValueKind};
@@ -14,6 +16,7 @@ use crate::{
     setting::BadSetting,
     store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
     telemetry::LogSettings,
+    tls::Secured,
     wechat::settings::{OfficialAccountSettings, PaySettings},
     workers::{AlarmTimes, reconcile::Pace},
 };
@@ -216,6 +219,11 @@ pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
 }
 
 impl Settings {
+    /// Everything that must not go live where real money is taken, beside [`Self::problems`].
+    pub fn production_problems(&self) -> Vec<BadSetting> {
+        production::problems(self)
+    }
+
     /// Everything that is wrong, for all roles, at once; empty when every role can start.
     pub fn problems(&self) -> Vec<BadSetting> {
         let mut problems = Vec::new();
@@ -225,6 +233,11 @@ impl Settings {
             if url.as_ref().is_none_or(|url| url.expose_secret().is_empty()) {
                 problems.push(problem(setting, "is missing"));
             }
+        }
+        for (setting, url) in [("broker.url", &self.broker.url), ("cache.url", &self.cache.url)] {
+            let given = url.as_ref().filter(|url| !url.expose_secret().is_empty());
+            let fault = given.and_then(|url| Secured::parse(url.expose_secret()).err());
+            problems.extend(fault.map(|fault| problem(setting, fault.to_string())));
         }
         problems.extend(self.api.problems());
         problems.extend(self.auth.problems());

@@ -9,7 +9,7 @@
 //! - [`wechat`]: WeChat Pay and the Official Account.
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
-//! - [`config`], [`setting`], [`telemetry`], [`process`]: how a role boots and stops.
+//! - [`config`], [`setting`], [`tls`], [`telemetry`], [`process`]: how a role boots and stops.
 //! - [`ops`], [`exit`]: the operator's commands and how they end.
 
 pub mod api;
@@ -23,6 +23,7 @@ pub mod process;
 pub mod setting;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod wechat;
 #[path = "../workers/mod.rs"]
 pub mod workers;

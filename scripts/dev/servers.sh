@@ -49,6 +49,34 @@ rabbitmq_bin() {
   return 1
 }
 
+# What the tests of TLS connect with, made once, PEM: a private authority with the servers' certificate and a client's; and
+# a stranger, with a certificate for the same name.
+make_certificates() {
+  local dir=$dev/tls name authority
+  [ ! -e "$dir/made" ] || return 0
+  mkdir -p "$dir"
+  for name in ca stranger; do
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=holdfast dev $name" \
+      -addext keyUsage=critical,keyCertSign -keyout "$dir/$name.key" -out "$dir/$name.pem"
+  done
+  for name in server client strange-server; do
+    authority=ca
+    if [ "$name" = strange-server ]; then authority=stranger; fi
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" -keyout "$dir/$name.key" -out "$dir/$name.csr"
+    printf 'subjectAltName=DNS:localhost\nextendedKeyUsage=%sAuth\n' "${name#strange-}" >"$dir/$name.ext"
+    openssl x509 -req -in "$dir/$name.csr" -CA "$dir/$authority.pem" -CAkey "$dir/$authority.key" -CAcreateserial -days 3650 \
+      -extfile "$dir/$name.ext" -out "$dir/$name.pem"
+  done
+  touch "$dir/made"
+}
+
+# certificates_for SERVER: its copies, which only its account may read.
+certificates_for() {
+  mkdir -p "$dev/$1/tls"
+  cp "$dev"/tls/{ca.pem,server.pem,server.key} "$dev/$1/tls"
+  chmod 600 "$dev/$1/tls/server.key"
+}
+
 start_postgres() {
   local bin data=$dev/postgres/data
   if running postgres; then return; fi
@@ -59,7 +87,10 @@ start_postgres() {
   if [ ! -e "$data/PG_VERSION" ]; then
     step "PostgreSQL: a new cluster" "remove $dev/postgres and try again" new_cluster "$bin" "$data"
   fi
+  certificates_for postgres
+  own postgres
   launch postgres postgres "$root/dev" __as postgres "$bin/postgres" -D "$data" -c "port=$POSTGRES_PORT" -c listen_addresses=127.0.0.1 \
+    -c ssl=on -c "ssl_cert_file=$dev/postgres/tls/server.pem" -c "ssl_key_file=$dev/postgres/tls/server.key" \
     -c unix_socket_directories= -c max_connections=300
   until_true "PostgreSQL on port $POSTGRES_PORT" 60 postgres "./dev logs postgres tells more" \
     "$bin/pg_isready" -q -h 127.0.0.1 -p "$POSTGRES_PORT"
@@ -91,14 +122,27 @@ start_rabbitmq() {
   stop rabbitmq TERM 30
   stop epmd TERM 5
   port AMQP_PORT rabbitmq
+  port AMQPS_PORT rabbitmq
   port MANAGEMENT_PORT rabbitmq
   port DIST_PORT rabbitmq
   port EPMD_PORT epmd
   bin=$(rabbitmq_bin) || die "rabbitmq-server is not where its package puts it" "install RabbitMQ again"
   mkdir -p "$dir/home"
+  certificates_for rabbitmq
+  # Erlang asks access(2) before it writes, which knows nothing of the right that `as` lends (see there).
+  # Its own working directory is open to it under this name, however closed the way there is.
+  seen=$dir
+  if [ "$(id -u)" = 0 ] && [ -d /proc/self/cwd ]; then seen=/proc/self/cwd; fi
   cat >"$dir/rabbitmq.conf" <<END
 # Written by ./dev at each start.
 listeners.tcp.1 = 127.0.0.1:$AMQP_PORT
+listeners.ssl.1 = 127.0.0.1:$AMQPS_PORT
+ssl_options.cacertfile = $seen/tls/ca.pem
+ssl_options.certfile = $seen/tls/server.pem
+ssl_options.keyfile = $seen/tls/server.key
+# Who shows a certificate shows a good one; nobody has to.
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = false
 management.tcp.ip = 127.0.0.1
 management.tcp.port = $MANAGEMENT_PORT
 default_vhost = holdfast
@@ -115,11 +159,6 @@ END
   rm -f "$dir/home/.erlang.cookie"
   (umask 277 && printf '%s' "$ERLANG_COOKIE" >"$dir/home/.erlang.cookie")
   own rabbitmq
-
-  # Erlang asks access(2) before it writes, which knows nothing of the right that `as` lends (see there).
-  # Its own working directory is open to it under this name, however closed the way there is.
-  seen=$dir
-  if [ "$(id -u)" = 0 ] && [ -d /proc/self/cwd ]; then seen=/proc/self/cwd; fi
 
   export ERL_EPMD_PORT=$EPMD_PORT ERL_EPMD_ADDRESS=127.0.0.1
   launch epmd rabbitmq "$root/dev" __as rabbitmq "$(command -v epmd || echo "$bin/epmd")"
@@ -153,11 +192,18 @@ start_redis() {
   local dir=$dev/redis
   if running redis; then return; fi
   port REDIS_PORT redis
+  port REDISS_PORT redis
+  certificates_for redis
   own redis
   cat >"$dir/redis.conf" <<END
 # Written by ./dev at each start. Nothing in Redis is worth keeping: the database is the truth.
 bind 127.0.0.1
 port $REDIS_PORT
+tls-port $REDISS_PORT
+tls-ca-cert-file "$dir/tls/ca.pem"
+tls-cert-file "$dir/tls/server.pem"
+tls-key-file "$dir/tls/server.key"
+tls-auth-clients optional
 requirepass $REDIS_PASSWORD
 save ""
 appendonly no
@@ -178,6 +224,7 @@ start_servers() {
   if [ -e "$dev/in-docker" ]; then
     start_docker_servers
   else
+    step "a private authority for TLS" "remove $dev/tls and try again" make_certificates
     start_postgres
     start_rabbitmq
     start_redis

@@ -77,6 +77,15 @@ AMQP_URL=amqp://holdfast:$RABBITMQ_PASSWORD@127.0.0.1:$AMQP_PORT/holdfast
 REDIS_URL=redis://default:$REDIS_PASSWORD@127.0.0.1:$REDIS_PORT/0
 RABBITMQ_MANAGEMENT_URL=http://holdfast:$RABBITMQ_PASSWORD@127.0.0.1:$MANAGEMENT_PORT
 END
+  # The same servers by TLS, under the one name that their certificate bears.
+  if [ -e "$dev/tls/made" ]; then
+    cat <<END
+TLS_DIRECTORY=$dev/tls
+DATABASE_TLS_URL=postgres://holdfast:$POSTGRES_PASSWORD@localhost:$POSTGRES_PORT/holdfast
+AMQPS_URL=amqps://holdfast:$RABBITMQ_PASSWORD@localhost:$AMQPS_PORT/holdfast
+REDISS_URL=rediss://default:$REDIS_PASSWORD@localhost:$REDISS_PORT/0
+END
+  fi
 }
 
 # The roles' settings, beside those.

@@ -99,6 +99,8 @@ mod tests {
             public_url: None,
             development: false,
             phone_url: None,
+            certificate_file: None,
+            key_file: None,
             request_timeout_seconds: 15,
             connections_max: 1,
             requests_max: 1,

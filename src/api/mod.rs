@@ -30,6 +30,7 @@ mod request;
 mod schedules;
 pub mod serve;
 mod settings;
+mod tls;
 mod waitlist;
 mod wechat_notify;
 

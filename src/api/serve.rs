@@ -11,7 +11,7 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiParts, ApiSettings, names, schedules::keep_catalogue};
+use super::{ApiParts, ApiSettings, names, schedules::keep_catalogue, tls::Tls};
 use crate::exit::Failure;
 
 /// Whoever takes longer to send a request's head, or is silent for so long between two, is cut off.
@@ -35,10 +35,14 @@ pub async fn run(parts: ApiParts, drain: Duration) -> Result<(), Failure> {
     let stop = parts.stop.clone();
     let catalogue = keep_catalogue(parts.database.clone(), parts.cache.clone(), stop.clone());
     let broker = parts.broker.clone();
+    let tls = parts.settings.tls()?;
     let router = super::router(parts)?;
+    if let Some(tls) = tls.clone() {
+        tokio::spawn(tls.follow_files());
+    }
     tokio::spawn(catalogue);
-    tracing::info!(%listen, "answering");
-    serve(listener, router, connections_max, stop, drain).await;
+    tracing::info!(%listen, tls = tls.is_some(), "answering");
+    serve(listener, tls, router, connections_max, stop, drain).await;
     broker.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -47,6 +51,7 @@ pub async fn run(parts: ApiParts, drain: Duration) -> Result<(), Failure> {
 /// Serves until `stop`, then takes no more connections and gives those there are `drain` to finish.
 async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     router: Router,
     connections_max: usize,
     stop: CancellationToken,
@@ -83,12 +88,21 @@ async fn serve(
         };
         // Small answers are not held back to be sent together.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = connections.watch(connection);
+        let (router, builder, tls) = (router.clone(), builder.clone(), tls.clone());
+        let watcher = connections.watcher();
         tokio::spawn(async move {
             let _place = place;
-            if let Err(error) = connection.await {
+            let service = TowerToHyperService::new(router);
+            let ended = match tls {
+                None => watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => {
+                        watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await
+                    }
+                    Err(error) => Err(error.into()),
+                },
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
         });

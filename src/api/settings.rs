@@ -1,15 +1,19 @@
 //! What can be set about the ingress. The defaults and their reasons are in `holdfast.toml`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
+use super::tls::Tls;
 use crate::setting::BadSetting;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiSettings {
     pub listen: SocketAddr,
+    /// PEM. With it, the listener speaks TLS and nothing else.
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     /// How customers reach it; shown in the documentation.
     pub public_url: Option<String>,
     /// Lets anybody make themselves a token (`POST /dev/token`).
@@ -25,10 +29,25 @@ pub struct ApiSettings {
 }
 
 impl ApiSettings {
+    /// The listener's TLS; none where it speaks plain HTTP, behind something that ends TLS.
+    ///
+    /// # Errors
+    /// One of the two files is not named, or cannot be used.
+    pub(super) fn tls(&self) -> Result<Option<Tls>, BadSetting> {
+        let wrong = |what: String| BadSetting { setting: "api.certificate_file".into(), what };
+        match (&self.certificate_file, &self.key_file) {
+            (None, None) => Ok(None),
+            (Some(certificates), Some(key)) => Tls::load(certificates.clone(), key.clone())
+                .map(Some)
+                .map_err(|error| wrong(format!("cannot be used: {error}"))),
+            _ => Err(wrong("and api.key_file must be given together".into())),
+        }
+    }
+
     /// Everything that is wrong; empty when the API can start.
     pub fn problems(&self) -> Vec<BadSetting> {
         let wrong = |setting: &str, what: &str| BadSetting { setting: format!("api.{setting}"), what: what.into() };
-        let mut problems = Vec::new();
+        let mut problems: Vec<BadSetting> = self.tls().err().into_iter().collect();
         for (setting, url) in [("public_url", &self.public_url), ("phone_url", &self.phone_url)] {
             let fits = |url: &String| url.starts_with("https://") || url.starts_with("http://");
             if !url.as_ref().is_none_or(fits) {

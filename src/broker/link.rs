@@ -10,10 +10,16 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use lapin::{Channel, Connection, ConnectionProperties, ConnectionState, ErrorKind, uri::AMQPUri};
+use lapin::{
+    Channel, Connection, ConnectionProperties, ConnectionState, ErrorKind,
+    tcp::{OwnedIdentity, OwnedTLSConfig},
+    uri::AMQPUri,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+use crate::tls::Secured;
 
 /// A server that answers nothing for this long is as good as away.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -123,17 +129,27 @@ impl Link {
         if self.closed.is_cancelled() {
             return Err(ErrorKind::InvalidConnectionState(ConnectionState::Closed).into());
         }
-        let mut uri: AMQPUri = self
-            .url
-            .expose_secret()
-            .parse()
-            .map_err(|problem: String| lapin::Error::from(ErrorKind::AuthProviderError(problem)))?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        let properties = ConnectionProperties::default().with_connection_name(self.name.clone().into());
-        let connection = Arc::new(Connection::connect_uri(uri, properties).await?);
+        let connection = Arc::new(connect(self.url.expose_secret(), &self.name).await?);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
     }
+}
+
+/// Connects; with TLS where the URL says so. The files that it names are read each time, so that new ones need no
+/// restart.
+async fn connect(url: &str, name: &str) -> Result<Connection, lapin::Error> {
+    let unusable = |problem: String| lapin::Error::from(ErrorKind::AuthProviderError(problem));
+    let secured = Secured::parse(url).map_err(|fault| unusable(format!("broker.url {fault}")))?;
+    let mut uri: AMQPUri = secured.url.as_str().parse().map_err(unusable)?;
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    let pem =
+        |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| unusable("broker.url: cacertfile is no PEM".into()));
+    let tls = OwnedTLSConfig {
+        cert_chain: secured.ca.map(pem).transpose()?,
+        identity: secured.client.map(|client| OwnedIdentity::PKCS8 { pem: client.certificates, key: client.key }),
+    };
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    Connection::connect_uri_with_config(uri, properties, tls, lapin::runtime::default_runtime()?).await
 }
 
 /// lapin never forgets a channel that the broker closed (for a missing queue, say). In the end no number is left

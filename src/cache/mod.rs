@@ -31,11 +31,14 @@ use std::{
 };
 
 use redis::{
-    Client, Cmd, FromRedisValue, RedisError, RedisResult, ScriptInvocation,
+    Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation,
+    TlsCertificates,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+
+use crate::tls::{Secured, TlsFault};
 
 /// How we reach Redis.
 #[derive(Debug, Clone, Deserialize)]
@@ -67,10 +70,10 @@ impl Cache {
     /// Opens without connecting; must be called inside the runtime.
     ///
     /// # Errors
-    /// The URL is missing or unreadable.
+    /// The URL is missing or unreadable, or a file that it names.
     pub fn open(settings: &CacheSettings) -> Result<Self, RedisError> {
         let limit = Duration::from_millis(settings.call_limit_ms);
-        let client = Client::open(settings.url.as_ref().map_or("", |url| url.expose_secret()))?;
+        let client = client(settings.url.as_ref().map_or("", |url| url.expose_secret()))?;
         // Reconnecting goes on in the background while calls give up by `limit`; so its own patience is short
         // and the next call after it ran out begins anew.
         let config = ConnectionManagerConfig::new()
@@ -192,5 +195,15 @@ impl Pause {
 impl Default for Pause {
     fn default() -> Self {
         Self { begun: Instant::now(), until: AtomicU64::new(0) }
+    }
+}
+fn client(url: &str) -> Result<Client, RedisError> {
+    let unusable = |fault: TlsFault| RedisError::from((ErrorKind::InvalidClientConfig, "the URL", fault.to_string()));
+    let Secured { url, ca: root_cert, client } = Secured::parse(url).map_err(unusable)?;
+    let client_tls = client.map(|client| ClientTlsConfig { client_cert: client.certificates, client_key: client.key });
+    if url.scheme() == "rediss" {
+        Client::build_with_tls(url.as_str(), TlsCertificates { client_tls, root_cert })
+    } else {
+        Client::open(url.as_str())
     }
 }

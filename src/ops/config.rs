@@ -10,7 +10,11 @@ use crate::{
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Show every setting and say everything that is wrong; exit 2 if anything is.
-    Check,
+    Check {
+        /// Also say what must not go live: simulators, examples, default passwords, unencrypted wires.
+        #[arg(long)]
+        production: bool,
+    },
 }
 
 #[derive(Serialize)]
@@ -19,8 +23,9 @@ struct Report {
     problems: Vec<String>,
 }
 
-pub fn run(Command::Check: &Command, loaded: Loaded, json: bool) -> Result<(), Failure> {
+pub fn run(Command::Check { production }: &Command, loaded: Loaded, json: bool) -> Result<(), Failure> {
     let problems = match &loaded.settings {
+        Ok(settings) if *production => [settings.problems(), settings.production_problems()].concat(),
         Ok(settings) => settings.problems(),
         Err(unreadable) => vec![unreadable.clone()],
     };

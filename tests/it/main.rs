@@ -49,6 +49,7 @@ mod stack;
 mod staged;
 mod stopping;
 mod story;
+mod tls;
 mod topology;
 mod verify;
 mod waiting_list;
