@@ -6,7 +6,7 @@ use lapin::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::domain::message::{Message, OrderAlarm, Queue};
+use crate::domain::message::{Message, OrderAlarm, Queue, Unreadable};
 use crate::domain::retry::{Class, Tier};
 
 /// The `x-schema` of the bodies that this release writes.
@@ -84,15 +84,22 @@ impl Outgoing {
     }
 }
 
+/// Reads a delivery: its marks, which can always be had, and its message.
+pub fn read(properties: &BasicProperties, body: &[u8]) -> (Marks, Result<Message, Unreadable>) {
+    let marks = Marks::of(properties);
+    let message = Message::read(&marks.kind, body);
+    (marks, message)
+}
+
 /// The marks of one delivery that its handling needs.
 #[derive(Debug, Clone)]
-pub(super) struct Marks {
+pub struct Marks {
     /// 1 for the first attempt. Counted in the message, never by the broker.
-    pub(super) attempt: u32,
-    pub(super) trace: Option<TraceParent>,
-    pub(super) kind: String,
+    pub attempt: u32,
+    pub trace: Option<TraceParent>,
+    pub kind: String,
     /// When it was first published, seconds since 1970.
-    pub(super) published_at: Option<u64>,
+    pub published_at: Option<u64>,
 }
 
 impl Marks {

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use super::{
     ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId},
+    json::json_fault,
     money::Fen,
     notification::Kind,
     order::Channel,
@@ -280,8 +281,9 @@ pub enum Message {
 pub enum Unreadable {
     #[error("no message has the type {0:?}")]
     UnknownType(String),
-    #[error("the body is not a {kind}: {source}")]
-    Body { kind: &'static str, source: serde_json::Error },
+    /// The cause says where it went wrong, never what was there: it ends in a log and in a dead letter's header.
+    #[error("the body is no {kind}: {cause}")]
+    Body { kind: &'static str, cause: String },
 }
 
 /// Each kind of message can be taken out of the whole; the whole comes back when it is another one.
@@ -369,7 +371,7 @@ impl Message {
     /// Reads a delivery. Unknown members are ignored: the next release may add some.
     pub fn read(kind: &str, body: &[u8]) -> Result<Self, Unreadable> {
         fn of<'a, T: Deserialize<'a>>(kind: &'static str, body: &'a [u8]) -> Result<T, Unreadable> {
-            serde_json::from_slice(body).map_err(|source| Unreadable::Body { kind, source })
+            serde_json::from_slice(body).map_err(|error| Unreadable::Body { kind, cause: json_fault(&error) })
         }
         match kind {
             "order.submitted" => of("order.submitted", body).map(Self::OrderSubmitted),

@@ -5,7 +5,7 @@
 //! public key when there is one: while a merchant migrates, WeChat signs with the kind of key our request names.
 
 use crate::wechat::aead::{OpenFault, Resource};
-use crate::wechat::json_fault;
+use crate::domain::json::json_fault;
 use crate::wechat::notification::NotificationKeys;
 use crate::wechat::verify::{PlatformKey, PlatformKeyFault, SignatureFault};
 use reqwest::header::HeaderMap;

@@ -4,7 +4,7 @@
 //! 400; WeChat then sends again (fifteen times over a day), which is also what a SIGNTEST probe needs.
 
 use crate::wechat::aead::{ApiV3Keys, OpenFault, Resource};
-use crate::wechat::json_fault;
+use crate::domain::json::json_fault;
 use crate::wechat::refund::Refund;
 use crate::wechat::transaction::Transaction;
 use crate::wechat::verify::{PlatformKeys, SignatureFault};

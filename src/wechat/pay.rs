@@ -2,7 +2,7 @@
 
 use crate::wechat::answers::{Call, Inconclusive};
 use crate::wechat::exchange::{PayClient, Request, Signed};
-use crate::wechat::json_fault;
+use crate::domain::json::json_fault;
 use crate::wechat::refund::Refund;
 use crate::wechat::sign::JsapiInvocation;
 use crate::wechat::transaction::Transaction;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 mod absences;
+mod bad_input;
 mod books;
 mod browser;
 mod cache;
