@@ -93,8 +93,10 @@ struct Prime {
 
 impl Signer {
     fn new() -> Self {
-        let fits = |p: &u64| (3..).step_by(2).take_while(|d| d * d <= *p).all(|d| p % d != 0) && (p - 1) % EXPONENT != 0;
-        let primes: Vec<u64> = (0..=u64::from(u32::MAX)).rev().filter(|p| p % 2 == 1).filter(fits).take(LIMBS).collect();
+        let fits =
+            |p: &u64| (3..).step_by(2).take_while(|d| d * d <= *p).all(|d| p % d != 0) && (p - 1) % EXPONENT != 0;
+        let primes: Vec<u64> =
+            (0..=u64::from(u32::MAX)).rev().filter(|p| p % 2 == 1).filter(fits).take(LIMBS).collect();
         let product = |without: u64| primes.iter().filter(|p| **p != without).fold(one(), |all, p| times(&all, *p));
         let of = |p: u64| {
             let others = product(p);
@@ -158,7 +160,8 @@ impl Signer {
     }
 
     fn public_pem(&self) -> String {
-        let modulus: Vec<u8> = std::iter::once(0).chain(self.modulus.iter().rev().flat_map(|l| l.to_be_bytes())).collect();
+        let modulus: Vec<u8> =
+            std::iter::once(0).chain(self.modulus.iter().rev().flat_map(|l| l.to_be_bytes())).collect();
         let key = der(0x30, &[der(0x02, &modulus), der(0x02, &[1, 0, 1])].concat());
         let rsa = der(0x30, b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00");
         let spki = der(0x30, &[rsa, der(0x03, &[vec![0], key].concat())].concat());
@@ -168,8 +171,7 @@ impl Signer {
 
 /// RFC 8017, EMSA-PKCS1-v1_5.
 fn padded(hash: [u8; 32]) -> Limbs {
-    const SHA256_INFO: &[u8] =
-        b"\x00\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
+    const SHA256_INFO: &[u8] = b"\x00\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
     let mut bytes = vec![0, 1];
     bytes.resize(LIMBS * 4 - 32 - SHA256_INFO.len(), 0xff);
     bytes.extend_from_slice(SHA256_INFO);

@@ -389,3 +389,24 @@ impl Message {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreadable_message_is_told_by_its_place_and_never_by_its_content() {
+        for (kind, body) in [
+            ("order.submitted", r#"{"order_id":"hf0001","user_id":"ann","seat_no":"o-secret"}"#),
+            ("order.alarm", r#"{"order_id":"hf0001","alarm":"o-secret"}"#),
+            ("payment.seen", r#""o-secret""#),
+        ] {
+            let words = Message::read(kind, body.as_bytes()).expect_err("unreadable").to_string();
+            assert!(
+                words.starts_with(&format!("the body is no {kind}: ")) && words.contains("line 1 column"),
+                "{words}"
+            );
+            assert!(!words.contains("o-secret"), "{words}");
+        }
+    }
+}

@@ -3,10 +3,10 @@
 //! Answers are HTTP 200 with an `errcode` and carry no signature; nothing about money is decided here. Errcode 0
 //! means accepted, not delivered.
 
+use crate::domain::json::json_fault;
 use crate::setting::BadSetting;
 use crate::wechat::answers::{WORDS_MAX, shortened};
 use crate::wechat::connection::{http_client, measure, receive};
-use crate::domain::json::json_fault;
 use crate::wechat::reaction::Reaction;
 use crate::wechat::settings::{Check, OfficialAccountSettings, Templates, is_appid};
 use crate::wechat::template::fit;
