@@ -93,10 +93,12 @@ struct Prime {
 
 impl Signer {
     fn new() -> Self {
-        let fits =
-            |p: &u64| (3..).step_by(2).take_while(|d| d * d <= *p).all(|d| p % d != 0) && (p - 1) % EXPONENT != 0;
+        let fits = |p: &u64| {
+            (3..).step_by(2).take_while(|d| d * d <= *p).all(|d| !p.is_multiple_of(d))
+                && !(p - 1).is_multiple_of(EXPONENT)
+        };
         let primes: Vec<u64> =
-            (0..=u64::from(u32::MAX)).rev().filter(|p| p % 2 == 1).filter(fits).take(LIMBS).collect();
+            (0..=u64::from(u32::MAX)).rev().filter(|p| !p.is_multiple_of(2)).filter(fits).take(LIMBS).collect();
         let product = |without: u64| primes.iter().filter(|p| **p != without).fold(one(), |all, p| times(&all, *p));
         let of = |p: u64| {
             let others = product(p);
@@ -132,7 +134,7 @@ impl Signer {
             let mut carry = 0;
             for (limb, other) in sum.iter_mut().zip(prime.others.iter().chain(&[0])) {
                 let value = *limb + factor * u64::from(*other) % (1 << 32) + carry;
-                carry = (factor * u64::from(*other) >> 32) + (value >> 32);
+                carry = ((factor * u64::from(*other)) >> 32) + (value >> 32);
                 *limb = value & 0xffff_ffff;
             }
         }

@@ -17,6 +17,7 @@ missing() {
     coverage)
       llvm_tool profdata >/dev/null && llvm_tool cov >/dev/null || echo "llvm-$(llvm_version)"
       ;;
+    alerts) command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus ;;
     browser)
       chromium >/dev/null || echo chromium
       chromedriver >/dev/null || echo chromium-driver
