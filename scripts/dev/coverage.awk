@@ -37,10 +37,10 @@ END {
   lines_percent = 100 * total_run / total
   printf "{\"lines_percent\":%.2f,\"by_file\":{", lines_percent > json
   for (i = 1; i <= count; i++)
-    printf "%s\"%s\":%.2f", i > 1 ? "," : "", names[i], percent[names[i]] > json
+    printf "%s\"%s\":%.2f", (i == 1 ? "" : ","), names[i], percent[names[i]] > json
   print "}}" > json
   for (i = 1; i <= count && i <= 25; i++)
     printf "  %6.2f %%  %4d of %4d lines  %s\n", percent[names[i]], run[names[i]], all[names[i]], names[i]
   printf "  %6.2f %% of %d lines in %d files\n", lines_percent, total, count
-  exit lines_percent < goal
+  exit (lines_percent < goal)
 }

@@ -35,7 +35,7 @@ coverage() {
   "$(llvm_tool profdata)" merge --sparse --output="$counts/all.profdata" "$counts"/*.profraw &&
     # shellcheck disable=SC2086  # paths in target/ hold no spaces
     "$(llvm_tool cov)" export --format=lcov --instr-profile="$counts/all.profdata" \
-      "$binaries/holdfast" $tests >"$counts/lines.lcov" &&
+      "${CARGO_TARGET_DIR:-$root/target}/debug/holdfast" $tests >"$counts/lines.lcov" &&
     awk -v root="$root/" -v json="$root/target/coverage.json" -v goal=90 \
       -f "$root/scripts/dev/coverage.awk" "$counts/lines.lcov" &&
     say "  left out: $left_out. All figures are in target/coverage.json"

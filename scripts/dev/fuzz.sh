@@ -19,7 +19,9 @@ fuzz() { # [TARGET…] [SECONDS | --runs N]
     esac
     shift
   done
+  need_cargo
   rustc +nightly --version >/dev/null 2>&1 || die "no nightly rustc" "rustup toolchain install nightly"
+  need build
   heading "build"
   cargo +nightly build --release --manifest-path fuzz/Cargo.toml --target-dir target/fuzz ||
     die "the build" "the compiler's words above say what is wrong"
