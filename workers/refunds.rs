@@ -130,7 +130,7 @@ impl Refunds {
             Ok(refund) => match refund.facts() {
                 Some(facts) => self.record(&facts, None).await,
                 None => {
-                    let error = format!("WeChat calls the refund {:?}", refund.status.as_str());
+                    let error = format!("WeChat's word is not understood, status {:?}", refund.status.as_str());
                     Ok(Verdict::Retry { class: retry::Class::Unfamiliar, error })
                 }
             },

@@ -14,6 +14,9 @@ missing() {
       rabbitmq_bin >/dev/null || echo rabbitmq-server
       command -v redis-server >/dev/null && command -v redis-cli >/dev/null || echo redis-server redis-tools
       ;;
+    coverage)
+      llvm_tool profdata >/dev/null && llvm_tool cov >/dev/null || echo "llvm-$(llvm_version)"
+      ;;
     alerts) command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus ;;
     browser)
       chromium >/dev/null || echo chromium
@@ -84,6 +87,7 @@ brew_install() {
       postgresql) brew install postgresql@17 ;;
       rabbitmq-server) brew install rabbitmq ;;
       redis-server) brew install redis ;;
+      llvm-*) brew install llvm ;;
       chromium) brew install --cask chromium ;;
       chromium-driver) brew install --cask chromedriver ;;
     esac || return 1

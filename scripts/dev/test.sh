@@ -22,6 +22,10 @@ run_tests() {
       rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
       doc) suite "examples in the documentation" cargo test --workspace --no-fail-fast --doc ;;
       deny) check deny cargo deny --workspace check ;;
+      coverage)
+        need coverage
+        check coverage coverage
+        ;;
       *) suite "tests named $name" cargo test --workspace --no-fail-fast "$name" ;;
     esac
   done

@@ -23,23 +23,23 @@ const SEAT_NO_MAX: i64 = 100_000;
 /// What the customer asks for.
 #[derive(Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OrderRequest {
+pub struct OrderRequest {
     #[schema(value_type = String, format = "uuid")]
-    pub(super) schedule_id: ScheduleId,
+    pub schedule_id: ScheduleId,
     /// The session's price, as the customer saw it.
     #[schema(value_type = i64, minimum = 1, example = 20000)]
-    pub(super) amount_fen: Fen,
+    pub amount_fen: Fen,
     /// That very seat; any free one when left out.
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 100_000, example = 7)]
-    pub(super) seat_no: Option<SeatNo>,
+    pub seat_no: Option<SeatNo>,
     /// `native` (a QR code) when left out; `jsapi` needs an `openid` in the token.
     #[schema(value_type = Option<Channel>)]
-    pub(super) channel: Channel,
+    pub channel: Channel,
 }
 
 impl OrderRequest {
     /// `has_openid` says whether the caller's token carries one.
-    pub(super) async fn read(headers: &HeaderMap, body: Body, has_openid: bool) -> Result<Self, Problem> {
+    pub async fn read(headers: &HeaderMap, body: Body, has_openid: bool) -> Result<Self, Problem> {
         Self::of(fields::json_object(headers, body, BODY_BYTES_MAX).await?, has_openid)
     }
 
@@ -59,7 +59,7 @@ impl OrderRequest {
     }
 
     /// Tells this request from another one under the same key, however its JSON was written.
-    pub(super) fn hash(&self) -> String {
+    pub fn hash(&self) -> String {
         let seat = self.seat_no.map_or(0, |seat| seat.0);
         let text = format!("{} {} {seat} {}", self.schedule_id, self.amount_fen.0, self.channel.as_str());
         Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()

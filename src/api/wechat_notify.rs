@@ -122,7 +122,10 @@ async fn take_refund(api: &Inner, context: &Context, headers: &HeaderMap, body: 
         }
         Err(fault) => return Err(refused(fault)),
     };
-    let facts = notification.content.facts().ok_or_else(|| unclear("unknown refund_status", &notification.id))?;
+    let facts = notification
+        .content
+        .facts()
+        .ok_or_else(|| unclear("unknown refund_status, or no refund at all", &notification.id))?;
     let message = RefundSeen {
         facts,
         source: Source::Callback { notification_id: notification.id },

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Broker, TraceParent,
     breaker::Breaker,
-    envelope::{self, Marks, Outgoing, Parking},
+    envelope::{self, Outgoing, Parking},
     watch,
 };
 use crate::domain::{
@@ -233,8 +233,8 @@ impl<H: Handler> Work<H> {
     }
 
     fn read(&self, delivery: &Delivery) -> Result<Received<H::Message>, String> {
-        let marks = Marks::of(&delivery.properties);
-        let message = Message::read(&marks.kind, &delivery.data).map_err(|unreadable| unreadable.to_string())?;
+        let (marks, message) = envelope::read(&delivery.properties, &delivery.data);
+        let message = message.map_err(|unreadable| unreadable.to_string())?;
         let message = H::Message::try_from(message)
             .map_err(|other| format!("a {} does not belong in {}", other.kind(), self.queue.name()))?;
         if let Some(published_at) = marks.published_at {

@@ -6,7 +6,7 @@ use lapin::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::domain::message::{Message, OrderAlarm, Queue};
+use crate::domain::message::{Message, OrderAlarm, Queue, Unreadable};
 use crate::domain::retry::{Class, Tier};
 
 /// The `x-schema` of the bodies that this release writes.
@@ -84,15 +84,22 @@ impl Outgoing {
     }
 }
 
+/// Reads a delivery: its marks, which can always be had, and its message.
+pub fn read(properties: &BasicProperties, body: &[u8]) -> (Marks, Result<Message, Unreadable>) {
+    let marks = Marks::of(properties);
+    let message = Message::read(&marks.kind, body);
+    (marks, message)
+}
+
 /// The marks of one delivery that its handling needs.
 #[derive(Debug, Clone)]
-pub(super) struct Marks {
+pub struct Marks {
     /// 1 for the first attempt. Counted in the message, never by the broker.
-    pub(super) attempt: u32,
-    pub(super) trace: Option<TraceParent>,
-    pub(super) kind: String,
+    pub attempt: u32,
+    pub trace: Option<TraceParent>,
+    pub kind: String,
     /// When it was first published, seconds since 1970.
-    pub(super) published_at: Option<u64>,
+    pub published_at: Option<u64>,
 }
 
 impl Marks {
@@ -231,6 +238,10 @@ fn whole_number(value: &AMQPValue) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{
+        message::{Openid, Payment, PaymentSeen, Source},
+        money::Fen,
+    };
     use proptest::prelude::*;
 
     #[test]
@@ -262,6 +273,56 @@ mod tests {
                 let wait = jittered(tier, &id, attempt);
                 prop_assert!(wait <= whole && wait >= whole / 5 * 4 - 1);
             }
+        }
+    }
+
+    fn any_payment() -> impl Strategy<Value = Message> {
+        let text = || "\\PC{0,40}";
+        (text(), text(), text(), any::<[i64; 2]>(), 0i64..4_000_000_000, prop::option::of(text())).prop_map(
+            |(out_trade_no, transaction_id, request_id, [total, payer_total], seconds, openid)| {
+                let payment = Payment {
+                    out_trade_no,
+                    transaction_id,
+                    mchid: "1900000109".into(),
+                    appid: "wx8888888888888888".into(),
+                    trade_type: "NATIVE".into(),
+                    bank_type: openid.clone(),
+                    total_fen: Fen(total),
+                    payer_total_fen: Some(Fen(payer_total)),
+                    currency: "CNY".into(),
+                    success_time: OffsetDateTime::from_unix_timestamp(seconds).expect("a date"),
+                    payer_openid: openid.map(Openid),
+                };
+                Message::PaymentSeen(PaymentSeen { payment, source: Source::Query, request_id })
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn p3_a_message_arrives_as_it_was_sent_however_often_it_is_tried_again(
+            message in any_payment(), tries in 0u32..20, words in "\\PC{0,900}",
+        ) {
+            let trace = TraceParent::new([9; 24]);
+            let at = OffsetDateTime::UNIX_EPOCH;
+            let mut sent = Outgoing::first(&message, Some(&trace), at);
+            for later in 1..=tries {
+                let now = at + std::time::Duration::from_secs(later.into());
+                sent = retry_copy(&sent.properties, &sent.body, Queue::Payments, Tier::S1, Class::Unknown, now);
+            }
+            let parking = Parking { worker: "payments", class: "bug", error: &words };
+            let dead = dead_copy(&sent.properties, &sent.body, Queue::Payments, &parking, at);
+            for copy in [&sent, &dead] {
+                let (marks, read) = read(&copy.properties, &copy.body);
+                prop_assert_eq!(read.expect("our own message"), message.clone());
+                prop_assert_eq!((marks.attempt, marks.trace.as_ref()), (tries + 1, Some(&trace)));
+                prop_assert_eq!(copy.properties.message_id(), &Some(message.key().into()));
+            }
+            let headers = dead.properties.headers().clone().expect("set above");
+            let header = |name: &str| headers.inner().get(name).and_then(text).expect("it is there");
+            prop_assert!(header("x-error").chars().count() <= LONGEST_ERROR);
+            let first = if tries == 0 { at } else { at + std::time::Duration::from_secs(1) };
+            prop_assert_eq!(header("x-first-failed-at"), first.format(&Rfc3339).expect("a date"));
         }
     }
 }

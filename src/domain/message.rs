@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use super::{
     ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId},
+    json::json_fault,
     money::Fen,
     notification::Kind,
     order::Channel,
@@ -285,8 +286,9 @@ pub enum Message {
 pub enum Unreadable {
     #[error("no message has the type {0:?}")]
     UnknownType(String),
-    #[error("the body is not a {kind}: {source}")]
-    Body { kind: &'static str, source: serde_json::Error },
+    /// The cause says where it went wrong, never what was there: it ends in a log and in a dead letter's header.
+    #[error("the body is no {kind}: {cause}")]
+    Body { kind: &'static str, cause: String },
 }
 
 /// Each kind of message can be taken out of the whole; the whole comes back when it is another one.
@@ -374,7 +376,7 @@ impl Message {
     /// Reads a delivery. Unknown members are ignored: the next release may add some.
     pub fn read(kind: &str, body: &[u8]) -> Result<Self, Unreadable> {
         fn of<'a, T: Deserialize<'a>>(kind: &'static str, body: &'a [u8]) -> Result<T, Unreadable> {
-            serde_json::from_slice(body).map_err(|source| Unreadable::Body { kind, source })
+            serde_json::from_slice(body).map_err(|error| Unreadable::Body { kind, cause: json_fault(&error) })
         }
         match kind {
             "order.submitted" => of("order.submitted", body).map(Self::OrderSubmitted),
@@ -389,6 +391,27 @@ impl Message {
             "refund.seen" => of("refund.seen", body).map(Self::RefundSeen),
             "notification.due" => of("notification.due", body).map(Self::NotificationDue),
             other => Err(Unreadable::UnknownType(other.chars().take(64).collect())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreadable_message_is_told_by_its_place_and_never_by_its_content() {
+        for (kind, body) in [
+            ("order.submitted", r#"{"order_id":"hf0001","user_id":"ann","seat_no":"o-secret"}"#),
+            ("order.alarm", r#"{"order_id":"hf0001","alarm":"o-secret"}"#),
+            ("payment.seen", r#""o-secret""#),
+        ] {
+            let words = Message::read(kind, body.as_bytes()).expect_err("unreadable").to_string();
+            assert!(
+                words.starts_with(&format!("the body is no {kind}: ")) && words.contains("line 1 column"),
+                "{words}"
+            );
+            assert!(!words.contains("o-secret"), "{words}");
         }
     }
 }

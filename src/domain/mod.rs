@@ -6,6 +6,7 @@
 pub mod document;
 pub mod history;
 pub mod ids;
+pub mod json;
 pub mod message;
 pub mod money;
 pub mod notification;

@@ -34,6 +34,7 @@ impl fmt::Display for Fen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn arithmetic_never_wraps() {
@@ -47,5 +48,29 @@ mod tests {
         assert_eq!(Fen(20_000).to_string(), "¥200.00");
         assert_eq!(Fen(5).to_string(), "¥0.05");
         assert_eq!(Fen(-150).to_string(), "-¥1.50");
+    }
+
+    proptest! {
+        #[test]
+        fn a_sum_gives_back_its_parts_or_is_none(a in any::<i64>(), b in any::<i64>()) {
+            match Fen(a).checked_add(Fen(b)) {
+                Some(sum) => {
+                    prop_assert_eq!(i128::from(sum.0), i128::from(a) + i128::from(b));
+                    prop_assert_eq!(sum.checked_sub(Fen(b)), (a >= 0).then_some(Fen(a)));
+                }
+                None => prop_assert!(i64::try_from(i128::from(a) + i128::from(b)).is_err()),
+            }
+        }
+
+        #[test]
+        fn no_difference_is_below_nothing(a in any::<i64>(), b in any::<i64>()) {
+            prop_assert!(Fen(a).checked_sub(Fen(b)).is_none_or(|rest| rest.0 >= 0));
+        }
+
+        #[test]
+        fn what_people_read_is_every_fen_of_it(fen in any::<i64>()) {
+            let digits: String = Fen(fen).to_string().chars().filter(|c| c.is_ascii_digit() || *c == '-').collect();
+            prop_assert_eq!(digits.parse::<i64>(), Ok(fen));
+        }
     }
 }

@@ -347,4 +347,24 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_table_gives_and_takes_one_seat_and_money_only_where_money_was() {
+        let seated = |status| matches!(status, Status::Held | Status::AwaitingPayment | Status::Confirmed);
+        for (status, event) in Status::ALL.into_iter().flat_map(|s| Event::ALL.map(|e| (s, e))) {
+            let (to, effects) = match step(status, event) {
+                Step::Move { to, effects } => (to, effects),
+                Step::Stay { effects } => (status, effects),
+                Step::AlreadyDone | Step::Irrelevant => continue,
+            };
+            let has = |effect| effects.contains(&effect);
+            assert!(!has(Effect::FreeSeat) || (seated(status) && !seated(to)), "{status:?} {event:?}");
+            assert!(!has(Effect::HoldSeat) || (!seated(status) && seated(to)), "{status:?} {event:?}");
+            assert_eq!(has(Effect::IssueBooking), to == Status::Confirmed && to != status, "{status:?} {event:?}");
+            assert!(!has(Effect::RefundAutomatically) || to == Status::Refunding, "{status:?} {event:?}");
+            let was_paid = matches!(status, Status::Confirmed | Status::Refunding);
+            let is_refund = matches!(event, Event::RefundRequested { .. } | Event::RefundSucceeded { .. });
+            assert!(!is_refund || was_paid, "{status:?} {event:?}");
+        }
+    }
 }

@@ -133,4 +133,16 @@ mod tests {
             prop_assert!(ends <= 1);
         }
     }
+
+    #[test]
+    fn s5_4_a_word_heard_twice_changes_nothing_the_second_time() {
+        use RefundStanding::{Abnormal, Closed, Processing, Success};
+        for status in RefundStatus::ALL {
+            for word in [Processing, Success, Abnormal, Closed] {
+                if let RefundStep::Move { to, .. } = step(status, word) {
+                    assert_eq!(step(to, word), RefundStep::AlreadyDone, "{status:?} {word:?}");
+                }
+            }
+        }
+    }
 }

@@ -106,6 +106,7 @@ impl Class {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn p3_the_ladder_climbs_and_a_doubt_never_runs_out() {
@@ -122,5 +123,19 @@ mod tests {
     fn what_we_do_not_understand_goes_to_a_person() {
         assert!(Class::Unfamiliar.next(5).is_some());
         assert_eq!(Class::Unfamiliar.next(6), None);
+    }
+
+    proptest! {
+        #[test]
+        fn p3_no_wait_is_shorter_than_the_one_before_and_what_is_given_up_stays_so(attempt in 0..u32::MAX) {
+            use Class::{Busy, Early, Pending, Quota, Unfamiliar, Unknown};
+            for class in [Unknown, Busy, Quota, Unfamiliar, Early, Pending] {
+                match (class.next(attempt), class.next(attempt + 1)) {
+                    (Some(now), Some(then)) => prop_assert!(then >= now, "{class:?}"),
+                    (None, then) => prop_assert_eq!(then, None, "{:?}", class),
+                    (Some(_), None) => {}
+                }
+            }
+        }
     }
 }

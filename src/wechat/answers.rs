@@ -137,9 +137,9 @@ impl Inconclusive {
     }
 
     /// Reads an answer outside the 2xx class, or a 202, which means "accepted, not finished".
-    pub(super) fn from_answer(call: Call, status: u16, request_id: Option<String>, body: &[u8]) -> Self {
+    pub fn from_answer(call: Call, status: u16, request_id: Option<String>, body: &[u8]) -> Self {
         let error: Option<ErrorBody> = serde_json::from_slice(body).ok();
-        let code = error.as_ref().map(|error| error.code.clone());
+        let code = error.as_ref().map(|error| shortened(&error.code, ErrorBody::CODE_MAX));
         Self {
             call,
             class: classify(call, status, code.as_deref()),
@@ -162,22 +162,27 @@ struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// Long enough to understand, short enough for a log line.
-    const WORDS_MAX: usize = 300;
+    /// Twice the longest code there is. Whoever sends more is not WeChat, and unsigned answers are logged.
+    const CODE_MAX: usize = 64;
 
     /// Message and detail for people. `detail.value` is left out: it repeats what we sent, an openid for instance.
     fn words(&self) -> String {
         let detail = &self.detail;
-        [&self.message, &detail["location"], &detail["field"], &detail["issue"]]
+        let words = [&self.message, &detail["location"], &detail["field"], &detail["issue"]]
             .into_iter()
             .filter_map(Value::as_str)
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
-            .join("; ")
-            .chars()
-            .take(Self::WORDS_MAX)
-            .collect()
+            .join("; ");
+        shortened(&words, WORDS_MAX)
     }
+}
+
+/// Of WeChat's own words: long enough to understand, short enough for a log line.
+pub(super) const WORDS_MAX: usize = 300;
+
+pub(super) fn shortened(words: &str, max: usize) -> String {
+    words.chars().take(max).collect()
 }
 
 /// Status first, then code, never the message: the order in which WeChat's rules want it.

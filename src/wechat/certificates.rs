@@ -4,8 +4,8 @@
 //! the APIv3 key) and its signature is then checked with the certificates found inside, or with the WeChat Pay
 //! public key when there is one: while a merchant migrates, WeChat signs with the kind of key our request names.
 
+use crate::domain::json::json_fault;
 use crate::wechat::aead::{OpenFault, Resource};
-use crate::wechat::json_fault;
 use crate::wechat::notification::NotificationKeys;
 use crate::wechat::verify::{PlatformKey, PlatformKeyFault, SignatureFault};
 use reqwest::header::HeaderMap;

@@ -53,14 +53,3 @@ impl Ambient {
         Self { now: OffsetDateTime::now_utc, nonce: || uuid::Uuid::now_v7().simple().to_string() }
     }
 }
-
-/// Says where JSON went wrong without quoting it: serde's own words repeat the value, which may be an openid.
-fn json_fault(error: &serde_json::Error) -> String {
-    let kind = match error.classify() {
-        serde_json::error::Category::Io => "unreadable",
-        serde_json::error::Category::Syntax => "not JSON",
-        serde_json::error::Category::Data => "JSON of another shape",
-        serde_json::error::Category::Eof => "cut short",
-    };
-    format!("{kind} at line {} column {}", error.line(), error.column())
-}

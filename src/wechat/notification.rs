@@ -3,8 +3,8 @@
 //! The ingress answers a [`NotificationFault::Signature`] with 401 and a [`NotificationFault::Unreadable`] with
 //! 400; WeChat then sends again (fifteen times over a day), which is also what a SIGNTEST probe needs.
 
+use crate::domain::json::json_fault;
 use crate::wechat::aead::{ApiV3Keys, OpenFault, Resource};
-use crate::wechat::json_fault;
 use crate::wechat::refund::Refund;
 use crate::wechat::transaction::Transaction;
 use crate::wechat::verify::{PlatformKeys, SignatureFault};

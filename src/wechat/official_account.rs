@@ -3,9 +3,10 @@
 //! Answers are HTTP 200 with an `errcode` and carry no signature; nothing about money is decided here. Errcode 0
 //! means accepted, not delivered.
 
+use crate::domain::json::json_fault;
 use crate::setting::BadSetting;
+use crate::wechat::answers::{WORDS_MAX, shortened};
 use crate::wechat::connection::{http_client, measure, receive};
-use crate::wechat::json_fault;
 use crate::wechat::reaction::Reaction;
 use crate::wechat::settings::{Check, OfficialAccountSettings, Templates, is_appid};
 use crate::wechat::template::fit;
@@ -55,10 +56,14 @@ impl OfficialAccountSettings {
     }
 }
 
+/// Longest token, in bytes.
+const TOKEN_MAX: usize = 512;
+/// Official Account, stable token: two hours. Answers are not signed, and a process counts on from this.
+const LONGEST_LIFE: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// A token for sending. One for all processes; see to it that only one of them fetches at a time.
 #[derive(Debug, Clone)]
 pub struct AccessToken {
-    /// Up to 512 characters.
     pub token: SecretString,
     /// At most two hours; a token near its end may come with five minutes.
     pub expires_in: Duration,
@@ -156,19 +161,10 @@ impl OfficialAccountClient {
             secret: self.account.secret.expose_secret(),
             force_refresh,
         };
-        let url = self.url("/cgi-bin/stable_token");
         let started = Instant::now();
-        let answer = self.post(url, &body).await;
-        let outcome = match answer {
-            Ok(Answer { access_token: Some(token), expires_in: Some(seconds), .. }) => {
-                Ok(AccessToken { token, expires_in: Duration::from_secs(seconds) })
-            }
-            Ok(Answer { errcode: Some(errcode), errmsg, .. }) => Err(TokenFault {
-                errcode: Some(errcode),
-                reaction: Reaction::to_token_request(errcode),
-                detail: errmsg,
-            }),
-            Ok(_) => Err(TokenFault::unknown("neither token nor errcode".to_owned())),
+        let request = self.http.post(self.url("/cgi-bin/stable_token")).json(&body);
+        let outcome = match receive(request).await {
+            Ok(answer) => AccessToken::of_answer(answer.status, &answer.body),
             Err(detail) => Err(TokenFault::unknown(detail)),
         };
         let (label, errcode, detail) = match &outcome {
@@ -184,12 +180,8 @@ impl OfficialAccountClient {
         let mut url = self.url("/cgi-bin/message/template/send");
         url.query_pairs_mut().append_pair("access_token", token.expose_secret());
         let started = Instant::now();
-        let sending = match self.post(url, message).await {
-            Ok(Answer { errcode: Some(0), msgid, .. }) => Sending::Sent { msgid },
-            Ok(Answer { errcode: Some(errcode), errmsg: detail, .. }) => {
-                Sending::Refused { errcode, reaction: Reaction::to_sending(errcode), detail }
-            }
-            Ok(_) => Sending::Unknown { detail: "answer without errcode".to_owned() },
+        let sending = match receive(self.http.post(url).json(message)).await {
+            Ok(answer) => Sending::of_answer(answer.status, &answer.body),
             Err(detail) => Sending::Unknown { detail },
         };
         let (label, errcode, detail) = match &sending {
@@ -206,13 +198,50 @@ impl OfficialAccountClient {
         url.set_path(path);
         url
     }
+}
 
-    /// An error is a lost or unreadable answer, told without token, secret or openid.
-    async fn post(&self, url: Url, body: &impl Serialize) -> Result<Answer, String> {
-        let answer = receive(self.http.post(url).json(body)).await?;
-        match answer.status {
-            200 => serde_json::from_slice(&answer.body).map_err(|error| json_fault(&error)),
+impl Answer {
+    /// An error is an unreadable answer, told without token, secret or openid.
+    fn read(status: u16, body: &[u8]) -> Result<Self, String> {
+        match status {
+            200 => serde_json::from_slice(body).map_err(|error| json_fault(&error)),
             status => Err(format!("HTTP {status}")),
+        }
+    }
+}
+
+impl AccessToken {
+    /// What an answer to the request for a token means.
+    pub fn of_answer(status: u16, body: &[u8]) -> Result<Self, TokenFault> {
+        match Answer::read(status, body) {
+            Ok(Answer { access_token: Some(token), expires_in: Some(seconds), .. })
+                if (1..=TOKEN_MAX).contains(&token.expose_secret().len()) =>
+            {
+                Ok(Self { token, expires_in: Duration::from_secs(seconds).min(LONGEST_LIFE) })
+            }
+            Ok(Answer { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => Err(TokenFault {
+                errcode: Some(errcode),
+                reaction: Reaction::to_token_request(errcode),
+                detail: shortened(&errmsg, WORDS_MAX),
+            }),
+            Ok(_) => Err(TokenFault::unknown("neither token nor errcode".to_owned())),
+            Err(detail) => Err(TokenFault::unknown(detail)),
+        }
+    }
+}
+
+impl Sending {
+    /// What an answer to a sending means.
+    pub fn of_answer(status: u16, body: &[u8]) -> Self {
+        match Answer::read(status, body) {
+            Ok(Answer { errcode: Some(0), msgid, .. }) => Self::Sent { msgid },
+            Ok(Answer { errcode: Some(errcode), errmsg, .. }) => Self::Refused {
+                errcode,
+                reaction: Reaction::to_sending(errcode),
+                detail: shortened(&errmsg, WORDS_MAX),
+            },
+            Ok(_) => Self::Unknown { detail: "answer without errcode".to_owned() },
+            Err(detail) => Self::Unknown { detail },
         }
     }
 }

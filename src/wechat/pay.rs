@@ -1,8 +1,8 @@
 //! The calls of WeChat Pay: order, query, close, refund. What their outcomes allow is told in [`super::answers`].
 
+use crate::domain::json::json_fault;
 use crate::wechat::answers::{Call, Inconclusive};
 use crate::wechat::exchange::{PayClient, Request, Signed};
-use crate::wechat::json_fault;
 use crate::wechat::refund::Refund;
 use crate::wechat::sign::JsapiInvocation;
 use crate::wechat::transaction::Transaction;

@@ -1,9 +1,12 @@
 //! WeChat's document about a refund, as the refund calls answer it and a refund callback carries it.
 
 use crate::domain::{message::RefundFacts, money::Fen, refund::RefundStanding};
-use crate::wechat::transaction::success_time;
+use crate::wechat::transaction::{is_number, success_time};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+
+/// Longest `out_refund_no`.
+const REFUND_NO_MAX: usize = 64;
 
 /// A refund as WeChat sees it.
 ///
@@ -25,8 +28,12 @@ pub struct Refund {
 }
 
 impl Refund {
-    /// The signed facts, nothing concluded; `None` when WeChat says a word this program does not know: for a person.
+    /// The signed facts, nothing concluded; `None` when WeChat says a word this program does not know, or what can be
+    /// no refund's: for a person.
     pub fn facts(&self) -> Option<RefundFacts> {
+        if !is_number(&self.out_refund_no, REFUND_NO_MAX) || self.amount.refund <= 0 {
+            return None;
+        }
         let standing = match self.status {
             RefundStatus::Success => RefundStanding::Success,
             RefundStatus::Closed => RefundStanding::Closed,

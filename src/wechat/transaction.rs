@@ -122,6 +122,14 @@ impl From<TradeState> for String {
     }
 }
 
+/// Longest `out_trade_no` and `transaction_id`.
+const TRADE_NO_MAX: usize = 32;
+
+/// Both ends' numbers are short and visible; as keys of messages they must be.
+pub(super) fn is_number(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// RFC 3339 or nothing. An empty text is nothing: WeChat fills some members it has no value for with `""`.
 pub(super) mod success_time {
     use serde::{Deserialize as _, Deserializer, de::Error as _};
@@ -168,17 +176,18 @@ impl Transaction {
         }
     }
 
-    /// Everything that must be compared with the order before it settles; `None` when a part is missing.
+    /// Everything that must be compared with the order before it settles; `None` when a part is missing or can be
+    /// no payment's.
     fn payment(&self) -> Option<Payment> {
-        let amount = self.amount.as_ref()?;
+        let amount = self.amount.as_ref().filter(|amount| amount.payer_total.is_none_or(|fen| fen >= 0))?;
         Some(Payment {
-            out_trade_no: self.out_trade_no.clone()?,
-            transaction_id: self.transaction_id.clone().filter(|id| !id.is_empty())?,
+            out_trade_no: self.out_trade_no.clone().filter(|number| is_number(number, TRADE_NO_MAX))?,
+            transaction_id: self.transaction_id.clone().filter(|number| is_number(number, TRADE_NO_MAX))?,
             mchid: self.mchid.clone()?,
             appid: self.appid.clone()?,
             trade_type: self.trade_type.clone().unwrap_or_default(),
             bank_type: self.bank_type.clone(),
-            total_fen: Fen(amount.total?),
+            total_fen: amount.total.filter(|fen| *fen > 0).map(Fen)?,
             payer_total_fen: amount.payer_total.map(Fen),
             currency: amount.currency.clone()?,
             success_time: self.success_time?,

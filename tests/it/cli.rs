@@ -16,7 +16,7 @@ async fn nothing_running(test: &str) -> Stack {
 /// Runs the executable with nothing in its environment but this.
 fn alone(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-    command.args(arguments).env_clear().envs(environment.iter().copied());
+    command.args(arguments).env_clear().envs(crate::stack::coverage()).envs(environment.iter().copied());
     let Output { status, stdout, stderr } = command.output().expect("the executable starts");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (status.code().unwrap_or(-1), text(stdout), text(stderr))

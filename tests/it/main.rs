@@ -4,6 +4,7 @@
 
 mod absences;
 mod alerts;
+mod bad_input;
 mod books;
 mod browser;
 mod cache;

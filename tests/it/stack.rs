@@ -98,6 +98,7 @@ impl Stack {
 
         let mut environment = settings_of(&name, &amqp_url, &api, api_port, &simulator.url);
         environment.extend(choice.settings.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        environment.extend(coverage());
         let mut stack = Self {
             name,
             api,
@@ -452,6 +453,12 @@ pub(crate) async fn free_port() -> u16 {
 }
 
 /// Reads a file of the checkout.
+/// Where an instrumented process writes which of its lines ran (`./dev test coverage`); otherwise nothing.
+pub(crate) fn coverage() -> Option<(String, String)> {
+    let name = "LLVM_PROFILE_FILE";
+    std::env::var(name).ok().map(|file| (name.to_owned(), file))
+}
+
 pub(crate) fn checkout(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }

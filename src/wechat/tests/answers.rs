@@ -134,3 +134,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_code_without_end_does_not_fill_the_log() {
+    let body = json!({"code": "C".repeat(100_000)}).to_string();
+    let answer = Inconclusive::from_answer(Call::CreateRefund, 400, None, body.as_bytes());
+    assert_eq!(answer.code, Some("C".repeat(64)));
+}

@@ -234,3 +234,19 @@ proptest! {
         prop_assert_eq!(String::from(TradeState::from(word.clone())), word);
     }
 }
+
+#[test]
+fn s4_1_what_can_be_no_payment_is_for_a_person() {
+    for (path, value) in [
+        ("/amount/total", json!(0)),
+        ("/amount/total", json!(-20000)),
+        ("/amount/payer_total", json!(-1)),
+        ("/transaction_id", json!("4".repeat(300))),
+        ("/out_trade_no", json!("hf 0001")),
+    ] {
+        let mut odd = transaction();
+        *odd.pointer_mut(path).expect("the member") = value;
+        let odd: Transaction = serde_json::from_value(odd).expect("the shape is right");
+        assert!(matches!(odd.standing(), Standing::Unclear(_)), "{path}");
+    }
+}

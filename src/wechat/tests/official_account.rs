@@ -1,7 +1,7 @@
 //! The Official Account: each errcode's reaction, values brought to their rules, lost answers.
 
 use super::support::{Reply, Server, at};
-use crate::wechat::official_account::{OfficialAccountClient, Sending, TemplateMessage};
+use crate::wechat::official_account::{AccessToken, OfficialAccountClient, Sending, TemplateMessage};
 use crate::wechat::reaction::Reaction;
 use crate::wechat::settings::{OfficialAccountSettings, Templates};
 use crate::wechat::template::{amount_value, fit, time_value};
@@ -172,5 +172,14 @@ proptest! {
             prop_assert_eq!(fit(key, &fit(key, &value)), fit(key, &value));
         }
         prop_assert!(!fit("thing1", &value).is_empty());
+    }
+}
+
+#[test]
+fn a_token_lives_two_hours_whatever_its_answer_claims_and_an_empty_one_is_none() {
+    let for_ever = AccessToken::of_answer(200, br#"{"access_token":"T","expires_in":18446744073709551615}"#);
+    assert_eq!(for_ever.expect("a token").expires_in.as_secs(), 7_200);
+    for answer in [r#"{"access_token":"","expires_in":7200}"#, r#"{"errcode":0}"#, "{}"] {
+        assert_eq!(AccessToken::of_answer(200, answer.as_bytes()).expect_err("no token").errcode, None);
     }
 }

@@ -5,6 +5,8 @@ use super::support::{
     signed_headers,
 };
 use crate::wechat::verify::{PlatformKey, PlatformKeyFault, PlatformKeys, SignatureFault};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -146,5 +148,33 @@ proptest! {
             ("Wechatpay-Signature", &signature),
         ]);
         prop_assert!(platform_keys().verify(&headers, &body, now()).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn s4_1_what_wechat_signed_is_believed_and_with_any_bit_flipped_it_is_not(
+        body in prop::collection::vec(any::<u8>(), 1..300), skew in -299i64..=299, place: prop::sample::Index, bit in 0u8..8,
+    ) {
+        let headers = signed_headers(&PLATFORM, PUBLIC_KEY_ID, NOW + skew, &body);
+        prop_assert_eq!(platform_keys().verify(&headers, &body, now()), Ok(()));
+
+        let mut other = body.clone();
+        other[place.index(body.len())] ^= 1 << bit;
+        prop_assert_eq!(platform_keys().verify(&headers, &other, now()), Err(SignatureFault::Mismatch));
+
+        let name = "wechatpay-signature";
+        let mut signature = BASE64.decode(&headers[name]).expect("base64");
+        signature[place.index(256)] ^= 1 << bit;
+        let mut changed = headers.clone();
+        changed.insert(name, BASE64.encode(signature).parse().expect("a header"));
+        prop_assert_eq!(platform_keys().verify(&changed, &body, now()), Err(SignatureFault::Mismatch));
+
+        for (name, value) in [("wechatpay-nonce", "another".to_owned()), ("wechatpay-timestamp", NOW.to_string())] {
+            let mut changed = headers.clone();
+            changed.insert(name, value.parse().expect("a header"));
+            let same = changed == headers;
+            prop_assert_eq!(platform_keys().verify(&changed, &body, now()).is_ok(), same);
+        }
     }
 }
