@@ -18,7 +18,7 @@ const EXAMPLE_MCHID: &str = "1900000109";
 const DEFAULT_PASSWORDS: [&str; 8] = ["", "guest", "password", "postgres", "holdfast", "rabbitmq", "redis", "changeme"];
 
 /// Everything that must not go live. What cannot start at all is told by [`Settings::problems`].
-pub fn problems(settings: &Settings) -> Vec<BadSetting> {
+pub(super) fn problems(settings: &Settings) -> Vec<BadSetting> {
     let mut found = Vec::new();
     let mut wrong = |is_wrong: bool, setting: &str, what: &str| {
         if is_wrong {
