@@ -19,15 +19,17 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Link, TraceParent, envelope::Outgoing};
+use super::{
+    Link, TraceParent,
+    envelope::Outgoing,
+    link::{IDLE_LOOK, answered},
+};
 use crate::domain::message::Message;
 
 /// Publishes in flight on one channel. More gives little: confirms of a quorum queue come in groups anyway.
 const WINDOW: usize = 256;
 /// Channels side by side. A queue always takes the same one, which keeps its messages in order.
 const LANES: usize = 2;
-/// How often an idle lane looks whether its channel still stands.
-const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 /// Sends messages and waits for the broker's word. Cheap to clone.
 #[derive(Clone)]
@@ -174,7 +176,7 @@ fn is_refusal(error: &lapin::Error) -> bool {
 async fn confirming_channel(link: &Link) -> Channel {
     loop {
         let channel = link.channel_when_possible().await;
-        match channel.confirm_select(ConfirmSelectOptions::default()).await {
+        match answered(channel.confirm_select(ConfirmSelectOptions::default())).await {
             Ok(()) => return channel,
             Err(error) => tracing::warn!(%error, "the broker closed a fresh channel"),
         }

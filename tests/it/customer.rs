@@ -43,6 +43,12 @@ impl Customer {
         Self { user: user.to_owned(), token, key: format!("click-of-{user}"), ..self.clone() }
     }
 
+    /// The same person at another ingress.
+    #[allow(dead_code, reason = "for a load")]
+    pub(crate) fn at(&self, api: &str) -> Self {
+        Self { api: api.to_owned(), ..self.clone() }
+    }
+
     /// The same person with another wish.
     #[allow(dead_code, reason = "for the benchmark")]
     pub(crate) fn with_key(&self, key: &str) -> Self {

@@ -21,6 +21,36 @@ pub(crate) fn every_ending() -> Choice {
     Choice { settings, roles: ["api"].into_iter().chain(WORKERS).chain(["reconcile"]).collect(), ..Choice::default() }
 }
 
+/// Rates of everything that can go wrong; which order meets what is decided by the seed.
+pub(crate) fn weather(seed: usize) -> Value {
+    json!({ "seed": seed, "rules": [
+        { "on": "order", "rate": 0.04, "answer_lost": true },
+        { "on": "order", "rate": 0.04, "status": 503, "html": true },
+        { "on": "order", "rate": 0.02, "signtest": true },
+        { "on": "query", "rate": 0.05, "status": 502, "html": true },
+        { "on": "query", "rate": 0.02, "wrong_signature": true },
+        { "on": "close", "rate": 0.10, "answer_lost": "error" },
+        { "on": "refund", "rate": 0.10, "answer_lost": true },
+        { "on": "refund", "rate": 0.10, "status": 404, "code": "RESOURCE_NOT_EXISTS" },
+        { "on": "refund", "rate": 0.04, "refund": "NOT_ENOUGH" },
+        { "on": "refund", "rate": 0.04, "refund": "ABNORMAL" },
+        { "on": "refund", "rate": 0.05, "refund": "CLOSED" },
+        { "on": "refund_query", "rate": 0.05, "status": 500 },
+        { "on": "callback_payment", "rate": 0.10, "callback": "never" },
+        { "on": "callback_payment", "rate": 0.10, "callback": "twice" },
+        { "on": "callback_payment", "rate": 0.10, "callback": { "late_ms": 2000 } },
+        { "on": "callback_payment", "rate": 0.05, "callback": "reordered" },
+        { "on": "callback_payment", "rate": 0.03, "callback": "wrong_amount" },
+        { "on": "callback_payment", "rate": 0.05, "callback": "signtest" },
+        { "on": "callback_payment", "rate": 0.03, "callback": "wrong_key" },
+        { "on": "callback_refund", "rate": 0.20, "callback": "never" },
+        { "on": "callback_refund", "rate": 0.10, "callback": "twice" },
+        { "on": "template_send", "rate": 0.05, "answer_lost": true },
+        { "on": "template_send", "rate": 0.05, "errcode": -1 },
+        { "on": "template_send", "rate": 0.01, "expire_token": true },
+    ]})
+}
+
 /// What one customer does with the code they got.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Habit {

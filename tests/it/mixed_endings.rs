@@ -9,12 +9,12 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     books::DEAD,
     customer::Customer,
-    habits::{Habit, every_ending},
+    habits::{Habit, every_ending, weather},
     stack::Stack,
 };
 
@@ -28,36 +28,6 @@ fn chosen(variable: &str, usual: usize) -> usize {
     std::env::var(variable).map_or(usual, |number| number.parse().expect("a number"))
 }
 
-/// Rates of everything that can go wrong; which order meets what is decided by the seed.
-fn weather() -> Value {
-    json!({ "seed": chosen("MIXED_SEED", 2026), "rules": [
-        { "on": "order", "rate": 0.04, "answer_lost": true },
-        { "on": "order", "rate": 0.04, "status": 503, "html": true },
-        { "on": "order", "rate": 0.02, "signtest": true },
-        { "on": "query", "rate": 0.05, "status": 502, "html": true },
-        { "on": "query", "rate": 0.02, "wrong_signature": true },
-        { "on": "close", "rate": 0.10, "answer_lost": "error" },
-        { "on": "refund", "rate": 0.10, "answer_lost": true },
-        { "on": "refund", "rate": 0.10, "status": 404, "code": "RESOURCE_NOT_EXISTS" },
-        { "on": "refund", "rate": 0.04, "refund": "NOT_ENOUGH" },
-        { "on": "refund", "rate": 0.04, "refund": "ABNORMAL" },
-        { "on": "refund", "rate": 0.05, "refund": "CLOSED" },
-        { "on": "refund_query", "rate": 0.05, "status": 500 },
-        { "on": "callback_payment", "rate": 0.10, "callback": "never" },
-        { "on": "callback_payment", "rate": 0.10, "callback": "twice" },
-        { "on": "callback_payment", "rate": 0.10, "callback": { "late_ms": 2000 } },
-        { "on": "callback_payment", "rate": 0.05, "callback": "reordered" },
-        { "on": "callback_payment", "rate": 0.03, "callback": "wrong_amount" },
-        { "on": "callback_payment", "rate": 0.05, "callback": "signtest" },
-        { "on": "callback_payment", "rate": 0.03, "callback": "wrong_key" },
-        { "on": "callback_refund", "rate": 0.20, "callback": "never" },
-        { "on": "callback_refund", "rate": 0.10, "callback": "twice" },
-        { "on": "template_send", "rate": 0.05, "answer_lost": true },
-        { "on": "template_send", "rate": 0.05, "errcode": -1 },
-        { "on": "template_send", "rate": 0.01, "expire_token": true },
-    ]})
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s7_1_every_ending_mixed() {
     let orders = chosen("MIXED_ORDERS", 400);
@@ -66,7 +36,7 @@ async fn s7_1_every_ending_mixed() {
     for _ in 0..orders.div_ceil(CUSTOMERS_PER_SESSION) {
         sessions.push(stack.add_schedule(SEATS_PER_SESSION).await);
     }
-    stack.script(&weather()).await;
+    stack.script(&weather(chosen("MIXED_SEED", 2026))).await;
 
     let crowd = Customer::crowd(&stack, "guest", orders);
     stream::iter(crowd.iter().enumerate())

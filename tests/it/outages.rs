@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
+
 use crate::{
     books::DEAD,
     customer::Customer,
     habits::every_ending,
-    load::Load,
-    stack::{Choice, Stack, until},
+    load::{Load, SEATS},
+    stack::{Answer, Choice, Stack, until},
     wire::{BREAKS, Break, Wire, Wires},
 };
 
@@ -27,7 +29,11 @@ impl Outage {
         let choice = every_ending();
         let mut stack = Stack::start_with(test, Choice { roles: Vec::new(), ..every_ending() }).await;
         let quiet = stack.add_schedule(50).await;
-        let load = Load::on(&stack, AT_ONCE).await;
+        let mut sessions = Vec::new();
+        for _ in 0..20 {
+            sessions.push(stack.add_schedule(SEATS).await);
+        }
+        let load = Load::on(&stack, std::slice::from_ref(&stack.api), sessions, AT_ONCE);
         let wires = Wires::under(&mut stack).await;
         for role in choice.roles {
             stack.spawn(role);
@@ -36,7 +42,8 @@ impl Outage {
         Self { stack, wires, quiet, load }
     }
 
-    /// A customer who comes when all is whole again is served without anybody's help; tells how soon.
+    /// A customer who comes when all is whole again is served without anybody's help, and the ingress has all its
+    /// servers back; tells how soon.
     async fn back_to_work(&self, name: &str) -> Duration {
         let began = Instant::now();
         let customer = Customer::of(&self.stack, name);
@@ -48,13 +55,19 @@ impl Outage {
         })
         .await;
         until(&format!("{name} is told"), async || self.stack.messages_to(name).await.pop()).await;
+        until("the ingress has its servers back", async || {
+            let ready = Answer::try_of(self.stack.request(Method::GET, "/readyz")).await.ok()?;
+            ready.body["dependencies"].as_object()?.values().all(|word| word == "ok").then_some(())
+        })
+        .await;
         began.elapsed()
     }
 
     /// Everything that was begun comes to an end, and nothing was lost, doubled or set aside.
     async fn end(self) {
-        let orders = self.load.ends().await;
+        let (orders, let_down) = self.load.ends().await;
         println!("{orders} orders");
+        assert!(let_down.is_empty(), "{let_down:#?}");
         assert!(orders > 50, "hardly a load: {orders}");
         self.stack.pay_offers().await;
         self.stack.come_to_an_end(Duration::from_secs(180)).await;
