@@ -16,7 +16,7 @@ run_tests() {
       build) check build cargo test --workspace --no-run ;;
       unit) suite "unit and property" cargo test --workspace --no-fail-fast --lib --bins ;;
       it) suite "integration and browser" cargo test --workspace --no-fail-fast --test it ;;
-      outages) suite outages with_breakable_servers cargo test --package holdfast --test outages ;;
+      outages) suite outages with_breakable_servers breakable cargo test --package holdfast --test outages ;;
       browser) suite browser cargo test --package holdfast --test it browser ;;
       mixed) suite "2 000 orders, every ending mixed" at_full_length MIXED_ORDERS=2000 mixed_endings ;;
       rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
@@ -42,9 +42,10 @@ needs_browser() {
 }
 
 # A set of servers that only this command knows, for tests that stop and kill them; gone when it ends.
-with_breakable_servers() { # COMMAND…
+with_breakable_servers() { # DIRECTORY COMMAND…
   (
-    export HOLDFAST_DEV_DIR=$dev/breakable
+    export HOLDFAST_DEV_DIR=$dev/$1
+    shift
     trap '"$root/dev" down' EXIT
     "$root/dev" servers && eval "$("$root/dev" env)" && "$@"
   )

@@ -1,6 +1,9 @@
 //! What customers do with the code they got, so that they end in every way there is; and how such a crowd comes to rest.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -159,39 +162,40 @@ impl Stack {
         }
     }
 
-    /// Waits until no order, refund or message is under way. WeChat's time passes quicker meanwhile: its minute
-    /// between two refunds of an order, and the looks that are minutes away.
+    /// Waits until no order, refund or message is under way. With no order left, WeChat's time passes quicker: its
+    /// minute between two refunds, and the looks that are minutes away.
     pub(crate) async fn come_to_an_end(&self, patience: Duration) {
-        let rounds = Cell::new(0);
+        let hurried = Cell::new(None::<Instant>);
         until_within(patience, "nothing is under way", async || {
-            rounds.set(rounds.get() + 1);
-            if rounds.get() % 100 == 1 {
-                self.advance_simulator(61).await;
-                // Their next look would be minutes away.
-                sqlx::query("UPDATE refunds SET next_check_at = now() - interval '1 hour', swept_at = NULL
-                              WHERE status IN ('requested', 'processing')")
-                    .execute(&self.db)
-                    .await
-                    .expect("changed");
-                sqlx::query("UPDATE notifications SET updated_at = now() - interval '1 hour', swept_at = NULL
-                              WHERE status = 'pending'")
-                    .execute(&self.db)
-                    .await
-                    .expect("changed");
+            let orders = "SELECT count(*) FROM payment_orders
+                           WHERE status IN ('submitted', 'held', 'awaiting_payment', 'lapsed')";
+            let others = "SELECT (SELECT count(*) FROM refunds WHERE status IN ('requested', 'processing'))
+                               + (SELECT count(*) FROM notifications WHERE status = 'pending')";
+            match (self.count(orders).await, self.count(others).await) {
+                (0, 0) => return Some(()),
+                (0, _) if hurried.get().is_none_or(|last| last.elapsed() > Duration::from_secs(2)) => {
+                    hurried.set(Some(Instant::now()));
+                    self.hurry().await;
+                }
+                _ => {}
             }
-            let open = self
-                .count(
-                    "SELECT (SELECT count(*) FROM payment_orders WHERE status IN ('submitted', 'held', 'awaiting_payment', 'lapsed'))
-                          + (SELECT count(*) FROM refunds WHERE status IN ('requested', 'processing'))
-                          + (SELECT count(*) FROM notifications WHERE status = 'pending')",
-                )
-                .await;
-            (open == 0).then_some(())
+            None
         })
         .await;
         let work = ["prepay", "payments", "expiry", "refunds", "notifications"];
         for queue in work.map(str::to_owned).into_iter().chain((0..8).map(|lane| format!("orders.{lane}"))) {
             until(&format!("{queue} is empty"), async || (self.ready_in(&queue).await == 0).then_some(())).await;
+        }
+    }
+
+    async fn hurry(&self) {
+        self.advance_simulator(61).await;
+        for overdue in [
+            "UPDATE refunds SET next_check_at = now() - interval '1 hour', swept_at = NULL
+              WHERE status IN ('requested', 'processing')",
+            "UPDATE notifications SET updated_at = now() - interval '1 hour', swept_at = NULL WHERE status = 'pending'",
+        ] {
+            sqlx::query(overdue).execute(&self.db).await.expect("changed");
         }
     }
 }

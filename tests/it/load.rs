@@ -56,7 +56,7 @@ impl Load {
     /// Whether there will be customers without a session of their own before long.
     #[allow(dead_code, reason = "for the soak")]
     pub(crate) fn wants_sessions(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) / CUSTOMERS + 10 > self.sessions.read().expect("whole").len()
+        self.begun.load(Ordering::Relaxed) / CUSTOMERS + 15 > self.sessions.read().expect("whole").len()
     }
 
     /// Lets nobody begin any more, and returns once the last has told their story: how many orders there were, and the

@@ -79,7 +79,7 @@ impl Outage {
 /// Long enough to run into every limit there is on a single call.
 fn time_of(how: Break) -> Duration {
     Duration::from_secs(match how {
-        Break::Cut | Break::Forgotten => 0,
+        _ if how.is_momentary() => 0,
         Break::Stalled => 7,
         _ => 3,
     })

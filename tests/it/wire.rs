@@ -41,6 +41,13 @@ pub(crate) enum Break {
     AnswersLost,
 }
 
+impl Break {
+    /// Whether it strikes what there is, and is over.
+    pub(crate) fn is_momentary(self) -> bool {
+        matches!(self, Self::Cut | Self::Forgotten)
+    }
+}
+
 pub(crate) const SLOW: Break = Break::Slow { bytes_per_second: 20_000, latency: Duration::from_millis(150) };
 
 /// Every kind there is.
@@ -84,7 +91,7 @@ impl Wire {
 
     pub(crate) fn becomes(&self, now: Break) {
         self.weather.send_modify(|weather| {
-            weather.now = Some(now).filter(|_| !matches!(now, Break::Cut | Break::Forgotten));
+            weather.now = Some(now).filter(|now| !now.is_momentary());
             weather.cuts += u32::from(matches!(now, Break::Cut | Break::Refused));
             weather.lapses += u32::from(now == Break::Forgotten);
         });
