@@ -77,6 +77,9 @@ AMQP_URL=amqp://holdfast:$RABBITMQ_PASSWORD@127.0.0.1:$AMQP_PORT/holdfast
 REDIS_URL=redis://default:$REDIS_PASSWORD@127.0.0.1:$REDIS_PORT/0
 RABBITMQ_MANAGEMENT_URL=http://holdfast:$RABBITMQ_PASSWORD@127.0.0.1:$MANAGEMENT_PORT
 END
+  if [ -e "$dev/three-nodes" ]; then
+    echo "RABBITMQ_NODES=127.0.0.1:$AMQP_PORT 127.0.0.1:$AMQP_PORT2 127.0.0.1:$AMQP_PORT3"
+  fi
 }
 
 # The roles' settings, beside those.

@@ -17,6 +17,7 @@ run_tests() {
       unit) suite "unit and property" cargo test --workspace --no-fail-fast --lib --bins ;;
       it) suite "integration and browser" cargo test --workspace --no-fail-fast --test it ;;
       outages) suite outages with_breakable_servers breakable cargo test --package holdfast --test outages ;;
+      cluster) suite cluster with_three_nodes cargo test --package holdfast --test cluster -- --nocapture ;;
       browser) suite browser cargo test --package holdfast --test it browser ;;
       mixed) suite "2 000 orders, every ending mixed" at_full_length MIXED_ORDERS=2000 mixed_endings ;;
       rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
@@ -36,7 +37,7 @@ needs_browser() {
   local name
   [ $# -gt 0 ] || return 0
   for name in "$@"; do
-    case $name in format | lint | build | unit | outages | doc | deny) ;; *) return 0 ;; esac
+    case $name in format | lint | build | unit | outages | cluster | doc | deny) ;; *) return 0 ;; esac
   done
   return 1
 }
@@ -49,6 +50,12 @@ with_breakable_servers() { # DIRECTORY COMMAND…
     trap '"$root/dev" down' EXIT
     "$root/dev" servers && eval "$("$root/dev" env)" && "$@"
   )
+}
+
+with_three_nodes() { # COMMAND…
+  mkdir -p "$dev/cluster"
+  touch "$dev/cluster/three-nodes"
+  with_breakable_servers cluster "$@"
 }
 
 needs_servers() { needs_browser "$@"; }

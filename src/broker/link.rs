@@ -94,6 +94,11 @@ impl Link {
         self.standing().is_some_and(|connection| !connection.status().blocked())
     }
 
+    /// Whether the broker has said that it takes nothing: its alarm for memory or disk.
+    pub fn is_blocked(&self) -> bool {
+        self.standing().is_some_and(|connection| connection.status().blocked())
+    }
+
     /// Closes the connection politely and for good; what is not acknowledged goes back to its queue.
     pub async fn close(&self) {
         self.closed.cancel();

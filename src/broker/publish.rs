@@ -45,7 +45,7 @@ pub enum PublishError {
     /// No confirm within the time limit: it may or may not be there. Publishing again is safe.
     #[error("the broker did not confirm within {0:?}")]
     Unconfirmed(Duration),
-    /// The broker refused it: its queue is full or missing.
+    /// The broker refused it: its queue is full or missing, or it takes nothing from anybody.
     #[error("the broker refused it: {0}")]
     Refused(&'static str),
 }
@@ -96,6 +96,10 @@ impl Publisher {
 
     /// Publishes one prepared message.
     pub(super) async fn send(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        // It would not even read the message: whoever asks is told at once, not after the limit on a confirm.
+        if self.link.is_blocked() {
+            return Err(PublishError::Refused("it is short of memory or disk"));
+        }
         let lane = outgoing.routing_key.as_str().bytes().fold(0usize, |sum, b| sum.wrapping_add(usize::from(b)));
         let (done, settled) = oneshot::channel();
         let job = Job { outgoing, done };

@@ -30,6 +30,7 @@ mod messages;
 mod metrics;
 mod mixed_endings;
 mod money;
+mod outage;
 mod outages;
 mod parking;
 mod publisher;

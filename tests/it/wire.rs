@@ -4,8 +4,10 @@
 
 use std::{
     io,
-    net::SocketAddr,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -74,12 +76,13 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// A whole wire to the server at this `host:port`.
-    pub(crate) async fn to(server: &str) -> Self {
-        let server = tokio::net::lookup_host(server).await.expect("an address").next().expect("an address");
+    /// A whole wire to the server at this `host:port`; to whichever of several answers, each connection to the next
+    /// one, as a load balancer would.
+    pub(crate) async fn to(servers: &str) -> Self {
+        let servers: Vec<String> = servers.split(' ').map(ToOwned::to_owned).collect();
         let port = free_port().await;
         let (weather, seen) = watch::channel(Weather { now: None, cuts: 0, lapses: 0 });
-        let carrying = tokio::spawn(carry_all(port, server, seen));
+        let carrying = tokio::spawn(carry_all(port, servers.into(), seen));
         Self { port, weather, carrying }
     }
 
@@ -153,7 +156,10 @@ impl Wires {
 }
 
 async fn lay(stack: &mut Stack, settings: &[&str]) -> Wire {
-    let wire = Wire::to(place_of_address(&stack.environment[settings[0]]).2).await;
+    let address = place_of_address(&stack.environment[settings[0]]).2;
+    // A cluster has several.
+    let nodes = std::env::var("RABBITMQ_NODES").ok().filter(|_| settings[0] == "AMQP_URL");
+    let wire = Wire::to(nodes.as_deref().unwrap_or(address)).await;
     for setting in settings {
         let url = stack.environment.get_mut(*setting).expect("an address");
         *url = wire.over(url);
@@ -161,7 +167,7 @@ async fn lay(stack: &mut Stack, settings: &[&str]) -> Wire {
     wire
 }
 
-async fn carry_all(port: u16, server: SocketAddr, mut weather: watch::Receiver<Weather>) {
+async fn carry_all(port: u16, servers: Arc<[String]>, mut weather: watch::Receiver<Weather>) {
     let mut connections = JoinSet::new();
     let mut number = 0;
     loop {
@@ -182,7 +188,7 @@ async fn carry_all(port: u16, server: SocketAddr, mut weather: watch::Receiver<W
                 number += 1;
                 let mut seen = weather.clone();
                 seen.mark_unchanged();
-                connections.spawn(carry(client, server, seen, number));
+                connections.spawn(carry(client, servers.clone(), seen, number));
             }
         }
     }
@@ -203,10 +209,10 @@ enum End {
     Reset,
 }
 
-async fn carry(mut client: TcpStream, server: SocketAddr, mut weather: watch::Receiver<Weather>, number: i64) {
+async fn carry(mut client: TcpStream, servers: Arc<[String]>, mut weather: watch::Receiver<Weather>, number: i64) {
     let born = *weather.borrow();
     until(&mut weather, |weather| weather.now != Some(Break::Stalled)).await;
-    let Ok(mut server) = TcpStream::connect(server).await else {
+    let Some(mut server) = connect(&servers, number).await else {
         let _ = client.set_zero_linger();
         return;
     };
@@ -226,6 +232,16 @@ async fn carry(mut client: TcpStream, server: SocketAddr, mut weather: watch::Re
     if matches!(end, End::Reset) {
         let _ = (client.set_zero_linger(), server.set_zero_linger());
     }
+}
+
+async fn connect(servers: &[String], number: i64) -> Option<TcpStream> {
+    let first = usize::try_from(number).unwrap_or(0);
+    for turn in 0..servers.len() {
+        if let Ok(server) = TcpStream::connect(&servers[(first + turn) % servers.len()]).await {
+            return Some(server);
+        }
+    }
+    None
 }
 
 async fn pass(client: &mut TcpStream, server: &mut TcpStream, weather: &watch::Receiver<Weather>, number: i64) -> End {

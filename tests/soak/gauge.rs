@@ -9,6 +9,9 @@ use crate::{
     twins::ROLES,
 };
 
+/// Samples below which a third is weather, not climate: ten minutes.
+const JUDGED: usize = 60;
+
 pub(crate) struct Gauge {
     stack: Sight,
     samples: Vec<BTreeMap<String, u64>>,
@@ -96,14 +99,14 @@ impl Gauge {
             };
             table += &format!("{name:<28} {first:>9} → {last:>9}\n");
             figures.insert(name, json!({ "first_third": first, "last_third": last }));
-            // A fifth more, and what a handful of buffers or of reconnecting sockets takes.
-            let slack = if name.ends_with("KiB") { 6 * 1024 } else { 12 };
-            if last > first + first / 5 + slack {
+            // A fifth more, and what the buffers of a backlog or some reconnecting sockets take.
+            let slack = if name.ends_with("KiB") { 8 * 1024 } else { 12 };
+            if warm.len() >= JUDGED && last > first + first / 5 + slack {
                 findings.push(format!("{name} grew from {first} to {last}"));
             }
         }
-        if third == 0 {
-            table = "too short a run to judge memory and connections\n".into();
+        if warm.len() < JUDGED {
+            table += "too short a run to judge memory and connections by\n";
         }
         Flatness { figures: json!(figures), table, findings }
     }
