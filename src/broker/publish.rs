@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     Link, TraceParent,
     envelope::Outgoing,
-    link::{IDLE_LOOK, answered},
+    link::{IDLE_LOOK, answered, close},
 };
 use crate::domain::message::Message;
 
@@ -147,7 +147,13 @@ async fn publish_in_windows(link: Arc<Link>, mut waiting: mpsc::Receiver<Job>, c
             let later = window.split_off(if one_by_one { 1 } else { window.len() });
             let size = window.len();
             match timeout(confirm_within, publish_window(&channel, &mut window)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(Words::AllTaken)) => {}
+                // A channel that was refused once can be refused for ever: RabbitMQ keeps "full" with the channel,
+                // and forgets to take it back when the queue's leader has died.
+                Ok(Ok(Words::SomeRefused)) => {
+                    close(&channel).await;
+                    channel = confirming_channel(&link).await;
+                }
                 Ok(Err(error)) if is_refusal(&error) => {
                     tracing::warn!(%error, size, "the broker closed the channel over a publish");
                     // It does not say which. Alone, the culprit gives itself away and holds nobody up.
@@ -187,8 +193,15 @@ async fn confirming_channel(link: &Link) -> Channel {
     }
 }
 
+/// What the broker said of a whole window.
+#[derive(PartialEq, Eq)]
+enum Words {
+    AllTaken,
+    SomeRefused,
+}
+
 /// Publishes all jobs and answers those of which the broker has spoken. On an error the others stay in `jobs`.
-async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<(), lapin::Error> {
+async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<Words, lapin::Error> {
     let mut confirms = Vec::with_capacity(jobs.len());
     let mut interrupted = None;
     for Job { outgoing, .. } in jobs.iter() {
@@ -219,6 +232,7 @@ async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<(), la
     }
     // What was returned before the channel broke has been reported with one of the confirms before that.
     let mut unanswered = Vec::new();
+    let mut said = Words::AllTaken;
     let mut words = words.into_iter();
     for job in jobs.drain(..) {
         match words.next().flatten() {
@@ -226,10 +240,13 @@ async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<(), la
             Some(_) if returned.contains(&job.outgoing.address()) => {
                 job.answer(Err(PublishError::Refused("its queue is missing")));
             }
-            Some(false) => job.answer(Err(PublishError::Refused("its queue is full"))),
+            Some(false) => {
+                said = Words::SomeRefused;
+                job.answer(Err(PublishError::Refused("its queue is full or has no leader")));
+            }
             Some(true) => job.answer(Ok(())),
         }
     }
     *jobs = unanswered;
-    interrupted.map_or(Ok(()), Err)
+    interrupted.map_or(Ok(said), Err)
 }
