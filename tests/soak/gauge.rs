@@ -9,8 +9,8 @@ use crate::{
     twins::ROLES,
 };
 
-/// Samples below which a third is weather, not climate: ten minutes.
-const JUDGED: usize = 60;
+/// Samples below which a third is weather, not climate: some nine minutes.
+const JUDGED: usize = 50;
 
 pub(crate) struct Gauge {
     stack: Sight,
