@@ -35,10 +35,12 @@ use reqwest::Client;
 
 use outage::Outage;
 use servers::Servers;
-use stack::{Answer, Stack, server_resources::server, until_within};
+use stack::{Answer, PATIENCE, Stack, server_resources::server, until_within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_3_the_leader_of_a_queue_is_killed_under_load() {
+    // Three brokers at work on one machine, and none of them quick while another one starts.
+    PATIENCE.set(Duration::from_secs(240)).expect("said before anything waits");
     let servers = Servers::ours().await;
     let outage = Outage::prepare("cluster").await;
     for queue in ["orders.0", "payments", "prepay", "expiry"] {
