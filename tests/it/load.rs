@@ -19,7 +19,7 @@ pub(crate) const SEATS: u32 = 12;
 const CUSTOMERS: usize = 20;
 
 pub(crate) struct Load {
-    /// One after the other; the last one is offered for as long as there is no other.
+    /// One after the other, and from the beginning again.
     pub sessions: Arc<RwLock<Vec<String>>>,
     enough: CancellationToken,
     begun: Arc<AtomicUsize>,
@@ -75,7 +75,7 @@ impl Load {
 }
 
 fn session_of(number: usize, sessions: &[String]) -> String {
-    sessions[(number / CUSTOMERS).min(sessions.len() - 1)].clone()
+    sessions[number / CUSTOMERS % sessions.len()].clone()
 }
 
 /// What a failed assertion said.
