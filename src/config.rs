@@ -241,6 +241,7 @@ impl Settings {
         }
         problems.extend(self.api.problems());
         problems.extend(self.auth.problems());
+        problems.extend(self.broker.problems());
         problems.extend(self.order.problems());
         problems.extend(self.personal.load().err());
         problems.extend(self.reconcile.problems());

@@ -81,7 +81,7 @@ impl Prepay {
                 Some(status) if is_given_up(status) => Ok(self.close(id).await),
                 _ => Ok(Verdict::Done(Vec::new())),
             },
-            Err(doubt) => Ok(self.settle(id, doubt).await),
+            Err(doubt) => self.settle(id, doubt).await,
         }
     }
 
@@ -131,32 +131,43 @@ impl Prepay {
     }
 
     /// WeChat did not give a code: what its words allow us to do.
-    async fn settle(&self, id: &OrderId, doubt: Inconclusive) -> Verdict {
-        match doubt.class {
+    async fn settle(&self, id: &OrderId, doubt: Inconclusive) -> Result<Verdict, Fault> {
+        Ok(match doubt.class {
             Class::Unknown => Verdict::Retry { class: retry::Class::Unknown, error: doubt.to_string() },
             Class::Busy => Verdict::Retry { class: retry::Class::Busy, error: doubt.to_string() },
-            Class::Claimed(Claim::Paid | Claim::Closed | Claim::Conflict | Claim::Absent) => self.ask(id, doubt).await,
+            Class::Claimed(Claim::Paid | Claim::Closed | Claim::Conflict | Claim::Absent) => {
+                self.ask(id, doubt).await?
+            }
             Class::Claimed(Claim::NotEnough | Claim::PayerAccountAbnormal) | Class::Refused => {
                 Verdict::Park { class: "wechat_refused", error: doubt.to_string() }
             }
             Class::Misconfigured => Verdict::Park { class: "wechat_misconfigured", error: doubt.to_string() },
-        }
+        })
     }
 
     /// An unsigned error claims something about the order; the signed query tells what is true.
-    async fn ask(&self, id: &OrderId, doubt: Inconclusive) -> Verdict {
-        match self.wechat.query_order(id.as_str()).await.map(|transaction| transaction.standing()) {
+    async fn ask(&self, id: &OrderId, doubt: Inconclusive) -> Result<Verdict, Fault> {
+        Ok(match self.wechat.query_order(id.as_str()).await.map(|transaction| transaction.standing()) {
             Ok(Standing::Paid(payment)) => Verdict::Done(vec![Message::PaymentSeen(PaymentSeen {
                 payment: *payment,
                 source: Source::Query,
                 request_id: doubt.request_id.unwrap_or_default(),
             })]),
-            // It stands as somebody else made it, or was closed: this number will never get a code from us.
-            Ok(Standing::Unpaid | Standing::Closed | Standing::Unclear(_)) => {
+            Ok(Standing::Unpaid | Standing::Closed | Standing::Unclear(_)) => self.accept(id, &doubt).await?,
+            Err(error) => Verdict::Retry { class: retry::Class::Unknown, error: error.to_string() },
+        })
+    }
+
+    /// This number will never get a code from us: it stands as somebody else made it, or was closed. That is for a
+    /// person, unless the order's time ran out while we asked; then WeChat only says what we know.
+    async fn accept(&self, id: &OrderId, doubt: &Inconclusive) -> Result<Verdict, Fault> {
+        Ok(match store::order::for_prepay(self.db.pool(), id).await? {
+            Some(order) if is_given_up(order.status) => self.close(id).await,
+            Some(order) if order.status == Status::Held && order.in_time => {
                 Verdict::Park { class: "wechat_refused", error: doubt.to_string() }
             }
-            Err(error) => Verdict::Retry { class: retry::Class::Unknown, error: error.to_string() },
-        }
+            _ => Verdict::Done(Vec::new()),
+        })
     }
 }
 

@@ -115,28 +115,59 @@ sql() { # BIN STATEMENTS
   fi
 }
 
+# The broker, or three that are one: `./dev cluster` marks its directory for that.
+rabbitmq_nodes() { if [ -e "$dev/three-nodes" ]; then echo "1 2 3"; else echo 1; fi; }
+
 start_rabbitmq() {
-  local bin dir=$dev/rabbitmq seen
-  if running rabbitmq && running epmd; then return; fi
-  # A broker without its epmd, or the other way round, is half a broker.
-  stop rabbitmq TERM 30
-  stop epmd TERM 5
-  port AMQP_PORT rabbitmq
-  port AMQPS_PORT rabbitmq
-  port MANAGEMENT_PORT rabbitmq
-  port DIST_PORT rabbitmq
-  port EPMD_PORT epmd
+  local node nodes bin all=yes
+  nodes=$(rabbitmq_nodes)
+  for node in $nodes; do running "$(node_name "$node")" || all=''; done
+  if [ -n "$all" ] && running epmd; then return; fi
   bin=$(rabbitmq_bin) || die "rabbitmq-server is not where its package puts it" "install RabbitMQ again"
+  # A broker without its epmd, or the other way round, is half a broker.
+  if ! running epmd; then
+    stop_rabbitmq
+    port EPMD_PORT epmd
+    own rabbitmq
+    export ERL_EPMD_PORT=$EPMD_PORT ERL_EPMD_ADDRESS=127.0.0.1
+    launch epmd rabbitmq "$root/dev" __as rabbitmq "$(command -v epmd || echo "$bin/epmd")"
+    until_true "epmd on port $EPMD_PORT" 10 epmd "./dev logs rabbitmq tells more" taken "$EPMD_PORT"
+  fi
+  export ERL_EPMD_PORT=$EPMD_PORT ERL_EPMD_ADDRESS=127.0.0.1
+  # All of them first: a node that was killed waits for the others, which may be waiting for it.
+  for node in $nodes; do start_node "$node" "$bin"; done
+  for node in $nodes; do until_node "$node"; done
+}
+
+stop_rabbitmq() {
+  local node
+  for node in 1 2 3; do stop "$(node_name "$node")" TERM 60; done
+  stop epmd TERM 5
+}
+
+# The first node has no number, in names of processes and of ports.
+node_number() { [ "$1" = 1 ] || printf '%s' "$1"; }
+node_name() { printf 'rabbitmq%s' "$(node_number "$1")"; }
+
+start_node() { # NODE BIN
+  local n name dir seen other amqp amqps management distribution bin=$2
+  n=$(node_number "$1") name=$(node_name "$1")
+  amqp=AMQP_PORT$n amqps=AMQPS_PORT$n management=MANAGEMENT_PORT$n distribution=DIST_PORT$n dir=$dev/rabbitmq${n:+/node$n}
+  if running "$name"; then return; fi
+  port "$amqp" "$name"
+  port "$amqps" "$name"
+  port "$management" "$name"
+  port "$distribution" "$name"
   mkdir -p "$dir/home"
-  certificates_for rabbitmq
+  certificates_for "${dir#"$dev/"}"
   # Erlang asks access(2) before it writes, which knows nothing of the right that `as` lends (see there).
   # Its own working directory is open to it under this name, however closed the way there is.
   seen=$dir
   if [ "$(id -u)" = 0 ] && [ -d /proc/self/cwd ]; then seen=/proc/self/cwd; fi
   cat >"$dir/rabbitmq.conf" <<END
 # Written by ./dev at each start.
-listeners.tcp.1 = 127.0.0.1:$AMQP_PORT
-listeners.ssl.1 = 127.0.0.1:$AMQPS_PORT
+listeners.tcp.1 = 127.0.0.1:${!amqp}
+listeners.ssl.1 = 127.0.0.1:${!amqps}
 ssl_options.cacertfile = $seen/tls/ca.pem
 ssl_options.certfile = $seen/tls/server.pem
 ssl_options.keyfile = $seen/tls/server.key
@@ -144,7 +175,7 @@ ssl_options.keyfile = $seen/tls/server.key
 ssl_options.verify = verify_peer
 ssl_options.fail_if_no_peer_cert = false
 management.tcp.ip = 127.0.0.1
-management.tcp.port = $MANAGEMENT_PORT
+management.tcp.port = ${!management}
 default_vhost = holdfast
 default_user = holdfast
 default_pass = $RABBITMQ_PASSWORD
@@ -155,20 +186,22 @@ log.file = false
 # Half a gigabyte by default, per node, for a laptop's handful of messages.
 raft.wal_max_size_bytes = 67108864
 END
+  if [ -e "$dev/three-nodes" ]; then
+    for other in 1 2 3; do
+      echo "cluster_formation.classic_config.nodes.$other = holdfast$(node_number $other)@localhost"
+    done >>"$dir/rabbitmq.conf"
+  fi
   echo '[rabbitmq_management].' >"$dir/enabled_plugins"
   rm -f "$dir/home/.erlang.cookie"
   (umask 277 && printf '%s' "$ERLANG_COOKIE" >"$dir/home/.erlang.cookie")
   own rabbitmq
 
-  export ERL_EPMD_PORT=$EPMD_PORT ERL_EPMD_ADDRESS=127.0.0.1
-  launch epmd rabbitmq "$root/dev" __as rabbitmq "$(command -v epmd || echo "$bin/epmd")"
-  until_true "epmd on port $EPMD_PORT" 10 epmd "./dev logs rabbitmq tells more" taken "$EPMD_PORT"
   # RUNNING_UNDER_SYSTEMD makes its start script step aside for the broker, so that the pid is the broker's own.
-  (cd "$dir" && launch rabbitmq rabbitmq env \
+  (cd "$dir" && launch "$name" "$name" env \
     HOME="$seen/home" \
     RUNNING_UNDER_SYSTEMD=true \
-    RABBITMQ_NODENAME=holdfast@localhost \
-    RABBITMQ_DIST_PORT="$DIST_PORT" \
+    RABBITMQ_NODENAME="holdfast$n@localhost" \
+    RABBITMQ_DIST_PORT="${!distribution}" \
     RABBITMQ_CONF_ENV_FILE="$seen/rabbitmq-env.conf" \
     RABBITMQ_CONFIG_FILE="$seen/rabbitmq.conf" \
     RABBITMQ_CONFIG_FILES="$seen/conf.d" \
@@ -180,12 +213,28 @@ END
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}' \
     ERL_CRASH_DUMP="$seen/erl_crash.dump" \
     "$root/dev" __as rabbitmq "$bin/rabbitmq-server")
-  until_true "RabbitMQ on port $AMQP_PORT" 120 rabbitmq "./dev logs rabbitmq tells more" broker_ready
+  # The first time they find each other one by one: two that begin at once may each begin a cluster.
+  if [ ! -e "$dir/data" ]; then until_node "$1"; fi
+}
+
+until_node() { # NODE
+  local n amqp management
+  n=$(node_number "$1") amqp=AMQP_PORT$n management=MANAGEMENT_PORT$n
+  until_true "RabbitMQ on port ${!amqp}" 120 "$(node_name "$1")" "./dev logs $(node_name "$1") tells more" \
+    broker_ready "${!management}" "${!amqp}"
+}
+
+# RabbitMQ's own tool, which finds the node by epmd and is let in by the cookie.
+rabbitmqctl() {
+  local seen=$dev/rabbitmq
+  if [ "$(id -u)" = 0 ] && [ -d /proc/self/cwd ]; then seen=/proc/self/cwd; fi
+  (cd "$dev/rabbitmq" && HOME=$seen/home ERL_EPMD_PORT=$EPMD_PORT \
+    "$root/dev" __as rabbitmq "$(rabbitmq_bin)/rabbitmqctl" -n holdfast@localhost "$@")
 }
 
 # The broker opens this port last, when its queues are there.
-broker_ready() {
-  curl -fsS -m 5 -u "holdfast:$RABBITMQ_PASSWORD" "http://127.0.0.1:$MANAGEMENT_PORT/api/health/checks/port-listener/$AMQP_PORT"
+broker_ready() { # MANAGEMENT-PORT AMQP-PORT
+  curl -fsS -m 5 -u "holdfast:$RABBITMQ_PASSWORD" "http://127.0.0.1:$1/api/health/checks/port-listener/$2"
 }
 
 start_redis() {
@@ -234,8 +283,7 @@ start_servers() {
 stop_servers() {
   if [ -e "$dev/in-docker" ]; then stop_docker_servers; fi
   stop redis TERM 10
-  stop rabbitmq TERM 60
-  stop epmd TERM 5
+  stop_rabbitmq
   # PostgreSQL's "fast" shutdown: sessions are ended, nothing is lost.
   stop postgres INT 30
 }

@@ -16,7 +16,8 @@ run_tests() {
       build) check build cargo test --workspace --no-run ;;
       unit) suite "unit and property" cargo test --workspace --no-fail-fast --lib --bins ;;
       it) suite "integration and browser" cargo test --workspace --no-fail-fast --test it ;;
-      outages) suite outages with_breakable_servers cargo test --package holdfast --test outages ;;
+      outages) suite outages with_breakable_servers breakable cargo test --package holdfast --test outages ;;
+      cluster) suite cluster with_three_nodes cargo test --package holdfast --test cluster -- --nocapture ;;
       browser) suite browser cargo test --package holdfast --test it browser ;;
       mixed) suite "2 000 orders, every ending mixed" at_full_length MIXED_ORDERS=2000 mixed_endings ;;
       rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
@@ -40,18 +41,25 @@ needs_browser() {
   local name
   [ $# -gt 0 ] || return 0
   for name in "$@"; do
-    case $name in format | lint | build | unit | outages | doc | deny) ;; *) return 0 ;; esac
+    case $name in format | lint | build | unit | outages | cluster | doc | deny) ;; *) return 0 ;; esac
   done
   return 1
 }
 
 # A set of servers that only this command knows, for tests that stop and kill them; gone when it ends.
-with_breakable_servers() { # COMMAND…
+with_breakable_servers() { # DIRECTORY COMMAND…
   (
-    export HOLDFAST_DEV_DIR=$dev/breakable
+    export HOLDFAST_DEV_DIR=$dev/$1
+    shift
     trap '"$root/dev" down' EXIT
     "$root/dev" servers && eval "$("$root/dev" env)" && "$@"
   )
+}
+
+with_three_nodes() { # COMMAND…
+  mkdir -p "$dev/cluster"
+  touch "$dev/cluster/three-nodes"
+  with_breakable_servers cluster "$@"
 }
 
 needs_servers() { needs_browser "$@"; }

@@ -4,7 +4,13 @@
 //! follows, each publish confirmed, and only then acknowledges. A crash anywhere redelivers; the
 //! handler finds its own work done and derives the same follow-ups from what is stored.
 
-use std::{collections::VecDeque, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt, StreamExt, future};
 use lapin::{
@@ -14,13 +20,14 @@ use lapin::{
     types::FieldTable,
 };
 use time::OffsetDateTime;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Broker, TraceParent,
     breaker::Breaker,
     envelope::{self, Outgoing, Parking},
+    link::{IDLE_LOOK, answered, close},
     watch,
 };
 use crate::domain::{
@@ -82,18 +89,29 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, batch: &[Received<Self::Message>]) -> impl Future<Output = Result<Vec<Verdict>, Fault>> + Send;
 }
 
+/// Between two attempts to consume, longer while they fail at once: a queue that is missing, or a wire that breaks again
+/// and again. Each attempt that got messages costs them one of their deliveries (`x-delivery-limit` is 20), and a
+/// bad wire must not park what is good: with these, that takes it more than a minute.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// Runs `handler` on `queue` until `stop`: then takes no more, finishes what is in hand and returns.
 pub async fn run<H: Handler>(broker: Broker, queue: Queue, handler: Arc<H>, stop: CancellationToken) {
     let work = Arc::new(Work { broker, queue, handler, breaker: Breaker::default(), stop });
+    let mut pause = SHORTEST_PAUSE;
     while !work.stop.is_cancelled() {
         let channel = tokio::select! {
             channel = work.broker.consuming.channel_when_possible() => channel,
             () = work.stop.cancelled() => return,
         };
+        let began = Instant::now();
         if let Err(error) = consume(&work, &channel).await {
             tracing::warn!(worker = H::NAME, queue = work.queue.name(), %error, "consuming was interrupted");
-            // A queue that is missing, or a broker that closes channels as fast as they open.
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            pause = if began.elapsed() > LONGEST_PAUSE { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = work.stop.cancelled() => return,
+            }
         }
     }
 }
@@ -102,27 +120,34 @@ pub async fn run<H: Handler>(broker: Broker, queue: Queue, handler: Arc<H>, stop
 async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(), Interruption> {
     let Shape { batch, concurrent } = H::SHAPE;
     let prefetch = u16::try_from(batch * concurrent * 2).unwrap_or(u16::MAX);
-    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-    let mut consumer = channel
-        .basic_consume(
-            work.queue.name().into(),
-            lapin::types::ShortString::default(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await?;
+    answered(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+    let consumer = channel.basic_consume(
+        work.queue.name().into(),
+        lapin::types::ShortString::default(),
+        BasicConsumeOptions::default(),
+        FieldTable::default(),
+    );
+    let mut consumer = answered(consumer).await?;
     let mut in_hand = JoinSet::new();
     let ended = tokio::select! {
         ended = take(work, &mut consumer, &mut in_hand, batch, concurrent) => ended,
+        () = broken(channel) => Err(Interruption::Broken),
         () = work.stop.cancelled() => Ok(()),
     };
     if work.stop.is_cancelled() {
-        let _ = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
+        let _ = answered(channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await;
     }
     // Also after an interruption: what is in hand will be delivered again, and twice at once helps nobody.
     while in_hand.join_next().await.is_some() {}
-    let _ = channel.close(200, "done".into()).await;
+    close(channel).await;
     ended
+}
+
+/// Returns when the channel is broken. Mostly the consumer tells; one that was just being made may stay silent.
+async fn broken(channel: &Channel) {
+    while channel.status().connected() {
+        tokio::time::sleep(IDLE_LOOK).await;
+    }
 }
 
 /// Takes batches off the consumer and settles them, as many at a time as the worker may; never returns in peace.
@@ -156,6 +181,8 @@ async fn take<H: Handler>(
 enum Interruption {
     #[error(transparent)]
     Channel(#[from] lapin::Error),
+    #[error("the channel is broken")]
+    Broken,
     #[error("the broker cancelled the consumer")]
     Cancelled,
     #[error("a batch was dropped: {0}")]
@@ -190,13 +217,17 @@ const CONFLICTS_MAX: u32 = 10;
 /// Longer with each.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 
+/// Far more than any step takes whose servers answer: it waits on a connection that is dead, though no reset told so.
+/// To begin it again is as safe as a redelivery.
+const STEP_WITHIN: Duration = Duration::from_secs(30);
+
 /// The process is stopping: what is not acknowledged will be delivered again.
 struct Stopping;
 
 impl<H: Handler> Work<H> {
     /// Judges a batch, publishes what follows and acknowledges it.
     async fn settle(&self, deliveries: Vec<Delivery>) {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut readable = Vec::with_capacity(deliveries.len());
         let mut places = Vec::with_capacity(deliveries.len());
         let mut outgoing = Vec::new();
@@ -257,8 +288,9 @@ impl<H: Handler> Work<H> {
             if part.is_empty() {
                 continue;
             }
-            let handled = AssertUnwindSafe(self.handler.handle(part)).catch_unwind().await;
-            let fault = match handled {
+            let handled = timeout(STEP_WITHIN, AssertUnwindSafe(self.handler.handle(part)).catch_unwind()).await;
+            let fault = match handled.unwrap_or_else(|_| Ok(Err(Fault::Away(format!("no end within {STEP_WITHIN:?}")))))
+            {
                 Ok(Ok(judged)) if judged.len() == part.len() => {
                     self.heed(&judged);
                     self.tell_breaker();
@@ -398,7 +430,7 @@ impl<H: Handler> Work<H> {
         let settled = if multiple { deliveries.split_at(deliveries.len().saturating_sub(1)).1 } else { deliveries };
         for delivery in settled {
             // `false` or an error: the channel is gone and the message will come again, to find its work done.
-            if !matches!(delivery.acker.ack(BasicAckOptions { multiple }).await, Ok(true)) {
+            if !matches!(answered(delivery.acker.ack(BasicAckOptions { multiple })).await, Ok(true)) {
                 self.count("acknowledged_too_late");
             }
         }

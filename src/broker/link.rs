@@ -22,9 +22,12 @@ use tokio_util::sync::CancellationToken;
 use crate::tls::Secured;
 
 /// A server that answers nothing for this long is as good as away.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Seconds between heartbeats: a stalled wire is noticed within two of them.
 const HEARTBEAT: u16 = 10;
+
+/// How often whoever waits on a channel looks whether it still stands.
+pub(super) const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 /// A connection that mends itself when asked for a channel.
 pub struct Link {
@@ -53,7 +56,7 @@ impl Link {
     /// # Errors
     /// The broker is away or refuses us. Nothing was changed.
     pub async fn channel(&self) -> Result<Channel, lapin::Error> {
-        let opened = timeout(CONNECT_WITHIN, async {
+        answered(async {
             loop {
                 let connection = self.connection().await?;
                 match connection.create_channel().await {
@@ -63,8 +66,8 @@ impl Link {
                     opened => break opened,
                 }
             }
-        });
-        opened.await.unwrap_or_else(|_| Err(ErrorKind::MissingHeartbeatError.into()))
+        })
+        .await
     }
 
     /// A fresh channel, however long the broker is away; none ever, once the connection was closed.
@@ -88,14 +91,18 @@ impl Link {
     /// The broker is away.
     pub async fn touch(&self) -> Result<(), lapin::Error> {
         let channel = self.channel().await?;
-        // A channel that does not close in peace ends with its connection.
-        let _ = channel.close(200, "done".into()).await;
+        close(&channel).await;
         Ok(())
     }
 
     /// Whether the connection stands and the broker has not blocked it.
     pub fn is_up(&self) -> bool {
         self.standing().is_some_and(|connection| !connection.status().blocked())
+    }
+
+    /// Whether the broker has said that it takes nothing: its alarm for memory or disk.
+    pub fn is_blocked(&self) -> bool {
+        self.standing().is_some_and(|connection| connection.status().blocked())
     }
 
     /// Closes the connection politely and for good; what is not acknowledged goes back to its queue.
@@ -105,7 +112,7 @@ impl Link {
         let _alone = self.connecting.lock().await;
         let connection = self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(connection) = connection {
-            let _ = timeout(CONNECT_WITHIN, connection.close(200, "bye".into())).await;
+            let _ = timeout(ANSWERS_WITHIN, connection.close(200, "bye".into())).await;
         }
     }
 
@@ -150,6 +157,17 @@ async fn connect(url: &str, name: &str) -> Result<Connection, lapin::Error> {
     };
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     Connection::connect_uri_with_config(uri, properties, tls, lapin::runtime::default_runtime()?).await
+}
+
+/// Asks the broker, and waits no longer than it may take: a question that was put to lapin while its connection broke
+/// is sometimes answered by nobody.
+pub(super) async fn answered<T>(asked: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, lapin::Error> {
+    timeout(ANSWERS_WITHIN, asked).await.unwrap_or_else(|_| Err(ErrorKind::MissingHeartbeatError.into()))
+}
+
+/// Closes a channel politely. One that does not close in peace ends with its connection.
+pub(super) async fn close(channel: &Channel) {
+    let _ = answered(channel.close(200, "done".into())).await;
 }
 
 /// lapin never forgets a channel that the broker closed (for a missing queue, say). In the end no number is left

@@ -23,6 +23,8 @@ pub use envelope::TraceParent;
 pub use link::Link;
 pub use publish::{PublishError, Publisher};
 
+use crate::setting::BadSetting;
+
 /// What no log filter may switch on: lapin would log a returned message whole, customers' openids included.
 /// What came of it is told by [`publish`].
 pub const NEVER_LOGGED: &str = "lapin::returned_messages=off";
@@ -37,7 +39,20 @@ pub struct BrokerSettings {
     pub confirm_ms: u64,
 }
 
+/// WeChat hangs up on a callback after five seconds and customers do not wait longer either: by then we must have
+/// answered, though only "unknown, repeat it".
+const CONFIRM_MS_MAX: u64 = 4_500;
+
 impl BrokerSettings {
+    /// Everything that is wrong but a missing URL; empty when it can be used.
+    pub fn problems(&self) -> Vec<BadSetting> {
+        if (1..=CONFIRM_MS_MAX).contains(&self.confirm_ms) {
+            return Vec::new();
+        }
+        let what = format!("must be from 1 to {CONFIRM_MS_MAX}: WeChat hangs up on a callback after 5 seconds");
+        vec![BadSetting { setting: "broker.confirm_ms".into(), what }]
+    }
+
     pub fn confirm_within(&self) -> Duration {
         Duration::from_millis(self.confirm_ms)
     }

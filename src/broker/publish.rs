@@ -19,15 +19,17 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Link, TraceParent, envelope::Outgoing};
+use super::{
+    Link, TraceParent,
+    envelope::Outgoing,
+    link::{IDLE_LOOK, answered, close},
+};
 use crate::domain::message::Message;
 
 /// Publishes in flight on one channel. More gives little: confirms of a quorum queue come in groups anyway.
 const WINDOW: usize = 256;
 /// Channels side by side. A queue always takes the same one, which keeps its messages in order.
 const LANES: usize = 2;
-/// How often an idle lane looks whether its channel still stands.
-const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 /// Sends messages and waits for the broker's word. Cheap to clone.
 #[derive(Clone)]
@@ -43,7 +45,7 @@ pub enum PublishError {
     /// No confirm within the time limit: it may or may not be there. Publishing again is safe.
     #[error("the broker did not confirm within {0:?}")]
     Unconfirmed(Duration),
-    /// The broker refused it: its queue is full or missing.
+    /// The broker refused it: its queue is full or missing, or it takes nothing from anybody.
     #[error("the broker refused it: {0}")]
     Refused(&'static str),
 }
@@ -94,6 +96,10 @@ impl Publisher {
 
     /// Publishes one prepared message.
     pub(super) async fn send(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        // It would not even read the message: whoever asks is told at once, not after the limit on a confirm.
+        if self.link.is_blocked() {
+            return Err(PublishError::Refused("it is short of memory or disk"));
+        }
         let lane = outgoing.routing_key.as_str().bytes().fold(0usize, |sum, b| sum.wrapping_add(usize::from(b)));
         let (done, settled) = oneshot::channel();
         let job = Job { outgoing, done };
@@ -141,7 +147,13 @@ async fn publish_in_windows(link: Arc<Link>, mut waiting: mpsc::Receiver<Job>, c
             let later = window.split_off(if one_by_one { 1 } else { window.len() });
             let size = window.len();
             match timeout(confirm_within, publish_window(&channel, &mut window)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(Words::AllTaken)) => {}
+                // A channel that was refused once can be refused for ever: RabbitMQ keeps "full" with the channel,
+                // and forgets to take it back when the queue's leader has died.
+                Ok(Ok(Words::SomeRefused)) => {
+                    close(&channel).await;
+                    channel = confirming_channel(&link).await;
+                }
                 Ok(Err(error)) if is_refusal(&error) => {
                     tracing::warn!(%error, size, "the broker closed the channel over a publish");
                     // It does not say which. Alone, the culprit gives itself away and holds nobody up.
@@ -174,15 +186,22 @@ fn is_refusal(error: &lapin::Error) -> bool {
 async fn confirming_channel(link: &Link) -> Channel {
     loop {
         let channel = link.channel_when_possible().await;
-        match channel.confirm_select(ConfirmSelectOptions::default()).await {
+        match answered(channel.confirm_select(ConfirmSelectOptions::default())).await {
             Ok(()) => return channel,
             Err(error) => tracing::warn!(%error, "the broker closed a fresh channel"),
         }
     }
 }
 
+/// What the broker said of a whole window.
+#[derive(PartialEq, Eq)]
+enum Words {
+    AllTaken,
+    SomeRefused,
+}
+
 /// Publishes all jobs and answers those of which the broker has spoken. On an error the others stay in `jobs`.
-async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<(), lapin::Error> {
+async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<Words, lapin::Error> {
     let mut confirms = Vec::with_capacity(jobs.len());
     let mut interrupted = None;
     for Job { outgoing, .. } in jobs.iter() {
@@ -213,6 +232,7 @@ async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<(), la
     }
     // What was returned before the channel broke has been reported with one of the confirms before that.
     let mut unanswered = Vec::new();
+    let mut said = Words::AllTaken;
     let mut words = words.into_iter();
     for job in jobs.drain(..) {
         match words.next().flatten() {
@@ -220,10 +240,13 @@ async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<(), la
             Some(_) if returned.contains(&job.outgoing.address()) => {
                 job.answer(Err(PublishError::Refused("its queue is missing")));
             }
-            Some(false) => job.answer(Err(PublishError::Refused("its queue is full"))),
+            Some(false) => {
+                said = Words::SomeRefused;
+                job.answer(Err(PublishError::Refused("its queue is full or has no leader")));
+            }
             Some(true) => job.answer(Ok(())),
         }
     }
     *jobs = unanswered;
-    interrupted.map_or(Ok(()), Err)
+    interrupted.map_or(Ok(said), Err)
 }

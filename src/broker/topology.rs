@@ -11,7 +11,10 @@ use lapin::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{BrokerAway, Link};
+use super::{
+    BrokerAway, Link,
+    link::{answered, close},
+};
 
 const DEFINITIONS: &str = include_str!("../../rabbitmq/definitions.json");
 
@@ -134,15 +137,14 @@ impl Topology {
     async fn bind(&self, link: &Link) -> Result<(), lapin::Error> {
         let channel = link.channel().await?;
         for binding in &self.bindings {
-            channel
-                .queue_bind(
-                    binding.destination.as_str().into(),
-                    binding.source.as_str().into(),
-                    binding.routing_key.as_str().into(),
-                    QueueBindOptions::default(),
-                    FieldTable::default(),
-                )
-                .await?;
+            let bound = channel.queue_bind(
+                binding.destination.as_str().into(),
+                binding.source.as_str().into(),
+                binding.routing_key.as_str().into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            );
+            answered(bound).await?;
         }
         close(&channel).await;
         Ok(())
@@ -159,8 +161,8 @@ impl Exchange {
             other => ExchangeKind::Custom(other.to_owned()),
         };
         let options = ExchangeDeclareOptions { passive, durable: self.durable, ..Default::default() };
-        let declared = channel.exchange_declare(self.name.as_str().into(), kind, options, table(&self.arguments)).await;
-        found(&channel, declared).await
+        let declared = channel.exchange_declare(self.name.as_str().into(), kind, options, table(&self.arguments));
+        found(&channel, answered(declared).await).await
     }
 }
 
@@ -168,8 +170,8 @@ impl QueueDefinition {
     async fn declare(&self, link: &Link, passive: bool) -> Result<Found, lapin::Error> {
         let channel = link.channel().await?;
         let options = QueueDeclareOptions { passive, durable: self.durable, ..Default::default() };
-        let declared = channel.queue_declare(self.name.as_str().into(), options, table(&self.arguments)).await;
-        found(&channel, declared.map(drop)).await
+        let declared = channel.queue_declare(self.name.as_str().into(), options, table(&self.arguments));
+        found(&channel, answered(declared).await.map(drop)).await
     }
 }
 
@@ -199,11 +201,6 @@ async fn found(channel: &Channel, declared: Result<(), lapin::Error>) -> Result<
             _ => Err(error),
         },
     }
-}
-
-async fn close(channel: &Channel) {
-    // A channel that does not close in peace ends with its connection.
-    let _ = channel.close(200, "done".into()).await;
 }
 
 fn table(arguments: &Map<String, Value>) -> FieldTable {

@@ -8,7 +8,12 @@ use lapin::{
 };
 use time::OffsetDateTime;
 
-use super::{Broker, BrokerAway, PublishError, envelope::Outgoing, topology::Topology};
+use super::{
+    Broker, BrokerAway, PublishError,
+    envelope::Outgoing,
+    link::{answered, close},
+    topology::Topology,
+};
 use crate::domain::{message::Queue, retry::Tier};
 
 /// The AMQP `type` of a canary. No handler ever sees one.
@@ -33,7 +38,7 @@ impl Broker {
         let mut depths = Vec::new();
         let mut channel = self.consuming.channel().await?;
         for queue in Topology::required().queues {
-            match channel.queue_declare(queue.name.as_str().into(), passive, FieldTable::default()).await {
+            match answered(channel.queue_declare(queue.name.as_str().into(), passive, FieldTable::default())).await {
                 Ok(found) => depths.push(Depth {
                     queue: queue.name,
                     ready: found.message_count(),
@@ -43,7 +48,7 @@ impl Broker {
                 Err(_) => channel = self.consuming.channel().await?,
             }
         }
-        let _ = channel.close(200, "done".into()).await;
+        close(&channel).await;
         Ok(depths)
     }
 

@@ -72,7 +72,7 @@ impl Cache {
             pipeline.expire(&generation, GENERATION_SECONDS.cast_signed()).ignore();
             pipeline.del(self.key("availability", schedule)).ignore();
         }
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let done = pipeline.query_async(&mut connection);
         self.call("invalidate_availability", done).await
     }

@@ -57,7 +57,7 @@ impl Cache {
     pub async fn known(&self, schedule: ScheduleId) -> Result<Known, CacheAway> {
         let mut pipeline = redis::pipe();
         self.ask_catalogue(&mut pipeline, schedule);
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let asked = pipeline.query_async::<(Option<String>, bool)>(&mut connection);
         let (card, complete) = self.call("read_card", asked).await?;
         Ok(Known::from_redis(card.as_deref(), complete))
@@ -71,7 +71,7 @@ impl Cache {
                 let json = serde_json::to_string(card).expect("plain structs with text keys always serialize");
                 pipeline.set_ex(self.key("schedule", schedule), json, CARD_SECONDS).ignore();
             }
-            let mut connection = self.connection.clone();
+            let mut connection = self.connection();
             self.call("put_cards", pipeline.query_async::<()>(&mut connection)).await?;
         }
         Ok(())

@@ -24,8 +24,8 @@ pub mod token;
 use std::{
     fmt::Display,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -56,11 +56,16 @@ pub struct CacheSettings {
 #[error("Redis is away")]
 pub struct CacheAway;
 
+/// Calls without an answer, one after the other, after which their connection is taken to be dead, though no reset
+/// told so: the next call makes a new one. Redis may also just be slow, so not after the first.
+const SILENCES: u32 = 4;
+
 /// A connection to Redis that repairs itself. Cheap to clone.
 #[derive(Clone)]
 pub struct Cache {
     client: Client,
-    connection: ConnectionManager,
+    config: ConnectionManagerConfig,
+    connection: Arc<Mutex<ConnectionManager>>,
     prefix: Arc<str>,
     limit: Duration,
     pause: Arc<Pause>,
@@ -83,8 +88,9 @@ impl Cache {
             .set_max_delay(Duration::from_millis(500))
             .set_number_of_retries(2);
         Ok(Self {
-            connection: ConnectionManager::new_lazy_with_config(client.clone(), config)?,
+            connection: Arc::new(Mutex::new(ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?)),
             client,
+            config,
             prefix: settings.key_prefix.as_str().into(),
             limit,
             pause: Arc::default(),
@@ -100,8 +106,19 @@ impl Cache {
         format!("{}{family}:{name}", self.prefix)
     }
 
+    fn connection(&self) -> ConnectionManager {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Leaves a connection that has fallen silent; whatever still waits on it gives up by its own limit.
+    fn begin_anew(&self) {
+        if let Ok(fresh) = ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone()) {
+            *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+    }
+
     async fn run<T: FromRedisValue>(&self, name: &'static str, command: &Cmd) -> Result<T, CacheAway> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         self.call(name, command.query_async(&mut connection)).await
     }
 
@@ -110,7 +127,7 @@ impl Cache {
         name: &'static str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, CacheAway> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         self.call(name, script.invoke_async(&mut connection)).await
     }
 
@@ -122,6 +139,7 @@ impl Cache {
         }
         match tokio::time::timeout(self.limit, deed).await {
             Ok(Ok(value)) => {
+                self.pause.silences.store(0, Ordering::Relaxed);
                 if self.pause.lift() {
                     tracing::info!("Redis is back");
                 }
@@ -150,6 +168,10 @@ impl Cache {
             tracing::warn!(call = name, %why, "Redis is away; going on without");
         }
         count(name, "away");
+        if self.pause.silences.fetch_add(1, Ordering::Relaxed) + 1 == SILENCES {
+            self.pause.silences.store(0, Ordering::Relaxed);
+            self.begin_anew();
+        }
     }
 }
 
@@ -162,6 +184,8 @@ struct Pause {
     begun: Instant,
     /// Milliseconds after `begun`; 0 while Redis answers.
     until: AtomicU64,
+    /// Calls without an answer since the last one that had one.
+    silences: AtomicU32,
 }
 
 impl Pause {
@@ -194,7 +218,7 @@ impl Pause {
 
 impl Default for Pause {
     fn default() -> Self {
-        Self { begun: Instant::now(), until: AtomicU64::new(0) }
+        Self { begun: Instant::now(), until: AtomicU64::new(0), silences: AtomicU32::new(0) }
     }
 }
 fn client(url: &str) -> Result<Client, RedisError> {

@@ -60,7 +60,7 @@ impl Cache {
         pipeline.get(self.order_key(order));
         self.ask_catalogue(&mut pipeline, schedule);
         type Answers = (Option<String>, Option<String>, Option<String>, bool);
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let asked = pipeline.query_async::<Answers>(&mut connection);
         let (earlier, snapshot, card, complete) = self.call("admit", asked).await?;
         Ok(Admission {

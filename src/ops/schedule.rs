@@ -124,6 +124,9 @@ async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), 
     }
 }
 
+const ANNOUNCEMENTS: u32 = 5;
+const ANNOUNCE_AGAIN: std::time::Duration = std::time::Duration::from_millis(300);
+
 async fn add(new: &NewSchedule, settings: &Settings, json: bool) -> Result<(), Failure> {
     let database = super::database(settings)?;
     let mut step = database.begin("schedule.add").await?;
@@ -137,12 +140,18 @@ async fn add(new: &NewSchedule, settings: &Settings, json: bool) -> Result<(), F
     Ok(())
 }
 
-/// Tells the ingress of new sessions at once. Without the cache it finds them by itself, within half a minute.
+/// Tells the ingress of new sessions at once; a Redis that is away for a moment is asked again. Without it the ingress
+/// finds them by itself, within half a minute, in which it may refuse them as unknown: that is said.
 pub(super) async fn announce(settings: &Settings, schedules: &[ScheduleDocument]) {
-    if let Some(cache) = super::cache(settings) {
-        let cards: Vec<_> = schedules.iter().map(|schedule| (schedule.schedule_id, Card::of(schedule))).collect();
-        let _ = cache.put_cards(&cards).await;
+    let Some(cache) = super::cache(settings) else { return };
+    let cards: Vec<_> = schedules.iter().map(|schedule| (schedule.schedule_id, Card::of(schedule))).collect();
+    for _ in 0..ANNOUNCEMENTS {
+        if cache.put_cards(&cards).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(ANNOUNCE_AGAIN).await;
     }
+    eprintln!("Redis is away: for up to half a minute orders may be refused with no-such-schedule");
 }
 
 fn listed(schedules: &[ScheduleDocument]) -> String {

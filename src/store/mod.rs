@@ -31,12 +31,21 @@ use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
 use sqlx::{
-    Connection as _, Postgres, Transaction,
+    Connection as _, PgConnection, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
+use tokio::time::timeout;
 
 /// A connection that was used so shortly ago is taken to stand.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// One that does not answer a ping by then is dead, though no reset told so (a firewall forgot it, a host vanished).
+/// Without a limit such a connection would keep its place in the pool until the kernel gives it up, after a quarter
+/// of an hour.
+const PING_WITHIN: Duration = Duration::from_secs(1);
+/// The same seen from the server: what a vanished client has locked is freed before long. No transaction of ours
+/// idles, as none is open during an outside call.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '10s';
+     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 
 /// How we reach PostgreSQL.
 #[derive(Debug, Clone)]
@@ -66,8 +75,11 @@ impl From<sqlx::Error> for StoreError {
                 Self::Away(error)
             }
             E::Database(refusal) => match refusal.code().as_deref() {
-                // Class 08 connection, 53 resources, 57 operator intervention (shutdown, crash), 25006 standby.
-                Some(code) if ["08", "53", "57"].contains(&&code[..2]) || code == "25006" => Self::Away(error),
+                // Class 08 connection, 53 resources, 57 operator intervention (shutdown, crash), 25006 standby,
+                // 25P03 the server thought us gone (a machine that was suspended).
+                Some(code) if ["08", "53", "57"].contains(&&code[..2]) || ["25006", "25P03"].contains(&code) => {
+                    Self::Away(error)
+                }
                 // 40001 serialization failure, 40P01 deadlock, 55P03 lock not available, 23505 a row that a
                 // concurrent step wrote first.
                 Some("40001" | "40P01" | "55P03" | "23505") => Self::Conflict(error),
@@ -85,16 +97,21 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(Duration::from_secs(5))
+            .after_connect(|connection, _| {
+                Box::pin(async { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
+            })
             // A round trip before each use is only worth it for a connection that may have died unnoticed.
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
                     if meta.idle_for > TRUSTED_IDLE {
-                        connection.ping().await?;
+                        ping(connection).await?;
                     }
                     Ok(true)
                 })
             })
+            // The pool asks again after that, and would wait for ever.
+            .after_release(|connection, _| Box::pin(async { ping(connection).await.map(|()| true) }))
             .connect_lazy_with(options.application_name("holdfast"));
         Ok(Self { pool })
     }
@@ -129,6 +146,11 @@ impl Database {
         sqlx::query("SELECT audit_log_make_partitions(3)").execute(&self.pool).await?;
         Ok(())
     }
+}
+
+async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let answered = timeout(PING_WITHIN, connection.ping()).await;
+    answered.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
 /// A named transaction. Dropped without [`Step::commit`] it changes nothing.

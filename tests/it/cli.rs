@@ -10,7 +10,8 @@ use crate::{
 };
 
 async fn nothing_running(test: &str) -> Stack {
-    Stack::start_with(test, Choice { roles: Vec::new(), ..Choice::default() }).await
+    let settings = vec![("HOLDFAST_BROKER__CONFIRM_MS", "3000".into())];
+    Stack::start_with(test, Choice { settings, roles: Vec::new(), ..Choice::default() }).await
 }
 
 /// Runs the executable with nothing in its environment but this.
@@ -104,6 +105,7 @@ async fn s2_1_config_check_shows_sources_masks_secrets_and_finds_what_does_not_f
         ("HOLDFAST_WECHAT_PAY__NOTIFY_URL", "https://example.com/?a=b"),
         ("HOLDFAST_AUTH__SECRET", "short"),
         ("HOLDFAST_PERSONAL__KEY", "AAAA"),
+        ("HOLDFAST_BROKER__CONFIRM_MS", "5000"),
         ("HOLDFAST_ORDER__HOLD_SECONDS", "99999"),
         ("HOLDFAST_API__PUBLIC_URL", "example.com"),
     ] {
@@ -119,6 +121,7 @@ async fn s2_1_config_check_shows_sources_masks_secrets_and_finds_what_does_not_f
         "wechat_pay.apiv3_key",
         "auth.secret",
         "personal.key",
+        "broker.confirm_ms",
         "order.hold_seconds",
         "api.public_url",
     ] {

@@ -3,6 +3,7 @@
 //! Run by `./dev test outages`, which lends these tests a set of servers that nobody else uses. A test has the
 //! set for itself as long as it holds [`servers::Servers`].
 
+mod alarms;
 mod bookings;
 #[path = "../it/books.rs"]
 mod books;

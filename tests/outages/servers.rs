@@ -53,11 +53,21 @@ impl Servers {
 
     /// Ends a server by a signal that leaves it no time to say goodbye, and starts it again.
     pub(crate) async fn crash(&self, server: &str, signal: &str) {
+        self.kill(server, signal);
+        self.restart(server).await;
+    }
+
+    pub(crate) fn kill(&self, server: &str, signal: &str) {
         let file = self.directory.join(format!("run/{server}.pid"));
         let noted = std::fs::read_to_string(file).expect("its pid");
         let pid = noted.split_whitespace().next().expect("a number");
         assert!(Command::new("kill").args(["-s", signal, pid]).status().expect("kill runs").success());
-        self.restart(server).await;
+    }
+
+    /// Has RabbitMQ's own tool do something to the broker.
+    #[allow(dead_code, reason = "for the alarms")]
+    pub(crate) async fn rabbitmqctl(&self, arguments: &[&str]) {
+        self.dev(&[&["rabbitmqctl"], arguments].concat()).await;
     }
 
     async fn dev(&self, arguments: &[&str]) {
