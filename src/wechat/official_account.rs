@@ -3,6 +3,7 @@
 //! Answers are HTTP 200 with an `errcode` and carry no signature; nothing about money is decided here. Errcode 0
 //! means accepted, not delivered.
 
+use crate::crash;
 use crate::setting::BadSetting;
 use crate::wechat::connection::{http_client, measure, receive};
 use crate::wechat::json_fault;
@@ -158,7 +159,7 @@ impl OfficialAccountClient {
         };
         let url = self.url("/cgi-bin/stable_token");
         let started = Instant::now();
-        let answer = self.post(url, &body).await;
+        let answer = crash::around("wechat", "stable_token", self.post(url, &body)).await;
         let outcome = match answer {
             Ok(Answer { access_token: Some(token), expires_in: Some(seconds), .. }) => {
                 Ok(AccessToken { token, expires_in: Duration::from_secs(seconds) })
@@ -184,7 +185,7 @@ impl OfficialAccountClient {
         let mut url = self.url("/cgi-bin/message/template/send");
         url.query_pairs_mut().append_pair("access_token", token.expose_secret());
         let started = Instant::now();
-        let sending = match self.post(url, message).await {
+        let sending = match crash::around("wechat", "send_template", self.post(url, message)).await {
             Ok(Answer { errcode: Some(0), msgid, .. }) => Sending::Sent { msgid },
             Ok(Answer { errcode: Some(errcode), errmsg: detail, .. }) => {
                 Sending::Refused { errcode, reaction: Reaction::to_sending(errcode), detail }
