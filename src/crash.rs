@@ -7,7 +7,7 @@
 //! Only with the cargo feature `failpoints`; without it nothing of this is compiled, and a build without debug
 //! assertions refuses the feature. Then the environment says what to do, read once:
 //!
-//! - `HOLDFAST_CRASH_AT=name` or `name#n`: the process kills itself (SIGKILL) when it passes the point, the n-th time.
+//! - `HOLDFAST_CRASH_AT=name`: the process kills itself (SIGKILL) when it comes to the point.
 //! - `HOLDFAST_CRASH_RECORD=file`: each point is appended when it is passed.
 //! - `HOLDFAST_UNSAFE=safeguard`: the named safeguard is left out, so that the matrix can show that it would notice.
 
@@ -51,25 +51,17 @@ mod present {
         fs::File,
         io::Write,
         process::{self, Command},
-        sync::{
-            LazyLock,
-            atomic::{AtomicU32, Ordering},
-        },
+        sync::LazyLock,
     };
 
     struct Orders {
-        /// Where to die, and how many times that point is passed before.
-        crash_at: Option<(String, AtomicU32)>,
+        crash_at: Option<String>,
         record: Option<File>,
         without: Option<String>,
     }
 
     static ORDERS: LazyLock<Orders> = LazyLock::new(|| Orders {
-        crash_at: env::var("HOLDFAST_CRASH_AT").ok().map(|at| {
-            let (name, nth) = at.split_once('#').unwrap_or((&at, "1"));
-            let nth: u32 = nth.parse().expect("HOLDFAST_CRASH_AT=name#n");
-            (name.to_owned(), AtomicU32::new(nth.saturating_sub(1)))
-        }),
+        crash_at: env::var("HOLDFAST_CRASH_AT").ok(),
         record: env::var("HOLDFAST_CRASH_RECORD")
             .ok()
             .map(|file| File::options().create(true).append(true).open(file).expect("HOLDFAST_CRASH_RECORD=file")),
@@ -83,12 +75,7 @@ mod present {
             // One write, unbuffered: it is there even when the next line kills us.
             file.write_all(format!("{name}\n").as_bytes()).expect("the record can be written");
         }
-        let Some((crash_at, passes_left)) = &ORDERS.crash_at else { return };
-        if *crash_at != name {
-            return;
-        }
-        let spared = passes_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        if spared.is_err() {
+        if ORDERS.crash_at.as_ref() == Some(&name) {
             die();
         }
     }

@@ -214,6 +214,10 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
             // Still under way, and somebody has looked.
             write(step, &id, status, facts).await?;
         }
+        if status == RefundStatus::Closed {
+            // Whoever closed it may have died before saying what follows.
+            return Ok(Recorded::Replaced { by: id.successor(), order_id });
+        }
         return Ok(Recorded::Known { status, order_id });
     };
     write(step, &id, to, facts).await?;
