@@ -15,7 +15,7 @@ use crate::{
     crew::Crew,
     rest::{self, Watch},
     stack::{Choice, Stack},
-    stories::World,
+    stories::{FIRST, World},
     tale::Tale,
 };
 
@@ -73,6 +73,7 @@ impl Game<'_> {
             stack.until_ready().await;
             let watch = Watch::of(&stack).await;
             let mut number = 0;
+            play_one(&stack, &crew, &watch, number, Cell::undisturbed(&FIRST)).await;
             while let Some(cell) = self.next_of(world) {
                 number += 1;
                 let told = play_one(&stack, &crew, &watch, number, cell).await;
@@ -113,6 +114,7 @@ async fn stack_of(name: &str, world: World) -> Stack {
             ("HOLDFAST_ORDER__CHECK_SECONDS", "1"),
             ("HOLDFAST_RECONCILE__EVERY_SECONDS", "1"),
             ("HOLDFAST_RECONCILE__GRACE_SECONDS", "1"),
+            ("HOLDFAST_RECONCILE__CANARY_SECONDS", "0"),
         ],
     };
     let settings = calm.iter().chain(looks).map(|(name, value)| (*name, (*value).to_owned())).collect();
