@@ -73,7 +73,8 @@ impl Game<'_> {
             stack.until_ready().await;
             let watch = Watch::of(&stack).await;
             let mut number = 0;
-            play_one(&stack, &crew, &watch, number, Cell::undisturbed(&FIRST)).await;
+            let first = play_one(&stack, &crew, &watch, number, Cell::undisturbed(&FIRST)).await;
+            assert_eq!(first.outcome, Outcome::Green, "a fresh stack does not work");
             while let Some(cell) = self.next_of(world) {
                 number += 1;
                 let told = play_one(&stack, &crew, &watch, number, cell).await;
