@@ -18,6 +18,8 @@ pub(crate) use present::{around, point, renamed, without};
 
 #[cfg(not(feature = "failpoints"))]
 mod absent {
+    use std::borrow::Cow;
+
     #[inline(always)]
     pub(crate) fn point<T>(_moment: &str, _matter: T) {}
 
@@ -32,8 +34,8 @@ mod absent {
     }
 
     #[inline(always)]
-    pub(crate) const fn renamed<'a>(_safeguard: &str, name: &'a str) -> &'a str {
-        name
+    pub(crate) const fn renamed<'a>(_safeguard: &str, name: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(name)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The points that the code has, so that one which no story passes is noticed.
+//! The points that the code has, so that one which is left out is noticed.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use holdfast::wechat::answers::Call;
 
 use crate::sources;
 
-/// Every point that some story must pass, by name, whoever passes it.
+/// Every point that some story must pass, and somebody die at, by name, whoever it is.
 pub(crate) fn in_the_code() -> BTreeSet<String> {
     let commits = steps().into_iter().flat_map(|step| around("commit", &step));
     let calls = Call::ALL.into_iter().filter(|call| *call != Call::Certificates).map(Call::label);
@@ -19,9 +19,9 @@ pub(crate) fn in_the_code() -> BTreeSet<String> {
     commits.chain(calls).chain(acks).chain(publishes).collect()
 }
 
-/// Whether a story passed it. A publish is looked for by what it carries, wherever that goes.
-pub(crate) fn is_passed(point: &str, passed: &BTreeSet<String>) -> bool {
-    passed.contains(point) || passed.iter().any(|name| name.split('>').next() == Some(point))
+/// Whether it is among these names. A publish is looked for by what it carries, wherever that goes.
+pub(crate) fn is_among(point: &str, names: &BTreeSet<String>) -> bool {
+    names.contains(point) || names.iter().any(|name| name.split('>').next() == Some(point))
 }
 
 fn around(deed: &str, matter: &str) -> [String; 2] {
