@@ -173,7 +173,7 @@ async fn refund_abnormal(tale: &Tale<'_>) {
     let order = ann.booked(&session).await;
     tale.at_wechat(json!([{ "on": "refund", "refund": "ABNORMAL" }])).await;
     let refund = ann.refund(&order, None).await;
-    tale.until_refund(&refund, &["abnormal"]).await;
+    tale.until_refund(&refund, "abnormal").await;
     tale.expect_case("refund_abnormal");
     ann.until_status(&order, "refunding").await;
 }
@@ -201,7 +201,7 @@ async fn refund_closed(tale: &Tale<'_>) {
     let order = ann.booked(&session).await;
     tale.at_wechat(json!([{ "on": "refund", "refund": "CLOSED", "count": 1 }])).await;
     let refund = ann.refund(&order, None).await;
-    tale.until_refund(&refund, &["closed"]).await;
+    tale.until_refund(&refund, "closed").await;
     tale.stack.advance_simulator(61).await;
     ann.until_status(&order, "refunded").await;
     ann.is_told(&[Kind::Refunded]);
@@ -322,16 +322,20 @@ async fn queues_lost(tale: &Tale<'_>) {
     ann.is_told(&[Kind::BookingConfirmed]);
     tale.at_wechat(json!([{ "on": "callback_refund", "callback": "never" }])).await;
     let refund = ann.refund(&order, None).await;
-    // Whoever asks WeChat again after a crash may find it done.
-    tale.until_refund(&refund, &["processing", "succeeded"]).await;
-    // Its next look would be minutes away.
-    sqlx::query(
-        "UPDATE refunds SET next_check_at = now() - interval '1 minute' WHERE refund_id = $1 AND status = 'processing'",
-    )
-    .bind(&refund)
-    .execute(&tale.stack.db)
-    .await
-    .expect("changed");
+    // Its next look would be minutes away. Said again and again, since whoever looks meanwhile puts it off again.
+    tale.until("the sweep has it looked at", async || {
+        let now: Option<String> = sqlx::query_scalar(
+            "UPDATE refunds SET next_check_at = CASE status WHEN 'processing' THEN now() - interval '1 minute' END,
+                    swept_at = NULL
+              WHERE refund_id = $1 AND status IN ('processing', 'succeeded') RETURNING status::text",
+        )
+        .bind(&refund)
+        .fetch_optional(&tale.stack.db)
+        .await
+        .expect("changed");
+        (now.as_deref() == Some("succeeded")).then_some(())
+    })
+    .await;
     ann.until_status(&order, "refunded").await;
     ann.is_told(&[Kind::Refunded]);
 }

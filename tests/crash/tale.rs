@@ -98,14 +98,14 @@ impl<'a> Tale<'a> {
         self.stack.lay(&Message::OrderAlarm(OrderAlarm { order_id: order_id(order), alarm, after_ms: 0 })).await;
     }
 
-    pub(crate) async fn until_refund(&self, refund: &str, statuses: &[&str]) {
-        self.until(&format!("refund {refund} is {statuses:?}"), async || {
+    pub(crate) async fn until_refund(&self, refund: &str, status: &str) {
+        self.until(&format!("refund {refund} is {status}"), async || {
             let now: Option<String> = sqlx::query_scalar("SELECT status::text FROM refunds WHERE refund_id = $1")
                 .bind(refund)
                 .fetch_optional(&self.stack.db)
                 .await
                 .expect("a look");
-            now.is_some_and(|now| statuses.contains(&now.as_str())).then_some(())
+            (now.as_deref() == Some(status)).then_some(())
         })
         .await
     }
