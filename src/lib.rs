@@ -10,12 +10,14 @@
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
 //! - [`config`], [`setting`], [`tls`], [`telemetry`], [`process`]: how a role boots and stops.
+//! - `crash`: points at which tests kill a process; nothing in a release.
 //! - [`ops`], [`exit`]: the operator's commands and how they end.
 
 pub mod api;
 pub mod broker;
 pub mod cache;
 pub mod config;
+mod crash;
 pub mod domain;
 pub mod exit;
 pub mod ops;

@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     broker::consume::{Fault, Handler, Received, Shape, Verdict},
     cache::token::{FreshToken, SharedToken},
+    crash,
     domain::{
         ids::OrderId,
         message::NotificationDue,
@@ -171,6 +172,9 @@ fn refused(errcode: Option<i64>, reaction: Reaction, detail: String) -> Attempt 
 /// One name per (order, kind), the same at every attempt; WeChat allows 32 characters.
 fn client_msg_id(order: &OrderId, kind: Kind) -> String {
     use sha2::{Digest, Sha256};
-    let digest = Sha256::new().chain_update(order.as_str()).chain_update(kind.as_str()).finalize();
+    let digest = Sha256::new()
+        .chain_update(crash::renamed("message_name", order.as_str()).as_bytes())
+        .chain_update(kind.as_str())
+        .finalize();
     digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     broker::consume::{Fault, Handler, Received, Shape, Verdict},
     cache::Cache,
+    crash,
     domain::{
         ids::{OrderId, RefundId},
         message::{Message, RefundDue, RefundFacts, RefundRequested, RefundSeen},
@@ -143,7 +144,7 @@ impl Refunds {
             .wechat
             .create_refund(&NewRefund {
                 transaction_id: &due.transaction_id,
-                out_refund_no: due.refund_id.as_str(),
+                out_refund_no: &crash::renamed("refund_number", due.refund_id.as_str()),
                 reason: &due.reason,
                 refund_fen: due.amount_fen.0,
                 total_fen: due.paid_fen.0,

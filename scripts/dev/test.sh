@@ -2,7 +2,7 @@
 # ./dev test: every check, each with a heading and its seconds, and one count at the end.
 
 # The suites, in the order they run; a name that is none of these is a filter on the tests' names.
-suites='format lint build unit it outages doc'
+suites='format lint build unit it outages crash-cut doc'
 
 run_tests() {
   local name
@@ -12,12 +12,14 @@ run_tests() {
   for name in "$@"; do
     case $name in
       format) check format cargo fmt --all --check ;;
-      lint) check lint cargo clippy --workspace --all-targets -- -D warnings ;;
+      lint) check lint lints ;;
       build) check build cargo test --workspace --no-run ;;
       unit) suite "unit and property" cargo test --workspace --no-fail-fast --lib --bins ;;
       it) suite "integration and browser" cargo test --workspace --no-fail-fast --test it ;;
       outages) suite outages with_breakable_servers breakable cargo test --package holdfast --test outages ;;
       cluster) suite cluster with_three_nodes cargo test --package holdfast --test cluster -- --nocapture ;;
+      crash-cut) suite "a cut of the crash matrix" crash_matrix ;;
+      crash) suite "crash matrix" crash_matrix CRASH_WHOLE=yes ;;
       browser) suite browser cargo test --package holdfast --test it browser ;;
       mixed) suite "2 000 orders, every ending mixed" at_full_length MIXED_ORDERS=2000 mixed_endings ;;
       rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
@@ -32,16 +34,33 @@ run_tests() {
   done
 }
 
+# With and without what only the crash matrix needs.
+lints() {
+  cargo clippy --workspace --all-targets -- -D warnings &&
+    cargo clippy --package holdfast --all-targets --features failpoints -- -D warnings
+}
+
+# Every process killed at every point, or at some of them.
+crash_matrix() { # [VARIABLE=VALUE]
+  env "$@" cargo test --package holdfast --features failpoints --test crash -- --nocapture
+}
+
 # The same tests as in `it`, which runs them shorter.
 at_full_length() { # VARIABLE=COUNT NAME
   env "$1" cargo test --package holdfast --test it "$2" -- --nocapture
 }
 
-needs_browser() {
-  local name
+needs_servers() { some_beside 'format lint build unit outages cluster doc deny' "$@"; }
+
+needs_browser() { some_beside 'format lint build unit outages cluster crash crash-cut doc deny' "$@"; }
+
+# Whether all suites are meant, or one that is not in the list.
+some_beside() { # LIST NAME…
+  local list=" $1 " name
+  shift
   [ $# -gt 0 ] || return 0
   for name in "$@"; do
-    case $name in format | lint | build | unit | outages | cluster | doc | deny) ;; *) return 0 ;; esac
+    case $list in *" $name "*) ;; *) return 0 ;; esac
   done
   return 1
 }
@@ -61,8 +80,6 @@ with_three_nodes() { # COMMAND…
   touch "$dev/cluster/three-nodes"
   with_breakable_servers cluster "$@"
 }
-
-needs_servers() { needs_browser "$@"; }
 
 # check NAME COMMAND…: one thing that holds or does not.
 check() {

@@ -17,7 +17,7 @@ use lapin::{
     Channel, Consumer,
     message::Delivery,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
+    types::{FieldTable, ShortString},
 };
 use time::OffsetDateTime;
 use tokio::{task::JoinSet, time::timeout};
@@ -30,9 +30,12 @@ use super::{
     link::{IDLE_LOOK, answered, close},
     watch,
 };
-use crate::domain::{
-    message::{Message, Queue},
-    retry::Class,
+use crate::{
+    crash,
+    domain::{
+        message::{Message, Queue},
+        retry::Class,
+    },
 };
 
 /// How a worker takes its messages.
@@ -251,6 +254,13 @@ impl<H: Handler> Work<H> {
         for ((verdict, received), place) in verdicts.into_iter().zip(&readable).zip(places) {
             self.follow(verdict, received, &deliveries[place], &mut outgoing);
         }
+        if crash::without("follow_ups_again") && deliveries.iter().any(|delivery| delivery.redelivered) {
+            outgoing.clear();
+        }
+        if crash::without("publish_before_ack") {
+            self.acknowledge(&deliveries).await;
+            return drop(self.publish(outgoing).await);
+        }
         if self.publish(outgoing).await.is_err() {
             return;
         }
@@ -430,7 +440,9 @@ impl<H: Handler> Work<H> {
         let settled = if multiple { deliveries.split_at(deliveries.len().saturating_sub(1)).1 } else { deliveries };
         for delivery in settled {
             // `false` or an error: the channel is gone and the message will come again, to find its work done.
-            if !matches!(answered(delivery.acker.ack(BasicAckOptions { multiple })).await, Ok(true)) {
+            let kind = delivery.properties.kind().as_ref().map_or("unknown", ShortString::as_str);
+            let acked = answered(delivery.acker.ack(BasicAckOptions { multiple }));
+            if !matches!(crash::around("ack", kind, acked).await, Ok(true)) {
                 self.count("acknowledged_too_late");
             }
         }

@@ -91,6 +91,17 @@ pub fn read(properties: &BasicProperties, body: &[u8]) -> (Marks, Result<Message
     (marks, message)
 }
 
+/// `order.held>prepay`: what, and where it goes first. The lanes of `orders` are one place.
+impl std::fmt::Display for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = self.properties.kind().as_ref().map_or("unknown", ShortString::as_str);
+        let place = if self.exchange.as_str().is_empty() { &self.routing_key } else { &self.exchange };
+        let place = place.as_str();
+        let place = place.strip_prefix("orders.").filter(|lane| *lane != "dead").map_or(place, |_| "orders");
+        write!(f, "{kind}>{place}")
+    }
+}
+
 /// The marks of one delivery that its handling needs.
 #[derive(Debug, Clone)]
 pub struct Marks {

@@ -24,7 +24,7 @@ use super::{
     envelope::Outgoing,
     link::{IDLE_LOOK, answered, close},
 };
-use crate::domain::message::Message;
+use crate::{crash, domain::message::Message};
 
 /// Publishes in flight on one channel. More gives little: confirms of a quorum queue come in groups anyway.
 const WINDOW: usize = 256;
@@ -81,7 +81,13 @@ impl Publisher {
     /// # Errors
     /// See [`PublishError`]: in each case the caller may publish the same message again.
     pub async fn publish(&self, message: &Message, trace: &TraceParent) -> Result<(), PublishError> {
-        self.send(Outgoing::first(message, Some(trace), OffsetDateTime::now_utc())).await
+        let outgoing = Outgoing::first(message, Some(trace), OffsetDateTime::now_utc());
+        if crash::without("confirm") {
+            let publisher = self.clone();
+            tokio::spawn(async move { publisher.send(outgoing).await });
+            return Ok(());
+        }
+        self.send(outgoing).await
     }
 
     /// Publishes all, side by side, each to its own queue; done when the broker has every one safely.
@@ -205,6 +211,7 @@ async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<Words,
     let mut confirms = Vec::with_capacity(jobs.len());
     let mut interrupted = None;
     for Job { outgoing, .. } in jobs.iter() {
+        crash::point("publish.before", outgoing);
         let published = channel.basic_publish(
             outgoing.exchange.clone(),
             outgoing.routing_key.clone(),
@@ -213,7 +220,10 @@ async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<Words,
             outgoing.properties.clone(),
         );
         match published.await {
-            Ok(confirm) => confirms.push(confirm),
+            Ok(confirm) => {
+                crash::point("publish.sent", outgoing);
+                confirms.push(confirm);
+            }
             Err(error) => {
                 interrupted = Some(error);
                 break;
@@ -244,7 +254,10 @@ async fn publish_window(channel: &Channel, jobs: &mut Vec<Job>) -> Result<Words,
                 said = Words::SomeRefused;
                 job.answer(Err(PublishError::Refused("its queue is full or has no leader")));
             }
-            Some(true) => job.answer(Ok(())),
+            Some(true) => {
+                crash::point("publish.after", &job.outgoing);
+                job.answer(Ok(()));
+            }
         }
     }
     *jobs = unanswered;

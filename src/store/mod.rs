@@ -36,6 +36,8 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use crate::crash;
+
 /// A connection that was used so shortly ago is taken to stand.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// One that does not answer a ping by then is dead, though no reset told so (a firewall forgot it, a host vanished).
@@ -165,7 +167,7 @@ pub struct Step<'a> {
 
 impl Step<'_> {
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.transaction.commit().await?;
+        crash::around("commit", self.name, self.transaction.commit()).await?;
         metrics::histogram!("store_transaction_seconds", "name" => self.name)
             .record(self.started.elapsed().as_secs_f64());
         Ok(())

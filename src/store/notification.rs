@@ -4,6 +4,7 @@ use sqlx::{FromRow, PgExecutor};
 use time::{Duration, OffsetDateTime};
 
 use super::{Database, Step, StoreError, user::PersonalKey};
+use crate::crash;
 use crate::domain::{
     ids::{OrderId, SeatNo, UserId},
     message::Openid,
@@ -71,7 +72,7 @@ struct ClaimRow {
 
 /// Takes one attempt at a notification: marks its answer as in doubt before the call is made.
 pub async fn claim(db: &Database, key: &PersonalKey, order: &OrderId, kind: Kind) -> Result<Claim, StoreError> {
-    let row: Option<ClaimRow> = sqlx::query_as(
+    let claimed = sqlx::query_as(
         "WITH before AS (
              SELECT order_id, kind, in_doubt_since FROM notifications
               WHERE order_id = $1 AND kind = $2 AND status = 'pending' FOR UPDATE
@@ -91,9 +92,9 @@ pub async fn claim(db: &Database, key: &PersonalKey, order: &OrderId, kind: Kind
            LEFT JOIN seat_reservations r USING (order_id)",
     )
     .bind(order)
-    .bind(kind)
-    .fetch_optional(db.pool())
-    .await?;
+    .bind(kind);
+    let row: Option<ClaimRow> =
+        crash::around("commit", "notifications.claim", claimed.fetch_optional(db.pool())).await?;
     let Some(row) = row else {
         return Ok(Claim::Settled);
     };
@@ -146,7 +147,7 @@ pub async fn record(
         Ended::NotNow { errcode, error } => (NotificationStatus::Pending, None, *errcode, Some(error.as_str())),
         Ended::Uncertain => (NotificationStatus::Uncertain, None, None, Some("the answer was lost")),
     };
-    sqlx::query(
+    let recorded = sqlx::query(
         "UPDATE notifications
             SET status = $3, msgid = $4, errcode = $5, error = $6, updated_at = now(),
                 in_doubt_since = CASE WHEN $3 = 'pending'::notification_status AND $7 THEN in_doubt_since END,
@@ -159,9 +160,8 @@ pub async fn record(
     .bind(msgid)
     .bind(errcode)
     .bind(error)
-    .bind(in_doubt_before)
-    .execute(db)
-    .await?;
+    .bind(in_doubt_before);
+    crash::around("commit", "notifications.record", recorded.execute(db)).await?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use super::{
     order::{self, Change, Locked},
     waitlist::Terms,
 };
+use crate::crash;
 use crate::domain::{
     ids::{OrderId, RefundId},
     message::{RefundFacts, RefundRequested, RefundSeen, Source},
@@ -145,10 +146,8 @@ pub async fn due(
 
 /// Notes that WeChat is about to hear of it: before the call, so that a crash leaves the doubt in the books.
 pub async fn mark_sent(db: impl PgExecutor<'_>, id: &RefundId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE refunds SET sent_at = now(), updated_at = now() WHERE refund_id = $1")
-        .bind(id)
-        .execute(db)
-        .await?;
+    let sent = sqlx::query("UPDATE refunds SET sent_at = now(), updated_at = now() WHERE refund_id = $1").bind(id);
+    crash::around("commit", "refunds.mark_sent", sent.execute(db)).await?;
     Ok(())
 }
 
@@ -162,15 +161,14 @@ macro_rules! next_look {
 
 /// Notes when the sweep should look again, and why it is not done.
 pub async fn postpone(db: impl PgExecutor<'_>, id: &RefundId, error: Option<&str>) -> Result<(), StoreError> {
-    sqlx::query(concat!(
+    let postponed = sqlx::query(concat!(
         "UPDATE refunds SET error = $2, updated_at = now(), next_check_at = ",
         next_look!(),
         " WHERE refund_id = $1 AND status IN ('requested', 'processing')"
     ))
     .bind(id)
-    .bind(error)
-    .execute(db)
-    .await?;
+    .bind(error);
+    crash::around("commit", "refunds.postpone", postponed.execute(db)).await?;
     Ok(())
 }
 
@@ -215,6 +213,10 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
         if status.is_open() {
             // Still under way, and somebody has looked.
             write(step, &id, status, facts).await?;
+        }
+        if status == RefundStatus::Closed {
+            // Whoever closed it may have died before saying what follows.
+            return Ok(Recorded::Replaced { by: id.successor(), order_id });
         }
         return Ok(Recorded::Known { status, order_id });
     };

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 use time::OffsetDateTime;
 
 use super::{Database, StoreError};
+use crate::crash;
 use crate::domain::{
     ids::{Malformed, OrderId, RefundId},
     message::{Alarm, Message, NotificationDue, OrderAlarm, OrderHeld, RefundDue},
@@ -195,11 +196,10 @@ pub async fn mark(db: &Database, intent: Intent, pass: &Pass, swept: &[Overdue])
                  ON t.{id} = s.id AND {part} = s.part
                 FOR NO KEY UPDATE OF t SKIP LOCKED))"
     ));
-    sqlx::query(query)
+    let marked = sqlx::query(query)
         .bind(pass.now)
         .bind(swept.iter().map(|overdue| overdue.id.as_str()).collect::<Vec<_>>())
-        .bind(swept.iter().map(|overdue| overdue.part.as_str()).collect::<Vec<_>>())
-        .execute(db.pool())
-        .await?;
+        .bind(swept.iter().map(|overdue| overdue.part.as_str()).collect::<Vec<_>>());
+    crash::around("commit", "reconcile.mark", marked.execute(db.pool())).await?;
     Ok(())
 }

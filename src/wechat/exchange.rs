@@ -1,6 +1,7 @@
 //! One exchange with WeChat Pay: sign the bytes, send those bytes, take the answer as bytes, check its signature,
 //! and only then read it. Every exchange is logged and measured once.
 
+use crate::crash;
 use crate::wechat::account::PayAccount;
 use crate::wechat::answers::{Call, Claim, Class, Inconclusive};
 use crate::wechat::certificates::{self, CertificateFault, LearnGate};
@@ -64,7 +65,7 @@ impl PayClient {
     ) -> Result<T, Inconclusive> {
         let call = request.call;
         let mut record = Record::begin(call);
-        let outcome = match self.exchange(request, &mut record).await {
+        let outcome = match crash::around("wechat", call.label(), self.exchange(request, &mut record)).await {
             Ok(signed) => conclude(&signed)
                 .map_err(|detail| Inconclusive::unknown(call, Some(signed.status), record.request_id.clone(), detail)),
             Err(inconclusive) => Err(inconclusive),

@@ -3,6 +3,7 @@
 //! Answers are HTTP 200 with an `errcode` and carry no signature; nothing about money is decided here. Errcode 0
 //! means accepted, not delivered.
 
+use crate::crash;
 use crate::domain::json::json_fault;
 use crate::setting::BadSetting;
 use crate::wechat::answers::{WORDS_MAX, shortened};
@@ -163,7 +164,7 @@ impl OfficialAccountClient {
         };
         let started = Instant::now();
         let request = self.http.post(self.url("/cgi-bin/stable_token")).json(&body);
-        let outcome = match receive(request).await {
+        let outcome = match crash::around("wechat", "stable_token", receive(request)).await {
             Ok(answer) => AccessToken::of_answer(answer.status, &answer.body),
             Err(detail) => Err(TokenFault::unknown(detail)),
         };
@@ -180,7 +181,8 @@ impl OfficialAccountClient {
         let mut url = self.url("/cgi-bin/message/template/send");
         url.query_pairs_mut().append_pair("access_token", token.expose_secret());
         let started = Instant::now();
-        let sending = match receive(self.http.post(url).json(message)).await {
+        let sent = receive(self.http.post(url).json(message));
+        let sending = match crash::around("wechat", "send_template", sent).await {
             Ok(answer) => Sending::of_answer(answer.status, &answer.body),
             Err(detail) => Sending::Unknown { detail },
         };

@@ -1,11 +1,17 @@
 //! Money on its way back: once, whatever is asked twice, gets lost, is refused or comes in the wrong order.
 
+use holdfast::domain::{
+    message::{Message, RefundFacts, RefundSeen, Source},
+    money::Fen,
+    refund::RefundStanding,
+};
 use reqwest::StatusCode;
 use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::{
     forgery::Forger,
+    queues::Queues,
     stack::{PRICE_FEN, Stack, until},
     story::hasty,
 };
@@ -170,6 +176,33 @@ async fn closed_refund_gets_a_new_number_and_only_then() {
     .await;
     let numbers = stack.ledger().await["refunds"].as_array().map(Vec::len);
     assert_eq!(numbers, Some(2));
+    stack.check_money().await;
+}
+
+/// Who heard it first died before it said what follows. Heard again, it leads to the same.
+#[tokio::test]
+async fn a_closed_refund_leads_to_its_successor_again() {
+    let (mut stack, ann, order) = with_a_booking("closed_refund_again").await;
+    stack.on_refund(json!({ "refund": "CLOSED", "count": 1 })).await;
+    let refund = stack.lay_refund(&order, "all", None).await;
+    stack.until_refund(&refund, "closed").await;
+    stack.kill("refunds");
+    let queues = Queues::of(&stack).await;
+    for queue in ["refunds", "delay.1s", "delay.5s", "delay.30s"] {
+        queues.purge(queue).await;
+    }
+    stack.advance_simulator(61).await;
+    let facts = RefundFacts {
+        out_refund_no: refund,
+        out_trade_no: order.clone(),
+        wechat_refund_id: "heard before".into(),
+        standing: RefundStanding::Closed,
+        refund_fen: Fen(PRICE_FEN),
+        success_time: None,
+    };
+    stack.lay(&Message::RefundSeen(RefundSeen { facts, source: Source::Query, request_id: "again".into() })).await;
+    stack.spawn("refunds");
+    stack.until_status(&ann, &order, "refunded").await;
     stack.check_money().await;
 }
 

@@ -1,0 +1,195 @@
+//! The processes of a stack, one of which is to die: watched, and replaced by a fresh one as soon as it does.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    fs::{self, File},
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    cell::{Point, Without},
+    stack::{Stack, WORKERS},
+};
+
+const KILLED: i32 = 9;
+/// Not a process of its own until somebody calls it: the operator's commands.
+pub(crate) const CLI: &str = "cli";
+
+pub(crate) struct Crew<'a> {
+    stack: &'a Stack,
+    running: RefCell<BTreeMap<&'static str, Child>>,
+    /// Whose death is wanted.
+    victim: Cell<&'static str>,
+    deaths_to_come: RefCell<VecDeque<String>>,
+    died: Cell<usize>,
+    without: Cell<Option<Without>>,
+}
+
+impl<'a> Crew<'a> {
+    /// Starts the API, all workers and these besides.
+    pub(crate) fn start(stack: &'a Stack, more: &[&'static str]) -> Self {
+        let crew = Self {
+            stack,
+            running: RefCell::default(),
+            victim: Cell::new(""),
+            deaths_to_come: RefCell::default(),
+            died: Cell::new(0),
+            without: Cell::new(None),
+        };
+        for role in ["api"].iter().chain(&WORKERS).chain(more) {
+            crew.spawn(role);
+        }
+        crew
+    }
+
+    /// Has one role die these deaths, one process after the other.
+    pub(crate) fn doom(&self, role: &'static str, deaths: &[String], without: Option<Without>) {
+        let runs = self.is_running(role);
+        if runs {
+            self.stop(role);
+        }
+        self.victim.set(role);
+        *self.deaths_to_come.borrow_mut() = deaths.iter().cloned().collect();
+        self.died.set(0);
+        self.without.set(without);
+        if runs {
+            self.spawn(role);
+        }
+    }
+
+    /// Lets everybody live again; says how many deaths there were.
+    pub(crate) fn pardon(&self) -> usize {
+        let role = self.victim.replace("");
+        let unfinished = !self.deaths_to_come.take().is_empty();
+        if (unfinished || self.without.take().is_some()) && self.is_running(role) {
+            self.stop(role);
+            self.spawn(role);
+        }
+        self.died.get()
+    }
+
+    fn is_running(&self, role: &str) -> bool {
+        self.running.borrow().contains_key(role)
+    }
+
+    /// Ends a role at once, until it is started again.
+    pub(crate) fn stop(&self, role: &str) {
+        let mut child = self.running.borrow_mut().remove(role).expect("it runs");
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ended");
+        // It may have died its own death in this moment.
+        if self.recorded_death(role) {
+            self.note_death();
+        }
+    }
+
+    pub(crate) fn spawn(&self, role: &'static str) {
+        let log = File::options().create(true).append(true).open(self.stack.log(role)).expect("a log");
+        let arguments: &[&str] = if role == "api" { &["api"] } else { &["worker", role] };
+        let mut command = self.command(role, arguments);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.running.borrow_mut().insert(role, child.expect("the executable starts"));
+    }
+
+    /// Runs an operator's command, as often as it takes when it is the one that dies.
+    pub(crate) async fn operate(&self, arguments: &[&str]) -> String {
+        loop {
+            let mut command = self.command(CLI, arguments);
+            let output = tokio::task::spawn_blocking(move || command.output().expect("the executable starts"));
+            let output = output.await.expect("waited");
+            if self.is_next_death(CLI, output.status) {
+                self.note_death();
+                continue;
+            }
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "holdfast {arguments:?} failed: {words}");
+            return String::from_utf8(output.stdout).expect("UTF-8");
+        }
+    }
+
+    fn command(&self, role: &'static str, arguments: &[&str]) -> Command {
+        let mut command = self.stack.command(arguments);
+        command.env("HOLDFAST_CRASH_RECORD", self.record(role));
+        if role == self.victim.get() {
+            if let Some(point) = self.deaths_to_come.borrow().front() {
+                command.env("HOLDFAST_CRASH_AT", point);
+            }
+            if let Some(Without { safeguard, after_the_crash }) = self.without.get()
+                && (!after_the_crash || self.died.get() > 0)
+            {
+                command.env("HOLDFAST_UNSAFE", safeguard);
+            }
+        }
+        command
+    }
+
+    /// Replaces whoever died; never returns. A death that nobody ordered is an error.
+    pub(crate) async fn watch(&self) -> Infallible {
+        loop {
+            let ended: Vec<(&'static str, ExitStatus)> = {
+                let mut running = self.running.borrow_mut();
+                let status = |child: &mut Child| child.try_wait().expect("known");
+                running.iter_mut().filter_map(|(role, child)| Some((*role, status(child)?))).collect()
+            };
+            for (role, status) in ended {
+                assert!(self.is_next_death(role, status), "{role} ended by itself: {status}");
+                self.note_death();
+                self.spawn(role);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn is_next_death(&self, role: &str, status: ExitStatus) -> bool {
+        role == self.victim.get() && status.signal() == Some(KILLED) && !self.deaths_to_come.borrow().is_empty()
+    }
+
+    fn note_death(&self) {
+        self.deaths_to_come.borrow_mut().pop_front();
+        self.died.set(self.died.get() + 1);
+    }
+
+    /// Whether the last point that the role passed is the one it was to die at.
+    fn recorded_death(&self, role: &str) -> bool {
+        let record = fs::read_to_string(self.record(role)).unwrap_or_default();
+        let at_its_end = record.lines().last().zip(self.deaths_to_come.borrow().front()).is_some_and(|(a, b)| a == b);
+        role == self.victim.get() && at_its_end
+    }
+
+    // ---- what they passed
+
+    fn record(&self, role: &str) -> PathBuf {
+        self.stack.artifact(&format!("{role}.points"))
+    }
+
+    /// How many bytes of points each role has recorded so far.
+    pub(crate) fn recorded(&self) -> BTreeMap<&'static str, u64> {
+        let roles = ["api", CLI, "reconcile"].into_iter().chain(WORKERS);
+        roles.map(|role| (role, fs::metadata(self.record(role)).map_or(0, |record| record.len()))).collect()
+    }
+
+    /// The points that were passed since then.
+    pub(crate) fn passed_since(&self, before: &BTreeMap<&'static str, u64>) -> Vec<Point> {
+        let mut passed = Vec::new();
+        for (role, from) in before {
+            let record = fs::read_to_string(self.record(role)).unwrap_or_default();
+            let from = usize::try_from(*from).expect("small");
+            passed.extend(record[from..].lines().map(|name| Point { role, name: name.to_owned() }));
+        }
+        passed
+    }
+}
+
+impl Drop for Crew<'_> {
+    fn drop(&mut self) {
+        for child in self.running.get_mut().values_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

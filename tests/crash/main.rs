@@ -1,0 +1,42 @@
+//! The crash matrix: every process killed at every point of every story, and each time a fresh one finishes.
+//!
+//! A *point* is a place of `src/crash.rs` in one role: before or after a commit, a publish, an acknowledgement, a call
+//! of WeChat. A *story* is what customers, WeChat and operators do (`stories.rs`). A *cell* is a story during which the
+//! process dies at one point, or the fresh one at a second. It is green when the story ends as it must, the books hold
+//! every promise, WeChat's ledger agrees, and nobody was told anything twice or anything else.
+//!
+//! `./dev test crash` runs all cells; `./dev test` a cut of them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
+mod cell;
+mod crew;
+mod lane;
+mod matrix;
+mod points;
+mod rest;
+mod safeguards;
+mod stories;
+mod tale;
+
+// Shared with the other test program, which uses more of them.
+#[allow(dead_code)]
+#[path = "../it/books.rs"]
+mod books;
+#[allow(dead_code)]
+#[path = "../it/customer.rs"]
+mod customer;
+#[allow(dead_code)]
+#[path = "../it/money.rs"]
+mod money;
+#[allow(dead_code)]
+#[path = "../it/queues.rs"]
+mod queues;
+#[path = "../it/sources.rs"]
+mod sources;
+#[allow(dead_code)]
+#[path = "../it/stack.rs"]
+mod stack;
+#[allow(dead_code)]
+#[path = "../it/story.rs"]
+mod story;
