@@ -9,13 +9,16 @@
 //! - [`wechat`]: WeChat Pay and the Official Account.
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
+//! - [`trace`]: what happened around an order, noted from wherever it happens.
 //! - [`config`], [`setting`], [`telemetry`], [`process`]: how a role boots and stops.
+//! - [`desk`]: what operators decide, once for command line, API and console.
 //! - [`ops`], [`exit`]: the operator's commands and how they end.
 
 pub mod api;
 pub mod broker;
 pub mod cache;
 pub mod config;
+pub mod desk;
 pub mod domain;
 pub mod exit;
 pub mod ops;
@@ -23,6 +26,7 @@ pub mod process;
 pub mod setting;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
 pub mod wechat;
 #[path = "../workers/mod.rs"]
 pub mod workers;

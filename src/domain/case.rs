@@ -103,7 +103,9 @@ impl CaseKind {
                 "The customer is still owed this. Ask for another account and use the merchant platform's handling of \
                  abnormal refunds, or pay by hand; the case closes by itself when WeChat says succeeded."
             }
-            Self::MerchantBalance => "Fund the merchant account. The refund is repeated by itself and the case closes with it.",
+            Self::MerchantBalance => {
+                "Fund the merchant account. The refund is repeated by itself and the case closes with it."
+            }
             Self::RefundRefused => {
                 "WeChat refuses this refund for good; the details say why. Give the money back by hand, and close the case \
                  with the receipt's number."

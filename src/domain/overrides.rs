@@ -53,7 +53,9 @@ impl OverrideAction {
         match self {
             Self::Confirm => "override `refund`: the money goes back and the seat is free",
             Self::Waive => "override `release`: the seat is free again; no money is concerned",
-            Self::Release => "nothing is lost: the customer can pay while a seat is free, and `waive` or `record_payment` seats them again",
+            Self::Release => {
+                "nothing is lost: the customer can pay while a seat is free, and `waive` or `record_payment` seats them again"
+            }
             Self::Refund => "cannot be taken back: money that WeChat returned must be paid anew, with a new order",
             Self::RecordPayment => "override `refund`: a case asks a person to hand the money back",
             Self::Close => "not at WeChat: the customer orders again; `waive` revives this order while a seat is free",
@@ -138,6 +140,24 @@ pub struct Proposal {
     pub request_id: String,
 }
 
+impl Proposal {
+    /// Whether the books hold this very wish.
+    pub fn is(&self, document: &OverrideDocument) -> bool {
+        self.order_id == document.order_id
+            && self.action == document.action
+            && self.amount_fen == document.amount_fen
+            && self.receipt == document.receipt
+            && self.reason == document.reason
+    }
+}
+
+/// A receipt's number, as it becomes part of a transaction's.
+pub fn receipt(text: &str) -> Result<String, &'static str> {
+    let fits = (1..=24).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if fits { Ok(text.to_owned()) } else { Err("must be 1 to 24 of a-z, 0-9 and -") }
+}
+
 /// The override that this operator means by this key.
 pub fn override_id(operator: &str, key: &IdempotencyKey) -> Uuid {
     let digest = Sha256::new()
@@ -175,8 +195,12 @@ pub fn judge(action: OverrideAction, amount: Option<Fen>, at: Standing) -> Resul
         (A::Confirm | A::Waive | A::RecordPayment, S::Rejected) => {
             Err("it was rejected and has no order at WeChat: the customer orders again")
         }
-        (A::Confirm | A::Waive, S::Held | S::AwaitingPayment | S::Lapsed | S::Expired | S::Cancelled) => Ok(at.price_fen),
-        (A::RecordPayment, S::Held | S::AwaitingPayment | S::Lapsed | S::Expired) if amount == Some(at.price_fen) => {
+        (A::Confirm | A::Waive, S::Held | S::AwaitingPayment | S::Lapsed | S::Expired | S::Cancelled) => {
+            Ok(at.price_fen)
+        }
+        (A::RecordPayment, S::Held | S::AwaitingPayment | S::Lapsed | S::Expired)
+            if amount.is_none_or(|sum| sum == at.price_fen) =>
+        {
             Ok(at.price_fen)
         }
         (A::RecordPayment, S::Held | S::AwaitingPayment | S::Lapsed | S::Expired) => {
