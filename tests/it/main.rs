@@ -17,6 +17,7 @@ mod degraded;
 mod documents;
 mod edge;
 mod endings;
+mod explain;
 mod forgery;
 mod idempotency;
 mod ingress;
