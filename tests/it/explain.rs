@@ -1,7 +1,7 @@
 //! `holdfast order explain`: kinds of story, each answered from one page. The pages are kept in `tests/it/stories`,
 //! without what differs from run to run; `UPDATE_STORIES=1` writes them anew.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use holdfast::domain::message::{Alarm, Message, OrderAlarm};
 use reqwest::{Method, StatusCode};
@@ -35,15 +35,17 @@ impl Stack {
             return;
         }
         let kept = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let mut last = String::new();
+        let last = Mutex::new(String::new());
         let same = tokio::time::timeout(Duration::from_secs(30), async {
             until("the page is the kept one", async || {
-                last = page(&self.timeline(order).await);
-                (last == kept).then_some(())
+                let told = page(&self.timeline(order).await);
+                last.lock().expect("not poisoned").clone_from(&told);
+                (told == kept).then_some(())
             })
             .await;
         })
         .await;
+        let last = last.into_inner().expect("not poisoned");
         assert!(same.is_ok(), "{}\n--- kept\n{kept}\n--- told\n{last}", file.display());
     }
 
