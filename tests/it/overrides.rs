@@ -94,15 +94,17 @@ async fn s4_2_a_waived_seat_is_given_shown_and_taken_back_without_money() {
     assert_eq!(stack.count("SELECT count(*) FROM free_seats").await, 1);
     stack.verified().await;
 
-    // And given again, to an order that is over: the seat is free.
-    stack.decided(&order, "waive", &["--as", "otto"]).await;
-    stack.until_status(&ann, &order, "confirmed").await;
-    stack.verified().await;
-    // Another order of the full room has none to be given.
-    let bob = stack.quick_token("bob");
-    let rejected = stack.submit(&bob, &schedule).await;
-    stack.until_status(&bob, &rejected, "rejected").await;
-    assert_eq!(stack.decide(&rejected, "waive", &[]).await.0, 1);
+    assert_eq!(stack.decide(&order, "waive", &[]).await.0, 1, "once");
+    // An order that lapsed gets a seat while there is one, and none when the room is full.
+    let (bob, second) = stack.payable("bob", &schedule).await;
+    stack.lapse_now(&bob, &second).await;
+    let (cid, third) = stack.payable("cid", &schedule).await;
+    let (code, refused) = stack.decide(&second, "waive", &[]).await;
+    assert_eq!(code, 1, "{refused}");
+    stack.decided(&third, "close", &[]).await;
+    stack.until_status(&cid, &third, "cancelled").await;
+    stack.decided(&third, "waive", &["--as", "olga"]).await;
+    stack.until_status(&cid, &third, "confirmed").await;
     stack.verified().await;
 }
 
