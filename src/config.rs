@@ -152,6 +152,7 @@ pub struct ReconcileSettings {
     pub every_seconds: u64,
     pub grace_seconds: u64,
     pub batch: u16,
+    pub canary_seconds: u64,
 }
 
 impl ReconcileSettings {
@@ -162,6 +163,7 @@ impl ReconcileSettings {
             every: std::time::Duration::from_secs(self.every_seconds),
             grace: std::time::Duration::from_secs(self.grace_seconds),
             batch: self.batch,
+            canary_every: std::time::Duration::from_secs(self.canary_seconds),
         }
     }
 

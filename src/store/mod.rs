@@ -21,6 +21,7 @@ pub mod refund;
 mod replay;
 pub mod retention;
 pub mod schedule;
+pub mod standing;
 pub mod sweep;
 pub mod timeline;
 pub mod trace;
