@@ -33,6 +33,9 @@ pub struct Settings {
     pub broker: BrokerSettings,
     pub cache: CacheSettings,
     pub order: OrderSettings,
+    #[serde(rename = "override")]
+    pub overrides: OverrideSettings,
+    pub retention: RetentionSettings,
     pub personal: PersonalSettings,
     pub reconcile: ReconcileSettings,
     pub health: HealthSettings,
@@ -104,6 +107,27 @@ impl OrderSettings {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct OverrideSettings {
+    pub second_person_fen: i64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSettings {
+    pub audit_months: u16,
+    pub trace_months: u16,
+}
+
+impl RetentionSettings {
+    fn problems(&self) -> Vec<BadSetting> {
+        let months = [("retention.audit_months", self.audit_months), ("retention.trace_months", self.trace_months)];
+        let none = months.into_iter().filter(|(_, months)| *months == 0);
+        none.map(|(setting, _)| problem(setting, "must be above zero")).collect()
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PersonalSettings {
     pub key: Option<SecretString>,
     pub key_file: Option<PathBuf>,
@@ -135,8 +159,10 @@ pub struct ReconcileSettings {
 }
 
 impl ReconcileSettings {
-    pub fn pace(&self) -> Pace {
+    pub fn pace(&self, retention: &RetentionSettings) -> Pace {
         Pace {
+            keep_audit: retention.audit_months,
+            keep_traces: retention.trace_months,
             every: std::time::Duration::from_secs(self.every_seconds),
             grace: std::time::Duration::from_secs(self.grace_seconds),
             batch: self.batch,
@@ -243,6 +269,10 @@ impl Settings {
         problems.extend(self.auth.problems());
         problems.extend(self.broker.problems());
         problems.extend(self.order.problems());
+        if self.overrides.second_person_fen < 0 {
+            problems.push(problem("override.second_person_fen", "must not be below zero"));
+        }
+        problems.extend(self.retention.problems());
         problems.extend(self.personal.load().err());
         problems.extend(self.reconcile.problems());
         problems.extend(self.wechat_pay.problems());

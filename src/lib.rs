@@ -9,7 +9,9 @@
 //! - [`wechat`]: WeChat Pay and the Official Account.
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
+//! - [`trace`]: what happened around an order, noted from wherever it happens.
 //! - [`config`], [`setting`], [`tls`], [`telemetry`], [`process`]: how a role boots and stops.
+//! - [`desk`]: what operators decide, once for command line, API and console.
 //! - `crash`: points at which tests kill a process; nothing in a release.
 //! - [`ops`], [`exit`]: the operator's commands and how they end.
 
@@ -18,6 +20,7 @@ pub mod broker;
 pub mod cache;
 pub mod config;
 mod crash;
+pub mod desk;
 pub mod domain;
 pub mod exit;
 pub mod ops;
@@ -26,6 +29,7 @@ pub mod setting;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 pub mod wechat;
 #[path = "../workers/mod.rs"]
 pub mod workers;

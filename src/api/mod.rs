@@ -11,6 +11,7 @@ mod headers;
 pub mod health;
 mod language;
 mod names;
+mod noted;
 mod ops;
 mod order_cancel;
 mod order_events;
@@ -53,6 +54,7 @@ pub use settings::ApiSettings;
 use crate::{
     broker::{Broker, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
+    domain::money::Fen,
     setting::BadSetting,
     store::Database,
     wechat::account::PayAccount,
@@ -64,6 +66,10 @@ pub struct ApiParts {
     pub auth: AuthSettings,
     /// In front of every order id; tells environments apart that share a merchant number.
     pub order_id_prefix: String,
+    /// Above it an operator's decision waits for a second operator.
+    pub second_person: Fen,
+    /// Of a session that is added without a price.
+    pub price: Fen,
     pub broker: Broker,
     pub database: Database,
     pub cache: Cache,
@@ -80,6 +86,8 @@ struct Inner {
     settings: ApiSettings,
     /// In front of every order id; tells environments apart that share a merchant number.
     order_id_prefix: String,
+    second_person: Fen,
+    price: Fen,
     publisher: Publisher,
     database: Database,
     cache: Cache,
@@ -100,6 +108,8 @@ impl Inner {
     fn new(parts: ApiParts) -> Result<Self, BadSetting> {
         Ok(Self {
             order_id_prefix: parts.order_id_prefix,
+            second_person: parts.second_person,
+            price: parts.price,
             publisher: parts.broker.publisher,
             database: parts.database,
             hub: OrderHub::start(parts.cache.clone()),

@@ -52,6 +52,14 @@ pub(super) async fn list(
     _anybody: Caller,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Json<Page<ScheduleDocument>>, Problem> {
+    page(&api, query).await
+}
+
+/// The page of sessions that a query asks for.
+pub(super) async fn page(
+    api: &Inner,
+    query: BTreeMap<String, String>,
+) -> Result<Json<Page<ScheduleDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let filter = ScheduleFilter {
         course_id: fields.optional("course_id", course_id),

@@ -19,7 +19,7 @@ use lapin::{
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,9 @@ use crate::{
     domain::{
         message::{Message, Queue},
         retry::Class,
+        timeline::{EntryKind, Trace},
     },
+    trace,
 };
 
 /// How a worker takes its messages.
@@ -54,6 +56,26 @@ pub struct Received<M> {
     /// 1 for the first attempt.
     pub attempt: u32,
     pub trace: Option<TraceParent>,
+    /// What its trace is kept under; `None` when none is kept.
+    marked: Option<Marked>,
+}
+
+/// What a message's trace says of it, whatever the handler makes of the message.
+#[derive(Debug, Clone)]
+struct Marked {
+    order: String,
+    kind: &'static str,
+    key: String,
+    sent_at: Option<String>,
+}
+
+impl Marked {
+    fn of(message: &Message, published_at: Option<u64>) -> Option<Self> {
+        let sent_at = published_at
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok())
+            .and_then(|at| at.format(&Rfc3339).ok());
+        Some(Self { order: message.order()?.to_owned(), kind: message.kind(), key: message.key(), sent_at })
+    }
 }
 
 /// What became of one message.
@@ -252,6 +274,7 @@ impl<H: Handler> Work<H> {
             return;
         };
         for ((verdict, received), place) in verdicts.into_iter().zip(&readable).zip(places) {
+            self.note(&verdict, received, started);
             self.follow(verdict, received, &deliveries[place], &mut outgoing);
         }
         if crash::without("follow_ups_again") && deliveries.iter().any(|delivery| delivery.redelivered) {
@@ -276,6 +299,7 @@ impl<H: Handler> Work<H> {
     fn read(&self, delivery: &Delivery) -> Result<Received<H::Message>, String> {
         let (marks, message) = envelope::read(&delivery.properties, &delivery.data);
         let message = message.map_err(|unreadable| unreadable.to_string())?;
+        let marked = trace::is_kept().then(|| Marked::of(&message, marks.published_at)).flatten();
         let message = H::Message::try_from(message)
             .map_err(|other| format!("a {} does not belong in {}", other.kind(), self.queue.name()))?;
         if let Some(published_at) = marks.published_at {
@@ -283,7 +307,7 @@ impl<H: Handler> Work<H> {
             metrics::histogram!("messages_critical_seconds", "queue" => self.queue.name())
                 .record(f64::from(u32::try_from(now.saturating_sub(published_at)).unwrap_or(u32::MAX)));
         }
-        Ok(Received { message, attempt: marks.attempt, trace: marks.trace })
+        Ok(Received { message, attempt: marks.attempt, trace: marks.trace, marked })
     }
 
     /// One verdict per message. Waits while a server is away; splits a batch that fails until the
@@ -361,6 +385,28 @@ impl<H: Handler> Work<H> {
         for _ in 0..silences {
             self.breaker.failed();
         }
+    }
+
+    /// Leaves a trace of the message at its order.
+    fn note(&self, verdict: &Verdict, received: &Received<H::Message>, started: Instant) {
+        let Some(marked) = &received.marked else { return };
+        let (outcome, class, error) = match verdict {
+            Verdict::Done(_) => ("done", None, None),
+            Verdict::Retry { class, error } if class.next(received.attempt).is_some() => {
+                ("retried", Some(class.as_str()), Some(error))
+            }
+            Verdict::Retry { class, error } => ("parked", Some(class.as_str()), Some(error)),
+            Verdict::Park { class, error } => ("parked", Some(*class), Some(error)),
+        };
+        let details = serde_json::json!({
+            "queue": self.queue.name(), "attempt": received.attempt, "class": class, "error": error,
+            "key": marked.key, "sent_at": marked.sent_at,
+        });
+        trace::note(Trace {
+            who: Some(format!("worker:{}", H::NAME)),
+            details: Some(details),
+            ..trace::took(marked.order.as_str(), EntryKind::Message, marked.kind, outcome, started)
+        });
     }
 
     /// Turns a verdict into what is to be published.

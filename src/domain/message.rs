@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{
     ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId},
@@ -117,7 +118,12 @@ pub enum Source {
     /// We asked.
     Query,
     /// An operator took the money in another way.
-    Offline { operator: String },
+    Offline {
+        operator: String,
+        /// Absent in messages of earlier releases, and when none was given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +189,9 @@ pub struct OrderAlarm {
 pub struct OrderCancel {
     pub order_id: OrderId,
     pub user_id: UserId,
+    /// Who wishes it, when it is not the customer: `operator:…`. Absent in messages of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
     pub request_id: String,
 }
 
@@ -194,10 +203,20 @@ pub struct OrderPaidOffline {
     /// The receipt's number: the same receipt pays once.
     pub receipt: String,
     pub operator: String,
+    /// Absent in messages of earlier releases, and when none was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     pub amount_fen: Fen,
     #[serde(with = "time::serde::rfc3339")]
     pub paid_at: OffsetDateTime,
     pub request_id: String,
+}
+
+/// An operator's decision about an order is to be carried out. What it says is in the books.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderOverride {
+    pub override_id: Uuid,
+    pub order_id: OrderId,
 }
 
 /// What a customer wants of a waiting list.
@@ -273,6 +292,7 @@ pub enum Message {
     OrderAlarm(OrderAlarm),
     OrderCancel(OrderCancel),
     OrderPaidOffline(OrderPaidOffline),
+    OrderOverride(OrderOverride),
     WaitlistChange(WaitlistChange),
     PaymentSeen(PaymentSeen),
     RefundRequested(RefundRequested),
@@ -317,6 +337,7 @@ impl Message {
             Self::OrderAlarm(_) => "order.alarm",
             Self::OrderCancel(_) => "order.cancel",
             Self::OrderPaidOffline(_) => "order.paid_offline",
+            Self::OrderOverride(_) => "order.override",
             Self::WaitlistChange(_) => "waitlist.change",
             Self::PaymentSeen(_) => "payment.seen",
             Self::RefundRequested(_) => "refund.requested",
@@ -331,7 +352,9 @@ impl Message {
         match self {
             Self::OrderSubmitted(m) => Queue::Orders(m.schedule_id.lane(ORDER_LANES)),
             Self::OrderHeld(_) => Queue::Prepay,
-            Self::OrderAlarm(_) | Self::OrderCancel(_) | Self::OrderPaidOffline(_) => Queue::Expiry,
+            Self::OrderAlarm(_) | Self::OrderCancel(_) | Self::OrderPaidOffline(_) | Self::OrderOverride(_) => {
+                Queue::Expiry
+            }
             Self::WaitlistChange(m) => Queue::Orders(m.schedule_id.lane(ORDER_LANES)),
             Self::PaymentSeen(_) => Queue::Payments,
             Self::RefundRequested(_) | Self::RefundDue(_) | Self::RefundSeen(_) => Queue::Refunds,
@@ -347,12 +370,31 @@ impl Message {
             Self::OrderAlarm(m) => format!("{}/alarm/{}", m.order_id, m.alarm.as_str()),
             Self::OrderCancel(m) => format!("{}/cancel", m.order_id),
             Self::OrderPaidOffline(m) => format!("{}/offline/{}", m.order_id, m.receipt),
+            Self::OrderOverride(m) => format!("{}/override/{}", m.order_id, m.override_id),
             Self::WaitlistChange(m) => format!("{}/waitlist/{}/{}", m.schedule_id, m.user_id, m.request_id),
             Self::RefundRequested(m) => format!("{}/requested", m.refund_id),
             Self::RefundDue(m) => format!("{}/due", m.refund_id),
             Self::RefundSeen(m) => format!("{}/seen/{}", m.facts.out_refund_no, m.facts.standing.as_str()),
             Self::PaymentSeen(m) => format!("{}/paid/{}", m.payment.out_trade_no, m.payment.transaction_id),
             Self::NotificationDue(m) => format!("{}/notify/{}", m.order_id, m.kind.as_str()),
+        }
+    }
+
+    /// The order that it is about, as far as the message itself tells.
+    pub fn order(&self) -> Option<&str> {
+        match self {
+            Self::OrderSubmitted(m) => Some(m.order_id.as_str()),
+            Self::OrderHeld(m) => Some(m.order_id.as_str()),
+            Self::OrderAlarm(m) => Some(m.order_id.as_str()),
+            Self::OrderCancel(m) => Some(m.order_id.as_str()),
+            Self::OrderPaidOffline(m) => Some(m.order_id.as_str()),
+            Self::OrderOverride(m) => Some(m.order_id.as_str()),
+            Self::PaymentSeen(m) => Some(&m.payment.out_trade_no),
+            Self::RefundRequested(m) => Some(m.order_id.as_str()),
+            Self::RefundDue(m) => Some(m.refund_id.order()),
+            Self::RefundSeen(m) => Some(&m.facts.out_trade_no),
+            Self::NotificationDue(m) => Some(m.order_id.as_str()),
+            Self::WaitlistChange(_) => None,
         }
     }
 
@@ -364,6 +406,7 @@ impl Message {
             Self::PaymentSeen(m) => serde_json::to_vec(m),
             Self::OrderCancel(m) => serde_json::to_vec(m),
             Self::OrderPaidOffline(m) => serde_json::to_vec(m),
+            Self::OrderOverride(m) => serde_json::to_vec(m),
             Self::WaitlistChange(m) => serde_json::to_vec(m),
             Self::RefundRequested(m) => serde_json::to_vec(m),
             Self::RefundDue(m) => serde_json::to_vec(m),
@@ -385,6 +428,7 @@ impl Message {
             "payment.seen" => of("payment.seen", body).map(Self::PaymentSeen),
             "order.cancel" => of("order.cancel", body).map(Self::OrderCancel),
             "order.paid_offline" => of("order.paid_offline", body).map(Self::OrderPaidOffline),
+            "order.override" => of("order.override", body).map(Self::OrderOverride),
             "waitlist.change" => of("waitlist.change", body).map(Self::WaitlistChange),
             "refund.requested" => of("refund.requested", body).map(Self::RefundRequested),
             "refund.due" => of("refund.due", body).map(Self::RefundDue),

@@ -1,9 +1,12 @@
 //! The rules, free of IO: no async, no SQL, no HTTP, no broker, no clock of its own.
 //!
 //! Read in this order: [`order`] (the life of an order; [`order_diagram`] draws it), [`refund`] (the life of a refund),
-//! [`seats`] (who gets which seat), [`message`] (what travels on the queues), [`retry`] (what a failure leads to).
+//! [`seats`] (who gets which seat), [`message`] (what travels on the queues), [`retry`] (what a failure leads to);
+//! then what operators see and decide: [`timeline`] and [`explain`], [`case`], [`overrides`].
 
+pub mod case;
 pub mod document;
+pub mod explain;
 pub mod history;
 pub mod ids;
 pub mod json;
@@ -12,6 +15,8 @@ pub mod money;
 pub mod notification;
 pub mod order;
 pub mod order_diagram;
+pub mod overrides;
 pub mod refund;
 pub mod retry;
 pub mod seats;
+pub mod timeline;

@@ -4,8 +4,8 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use crate::{
-    cache::catalogue::Card,
     config::Settings,
+    desk,
     domain::{
         document::ScheduleDocument,
         ids::{CourseId, ScheduleId},
@@ -124,34 +124,11 @@ async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), 
     }
 }
 
-const ANNOUNCEMENTS: u32 = 5;
-const ANNOUNCE_AGAIN: std::time::Duration = std::time::Duration::from_millis(300);
-
 async fn add(new: &NewSchedule, settings: &Settings, json: bool) -> Result<(), Failure> {
     let database = super::database(settings)?;
-    let mut step = database.begin("schedule.add").await?;
-    store::schedule::add(&mut step, new).await?;
-    step.commit().await?;
-    let Some(document) = store::schedule::find(database.pool(), new.schedule_id).await? else {
-        return Err(Failure::No("the session is gone again".into()));
-    };
-    announce(settings, std::slice::from_ref(&document)).await;
+    let document = desk::schedules::add(&database, super::cache(settings).as_ref(), new).await?;
     super::print(json, &document, || listed(std::slice::from_ref(&document)));
     Ok(())
-}
-
-/// Tells the ingress of new sessions at once; a Redis that is away for a moment is asked again. Without it the ingress
-/// finds them by itself, within half a minute, in which it may refuse them as unknown: that is said.
-pub(super) async fn announce(settings: &Settings, schedules: &[ScheduleDocument]) {
-    let Some(cache) = super::cache(settings) else { return };
-    let cards: Vec<_> = schedules.iter().map(|schedule| (schedule.schedule_id, Card::of(schedule))).collect();
-    for _ in 0..ANNOUNCEMENTS {
-        if cache.put_cards(&cards).await.is_ok() {
-            return;
-        }
-        tokio::time::sleep(ANNOUNCE_AGAIN).await;
-    }
-    eprintln!("Redis is away: for up to half a minute orders may be refused with no-such-schedule");
 }
 
 fn listed(schedules: &[ScheduleDocument]) -> String {

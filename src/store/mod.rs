@@ -13,13 +13,18 @@ pub mod leader;
 pub mod notification;
 pub mod order;
 pub mod order_history;
+pub mod override_effects;
+pub mod overrides;
 pub mod payment;
 mod payment_books;
 pub mod refund;
 mod replay;
+pub mod retention;
 pub mod schedule;
 pub mod standing;
 pub mod sweep;
+pub mod timeline;
+pub mod trace;
 mod types;
 pub mod user;
 pub mod verify;
@@ -48,6 +53,8 @@ const PING_WITHIN: Duration = Duration::from_secs(1);
 /// idles, as none is open during an outside call.
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '10s';
      SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+/// A migration lets go of nothing.
+const KEEP_ALL_MONTHS: u16 = 1_200;
 
 /// How we reach PostgreSQL.
 #[derive(Debug, Clone)]
@@ -136,16 +143,20 @@ impl Database {
         Ok(())
     }
 
-    /// Brings the schema to head and makes the audit log's next partitions.
+    /// Brings the schema to head and makes the next partitions.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         sqlx::migrate!("./migrations").run(&self.pool).await?;
-        self.make_audit_partitions().await?;
+        self.make_partitions(KEEP_ALL_MONTHS).await?;
         Ok(())
     }
 
-    /// Makes the audit log's partitions of this month and the next three, long before their first rows.
-    pub async fn make_audit_partitions(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT audit_log_make_partitions(3)").execute(&self.pool).await?;
+    /// Makes the partitions of this month and the next three, of audit log and trace, long before their first rows;
+    /// lets go of the trace's months that are older than `keep_traces`.
+    pub async fn make_partitions(&self, keep_traces: u16) -> Result<(), StoreError> {
+        sqlx::query("SELECT audit_log_make_partitions(3), order_trace_keep(3, $1)")
+            .bind(i32::from(keep_traces))
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }

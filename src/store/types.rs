@@ -9,10 +9,12 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::domain::{
+    case::CaseStatus,
     ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId},
     money::Fen,
     notification::{Kind, NotificationStatus},
     order::{Channel, Status},
+    overrides::{OverrideAction, OverrideStatus},
     refund::RefundStatus,
 };
 
@@ -89,3 +91,6 @@ stored_as_label!(Channel, "payment_channel");
 stored_as_label!(Kind, "notification_kind");
 stored_as_label!(NotificationStatus, "notification_status");
 stored_as_label!(RefundStatus, "refund_status");
+stored_as_label!(CaseStatus, "case_status");
+stored_as_label!(OverrideAction, "override_action");
+stored_as_label!(OverrideStatus, "override_status");

@@ -74,7 +74,12 @@ impl Stack {
     }
 
     pub(crate) async fn lay_cancel(&self, user: &str, order: &str) {
-        let cancel = OrderCancel { order_id: order_id(order), user_id: user_id(user), request_id: "test".into() };
+        let cancel = OrderCancel {
+            order_id: order_id(order),
+            user_id: user_id(user),
+            requested_by: None,
+            request_id: "test".into(),
+        };
         self.lay(&Message::OrderCancel(cancel)).await;
     }
 
@@ -177,6 +182,24 @@ impl Stack {
             .expect("changed");
         let alarm = OrderAlarm { order_id: order_id(order), alarm: Alarm::Hold, after_ms: 0 };
         self.lay(&Message::OrderAlarm(alarm)).await;
+    }
+
+    /// Lets the payment deadline of an order run out now.
+    pub(crate) async fn end_deadline(&self, order: &str) {
+        sqlx::query("UPDATE payment_orders SET hold_expires_at = now(), pay_before = now() WHERE order_id = $1")
+            .bind(order)
+            .execute(&self.db)
+            .await
+            .expect("changed");
+        let alarm = OrderAlarm { order_id: order_id(order), alarm: Alarm::Payment, after_ms: 0 };
+        self.lay(&Message::OrderAlarm(alarm)).await;
+    }
+
+    /// Cancels as the customer does.
+    pub(crate) async fn cancel(&self, token: &str, order: &str) {
+        let path = format!("/v1/orders/{order}/cancel");
+        let answer = self.request(reqwest::Method::POST, &path).bearer_auth(token).send().await.expect("an answer");
+        assert_eq!(answer.status(), 202);
     }
 
     pub(crate) async fn lapse_now(&self, token: &str, order: &str) -> Value {
