@@ -4,6 +4,7 @@
 //! - [`envelope`]: how a message looks on the wire.
 //! - [`publish`]: a message is with the broker, or we know that it may not be.
 //! - [`consume`]: the loop that every worker runs in.
+//! - [`watch`]: how full the queues are, and the canary that shows they are consumed.
 
 mod breaker;
 pub mod consume;
@@ -11,6 +12,7 @@ pub mod envelope;
 mod link;
 pub mod publish;
 pub mod topology;
+pub mod watch;
 
 use std::{sync::Arc, time::Duration};
 

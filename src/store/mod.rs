@@ -18,6 +18,7 @@ mod payment_books;
 pub mod refund;
 mod replay;
 pub mod schedule;
+pub mod standing;
 pub mod sweep;
 mod types;
 pub mod user;
