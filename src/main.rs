@@ -48,6 +48,8 @@ enum Command {
     Order(ops::order::Command),
     /// Check every invariant of the books; exit 1 if one is broken.
     Verify(ops::verify::Arguments),
+    /// Compare our books of one China day with WeChat's bill; exit 1 if something needs a person.
+    Reconcile(ops::reconcile::Arguments),
     /// Drive one sample booking through a running stack and its simulator, and tell its story.
     Sample(ops::sample::Arguments),
 }
@@ -103,6 +105,7 @@ async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
         Command::Schedule(command) => ops::schedule::run(command, &settings, json).await,
         Command::Order(command) => ops::order::run(&command, &settings, json).await,
         Command::Verify(arguments) => ops::verify::run(&arguments, &settings, json).await,
+        Command::Reconcile(arguments) => ops::reconcile::run(&arguments, &settings, json).await,
         Command::Sample(arguments) => ops::sample::run(&arguments, &settings, json).await,
         Command::Config(_) => Ok(()),
     }

@@ -1,8 +1,9 @@
 //! The rules, free of IO: no async, no SQL, no HTTP, no broker, no clock of its own.
 //!
 //! Read in this order: [`order`] (the life of an order; [`order_diagram`] draws it), [`refund`] (the life of a refund),
-//! [`seats`] (who gets which seat), [`message`] (what travels on the queues), [`retry`] (what a failure leads to).
+//! [`seats`] (who gets which seat), [`books`] (what differs from WeChat's bill), [`message`] (what travels on the queues), [`retry`] (what a failure leads to).
 
+pub mod books;
 pub mod document;
 pub mod history;
 pub mod ids;

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod migrate;
 pub mod order;
+pub mod reconcile;
 pub mod sample;
 pub mod schedule;
 pub mod schedule_cancel;
