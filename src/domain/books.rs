@@ -17,8 +17,6 @@ pub enum Matter {
 }
 
 impl Matter {
-    pub const ALL: [Self; 2] = [Self::Payment, Self::Refund];
-
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Payment => "payment",

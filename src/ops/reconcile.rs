@@ -43,6 +43,9 @@ struct Report {
 
 pub async fn run(arguments: &Arguments, settings: &Settings, json: bool) -> Result<(), Failure> {
     let db = super::database(settings)?;
+    if arguments.date > books::today(&db).await? {
+        return Err(Failure::wrong("this day has not begun in China"));
+    }
     let account = Arc::new(settings.wechat_pay.load()?);
     let wechat = PayClient::new(account, Ambient::system())
         .map_err(|error| Failure::wrong(format!("the HTTP client cannot start: {error}")))?;

@@ -1,7 +1,7 @@
 //! A day's bill beside our books: its rows wait in a temporary table until the whole file has proved itself, and are
-//! then joined with ours. PostgreSQL does the matching, so that a bill of any length needs no memory of ours.
+//! then matched with ours. PostgreSQL does the matching, so that a bill of any length needs no memory of ours, and
+//! leaves out what is the same in every part; the rules of `domain::books` judge the rest.
 
-use futures_util::{Stream, TryStreamExt as _};
 use sqlx::{Connection as _, FromRow, PgConnection};
 use time::{Date, Duration, OffsetDateTime, UtcOffset};
 
@@ -58,11 +58,33 @@ impl StagedBill {
         Ok(())
     }
 
-    /// The bill is complete: makes it quick to match.
+    /// The bill is complete: every fact of the day is matched, and what is the same in every part is left out. A row of
+    /// the bill meets ours whatever day ours bears; a fact of ours that the bill lacks is one of this day.
     pub async fn complete(&mut self) -> Result<(), StoreError> {
-        sqlx::query("CREATE INDEX ON bill (matter, number)").execute(&mut self.connection).await?;
-        sqlx::query("ANALYZE bill").execute(&mut self.connection).await?;
+        for statement in [
+            "CREATE INDEX ON bill (matter, number)",
+            "ANALYZE bill",
+            "CREATE TEMPORARY TABLE pair (
+                 place bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, matter text NOT NULL, number text NOT NULL,
+                 out_trade_no text, fen bigint, state text, order_known boolean NOT NULL,
+                 order_id text, our_fen bigint, refund refund_status)",
+        ] {
+            sqlx::query(statement).execute(&mut self.connection).await?;
+        }
+        for statement in [PAYMENTS, REFUNDS] {
+            sqlx::query(statement).bind(self.from).bind(self.to).execute(&mut self.connection).await?;
+        }
         Ok(())
+    }
+
+    /// The next facts that may differ, after the place where the page before ended, 0 at first.
+    pub async fn pairs(&mut self, after: i64, limit: i64) -> Result<Vec<(i64, Pair)>, StoreError> {
+        let rows: Vec<PairRow> = sqlx::query_as("SELECT * FROM pair WHERE place > $1 ORDER BY place LIMIT $2")
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&mut self.connection)
+            .await?;
+        Ok(rows.into_iter().map(PairRow::pair).collect())
     }
 
     /// The day in numbers: the bill's, and ours.
@@ -87,47 +109,6 @@ impl StagedBill {
         Ok((sums(bill), sums(books)))
     }
 
-    /// Every fact of the day, as both sides tell it. A row of the bill meets ours whatever day ours bears; a fact of
-    /// ours that the bill lacks is one of this day.
-    pub fn pairs(&mut self, matter: Matter) -> impl Stream<Item = Result<Pair, StoreError>> {
-        let statement = match matter {
-            Matter::Payment => {
-                "SELECT b.number, b.out_trade_no, b.fen, b.state, o.order_id IS NOT NULL AS order_known,
-                        t.order_id, t.total_fen AS our_fen, NULL::refund_status AS refund
-                   FROM bill b
-                   LEFT JOIN payment_transactions t ON t.transaction_id = b.number
-                   LEFT JOIN payment_orders o ON o.order_id = b.out_trade_no
-                  WHERE b.matter = 'payment'
-                 UNION ALL
-                 SELECT t.transaction_id, NULL, NULL, NULL, true, t.order_id, t.total_fen, NULL
-                   FROM payment_transactions t
-                  WHERE success_time >= $1 AND success_time < $2 AND transaction_id NOT LIKE 'offline-%'
-                    AND NOT EXISTS (SELECT FROM bill b WHERE b.matter = 'payment' AND b.number = t.transaction_id)"
-            }
-            // Only what WeChat has accepted is in its bill. One that is still `requested` may never have arrived.
-            Matter::Refund => {
-                "SELECT b.number, b.out_trade_no, b.fen, b.state, o.order_id IS NOT NULL AS order_known,
-                        r.order_id, r.amount_fen AS our_fen, r.status AS refund
-                   FROM bill b
-                   LEFT JOIN refunds r ON r.refund_id = b.number
-                   LEFT JOIN payment_orders o ON o.order_id = b.out_trade_no
-                  WHERE b.matter = 'refund'
-                 UNION ALL
-                 SELECT r.refund_id, NULL, NULL, NULL, true, r.order_id, r.amount_fen, r.status
-                   FROM refunds r
-                  WHERE sent_at >= $1 AND sent_at < $2 AND status IN ('processing', 'succeeded', 'abnormal', 'closed')
-                    AND NOT EXISTS (SELECT FROM bill b WHERE b.matter = 'refund' AND b.number = r.refund_id)"
-            }
-        };
-        let (from, to) = (self.from, self.to);
-        sqlx::query_as(statement)
-            .bind(from)
-            .bind(to)
-            .fetch(&mut self.connection)
-            .map_ok(move |row: PairRow| row.pair(matter))
-            .map_err(StoreError::from)
-    }
-
     /// Gives the day up for whoever wants to compare it next.
     pub async fn end(self) {
         // A connection that does not close in peace ends with the process.
@@ -135,8 +116,40 @@ impl StagedBill {
     }
 }
 
+const PAYMENTS: &str = "
+    INSERT INTO pair (matter, number, out_trade_no, fen, state, order_known, order_id, our_fen)
+    SELECT 'payment', b.number, b.out_trade_no, b.fen, b.state, o.order_id IS NOT NULL, t.order_id, t.total_fen
+      FROM bill b
+      LEFT JOIN payment_transactions t ON t.transaction_id = b.number
+      LEFT JOIN payment_orders o ON o.order_id = b.out_trade_no
+     WHERE b.matter = 'payment'
+       AND (b.out_trade_no, b.fen, b.state) IS DISTINCT FROM (t.order_id, t.total_fen, 'SUCCESS')
+    UNION ALL
+    SELECT 'payment', t.transaction_id, NULL, NULL, NULL, true, t.order_id, t.total_fen
+      FROM payment_transactions t
+     WHERE success_time >= $1 AND success_time < $2 AND transaction_id NOT LIKE 'offline-%'
+       AND NOT EXISTS (SELECT FROM bill b WHERE b.matter = 'payment' AND b.number = t.transaction_id)";
+
+/// Only what WeChat has accepted is in its bill. One that is still `requested` may never have arrived.
+const REFUNDS: &str = "
+    INSERT INTO pair (matter, number, out_trade_no, fen, state, order_known, order_id, our_fen, refund)
+    SELECT 'refund', b.number, b.out_trade_no, b.fen, b.state, o.order_id IS NOT NULL, r.order_id, r.amount_fen, r.status
+      FROM bill b
+      LEFT JOIN refunds r ON r.refund_id = b.number
+      LEFT JOIN payment_orders o ON o.order_id = b.out_trade_no
+     WHERE b.matter = 'refund'
+       AND (b.out_trade_no, b.fen, b.state, 'succeeded')
+           IS DISTINCT FROM (r.order_id, r.amount_fen, 'SUCCESS', r.status::text)
+    UNION ALL
+    SELECT 'refund', r.refund_id, NULL, NULL, NULL, true, r.order_id, r.amount_fen, r.status
+      FROM refunds r
+     WHERE sent_at >= $1 AND sent_at < $2 AND status IN ('processing', 'succeeded', 'abnormal', 'closed')
+       AND NOT EXISTS (SELECT FROM bill b WHERE b.matter = 'refund' AND b.number = r.refund_id)";
+
 #[derive(FromRow)]
 struct PairRow {
+    place: i64,
+    matter: String,
     number: String,
     out_trade_no: Option<String>,
     fen: Option<Fen>,
@@ -148,7 +161,8 @@ struct PairRow {
 }
 
 impl PairRow {
-    fn pair(self, matter: Matter) -> Pair {
+    fn pair(self) -> (i64, Pair) {
+        let matter = if self.matter == Matter::Refund.as_str() { Matter::Refund } else { Matter::Payment };
         let billed = match (self.out_trade_no, self.fen, self.state) {
             (Some(out_trade_no), Some(amount), Some(state)) => {
                 Some(Billed { matter, number: self.number.clone(), out_trade_no, amount, state })
@@ -159,6 +173,6 @@ impl PairRow {
             (Some(order_id), Some(amount)) => Some(Booked { order_id, amount, refund: self.refund }),
             _ => None,
         };
-        Pair { matter, number: self.number, billed, booked, order_known: self.order_known }
+        (self.place, Pair { matter, number: self.number, billed, booked, order_known: self.order_known })
     }
 }

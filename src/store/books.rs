@@ -29,6 +29,12 @@ pub struct Difference {
     pub pair: Pair,
 }
 
+/// China's day, by the database's clock.
+pub async fn today(db: &Database) -> Result<Date, StoreError> {
+    let now: OffsetDateTime = sqlx::query_scalar("SELECT now()").fetch_one(db.pool()).await?;
+    Ok(now.to_offset(CHINA).date())
+}
+
 /// The days that are to be compared now, oldest first: every finished day of ours that WeChat still has a bill of
 /// and that was not compared since the bill was there; those where something should have healed meanwhile; and those
 /// of which WeChat says that there is no bill, against our books.

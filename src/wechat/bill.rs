@@ -262,7 +262,9 @@ impl Lines {
             (Place::Rows(_), None) if text.starts_with(FIRST_SUM) => self.place = Place::Sums,
             (Place::Sums, Some(_)) => self.place = Place::AfterSums,
             (Place::AfterSums, None) if text.is_empty() => {}
-            (Place::Rows(_) | Place::Sums, None) | (Place::AfterSums, _) => return Err(BillFault::Misplaced(self.number)),
+            (Place::Rows(_) | Place::Sums, None) | (Place::AfterSums, _) => {
+                return Err(BillFault::Misplaced(self.number));
+            }
         }
         Ok(())
     }

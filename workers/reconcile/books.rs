@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::TryStreamExt as _;
 use time::{Date, OffsetDateTime, Time, UtcOffset, macros::offset};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -74,7 +73,12 @@ impl Books {
                 _ = clock.tick() => {}
                 () = stop.cancelled() => break,
             }
-            if paused_since.is_some_and(|since| since.elapsed() < PAUSE) || !candidate.leads().await.unwrap_or(false) {
+            if !candidate.leads().await.unwrap_or(false) {
+                // Whoever leads tells; what this process told before must not stand beside it.
+                metrics::gauge!("books_days_due").set(f64::NAN);
+                continue;
+            }
+            if paused_since.is_some_and(|since| since.elapsed() < PAUSE) {
                 continue;
             }
             paused_since = tokio::select! {
@@ -132,9 +136,7 @@ impl Books {
         let has_statement = self.fetch(date, bill).await?;
         bill.complete().await?;
         let (billed, booked) = bill.sums().await?;
-        for matter in Matter::ALL {
-            self.compare(date, started, bill, matter, has_statement).await?;
-        }
+        self.compare(date, started, bill, has_statement).await?;
         let mut step = self.db.begin("books.finish").await?;
         if !has_statement && booked.payments + booked.refunds > 0 {
             books::record_no_statement(&mut step, date, booked).await?;
@@ -161,53 +163,54 @@ impl Books {
         Ok(true)
     }
 
+    /// Judges every fact that may differ, page by page: no statement is open while WeChat is asked.
     async fn compare(
         &self,
         date: Date,
         started: OffsetDateTime,
         bill: &mut StagedBill,
-        matter: Matter,
         open_cases: bool,
     ) -> Result<(), Unfinished> {
-        let mut pairs = std::pin::pin!(bill.pairs(matter));
-        let (mut differences, mut messages) = (Vec::new(), Vec::new());
-        while let Some(pair) = pairs.try_next().await? {
-            let found = match compare(&pair) {
-                Finding::Agrees => None,
-                Finding::Case(kind) => Some((kind, Remedy::Case)),
-                Finding::Ask(kind) => {
-                    let (word, message) = self.ask(date, &pair).await?;
-                    let found = after_asking(kind, word);
-                    messages.extend(message.filter(|_| matches!(found, Some((_, Remedy::Heal)))));
-                    found
-                }
-            };
-            differences.extend(found.map(|(kind, remedy)| Difference { kind, remedy, pair }));
-            if differences.len() >= PAGE {
-                self.record(date, started, &mut differences, &mut messages, open_cases).await?;
+        let mut last = 0;
+        loop {
+            let page = bill.pairs(last, PAGE as i64).await?;
+            let Some((place, _)) = page.last() else { return Ok(()) };
+            last = *place;
+            let (mut differences, mut messages) = (Vec::new(), Vec::new());
+            for (_, pair) in page {
+                let found = match compare(&pair) {
+                    Finding::Agrees => None,
+                    Finding::Case(kind) => Some((kind, Remedy::Case)),
+                    Finding::Ask(kind) => {
+                        let (word, message) = self.ask(date, &pair).await?;
+                        let found = after_asking(kind, word);
+                        messages.extend(message.filter(|_| matches!(found, Some((_, Remedy::Heal)))));
+                        found
+                    }
+                };
+                differences.extend(found.map(|(kind, remedy)| Difference { kind, remedy, pair }));
             }
+            self.record(date, started, &differences, &messages, open_cases).await?;
         }
-        self.record(date, started, &mut differences, &mut messages, open_cases).await
     }
 
     async fn record(
         &self,
         date: Date,
         started: OffsetDateTime,
-        differences: &mut Vec<Difference>,
-        messages: &mut Vec<Message>,
+        differences: &[Difference],
+        messages: &[Message],
         open_cases: bool,
     ) -> Result<(), Unfinished> {
         let mut step = self.db.begin("books.record").await?;
         books::record(&mut step, date, started, differences, open_cases).await?;
         step.commit().await?;
         self.publisher.publish_all(messages).await?;
-        for Difference { kind, remedy, pair } in differences.drain(..) {
+        for Difference { kind, remedy, pair } in differences {
             let (kind, remedy) = (kind.as_str(), remedy.as_str());
             metrics::counter!("books_differences_total", "kind" => kind, "remedy" => remedy).increment(1);
             tracing::warn!(%date, kind, remedy, number = pair.number, "our books and WeChat's bill differ");
         }
-        messages.clear();
         Ok(())
     }
 
