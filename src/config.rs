@@ -156,6 +156,7 @@ pub struct ReconcileSettings {
     pub grace_seconds: u64,
     pub batch: u16,
     pub canary_seconds: u64,
+    pub bill_hour: u8,
 }
 
 impl ReconcileSettings {
@@ -170,10 +171,18 @@ impl ReconcileSettings {
         }
     }
 
+    /// When, in China, WeChat's bill of the day before is asked for.
+    pub fn bill_ready(&self) -> time::Time {
+        time::Time::from_hms(self.bill_hour.min(23), 0, 0).expect("hours below 24 are hours")
+    }
+
     fn problems(&self) -> Vec<BadSetting> {
         let mut problems = Vec::new();
         if self.every_seconds == 0 {
             problems.push(problem("reconcile.every_seconds", "must be above zero"));
+        }
+        if self.bill_hour > 23 {
+            problems.push(problem("reconcile.bill_hour", "must be an hour: 0 to 23"));
         }
         if self.batch == 0 {
             problems.push(problem("reconcile.batch", "must be above zero"));

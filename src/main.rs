@@ -54,6 +54,8 @@ enum Command {
     Audit(ops::audit::Command),
     /// Check every invariant of the books; exit 1 if one is broken.
     Verify(ops::verify::Arguments),
+    /// Compare our books of one China day with WeChat's bill; exit 1 if something needs a person.
+    Reconcile(ops::reconcile::Arguments),
     /// Drive one sample booking through a running stack and its simulator, and tell its story.
     Sample(ops::sample::Arguments),
 }
@@ -111,6 +113,7 @@ async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
         Command::Case(command) => ops::case::run(&command, &settings, json).await,
         Command::Audit(command) => ops::audit::run(&command, &settings, json).await,
         Command::Verify(arguments) => ops::verify::run(&arguments, &settings, json).await,
+        Command::Reconcile(arguments) => ops::reconcile::run(&arguments, &settings, json).await,
         Command::Sample(arguments) => ops::sample::run(&arguments, &settings, json).await,
         Command::Config(_) => Ok(()),
     }

@@ -26,8 +26,13 @@ use crate::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
     },
     workers::{
-        expiry::Expiry, notifications::Notifications, payments::Payments, prepay::Prepay, reconcile::Reconcile,
-        refunds::Refunds, seats::Seats,
+        expiry::Expiry,
+        notifications::Notifications,
+        payments::Payments,
+        prepay::Prepay,
+        reconcile::{Reconcile, books::Books},
+        refunds::Refunds,
+        seats::Seats,
     },
 };
 
@@ -231,6 +236,11 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let pace = process.settings.reconcile.pace(&process.settings.retention);
                 let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), pace };
                 running.spawn(reconcile.run(process.stop.clone()));
+                let wechat = pay_client(process.pay_account()?)?;
+                tokio::spawn(keep_certificates(wechat.clone()));
+                let books = Books { db: database.clone(), publisher: broker.publisher.clone(), wechat };
+                let ready = process.settings.reconcile.bill_ready();
+                running.spawn(books.run(pace.every, ready, process.stop.clone()));
             }
         }
     }

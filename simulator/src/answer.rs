@@ -7,9 +7,9 @@ use axum::{
     http::{Response, StatusCode, header},
     response::IntoResponse,
 };
+use time::OffsetDateTime;
 
 use crate::{
-    app::App,
     keys::Signer,
     random,
     refusal::Refusal,
@@ -17,7 +17,7 @@ use crate::{
     wire::Wire,
     world::{
         Reply,
-        script::{Fault, Forgery, Lost, Scripted},
+        fault::{Fault, Forgery, LostAs, Scripted},
     },
 };
 
@@ -29,39 +29,48 @@ pub(crate) enum No {
     Script(Scripted),
 }
 
+/// With what, and as of when, an answer is signed.
+pub(crate) struct Stamp<'a> {
+    pub(crate) signer: &'a Signer,
+    pub(crate) at: OffsetDateTime,
+}
+
 /// Answers as the outcome and the script say, after the script's latency.
-pub(crate) async fn answer(outcome: Result<Reply, No>, signer: &Signer, fault: &Fault, wire: &Wire) -> Response<Body> {
+pub(crate) async fn answer(
+    outcome: Result<Reply, No>,
+    stamp: &Stamp<'_>,
+    fault: &Fault,
+    wire: &Wire,
+) -> Response<Body> {
     if fault.latency_ms > 0 {
         tokio::time::sleep(Duration::from_millis(fault.latency_ms)).await;
     }
-    if let Some(lost) = fault.lost {
+    if let Some(lost) = &fault.lost {
         return self::lost(lost, wire);
     }
     match outcome {
-        Ok(reply) => signed(&reply, signer, fault.forgery),
+        Ok(Reply::Document(document)) => signed(StatusCode::OK, document.to_string(), stamp, fault.forgery),
+        Ok(Reply::Nothing) => signed(StatusCode::NO_CONTENT, String::new(), stamp, fault.forgery),
+        Ok(Reply::File(file)) => unsigned(file),
         Err(No::Rule(refusal)) => refused(&refusal),
         Err(No::Script(error)) => scripted(&error),
     }
 }
 
 /// The answer that the client gets, or does not get, when the real one is lost.
-pub(crate) fn lost(lost: Lost, wire: &Wire) -> Response<Body> {
+pub(crate) fn lost(lost: &LostAs, wire: &Wire) -> Response<Body> {
     match lost {
         // This response is never written: the connection breaks first.
-        Lost::Dropped => {
+        LostAs::Dropped => {
             wire.cut();
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
-        Lost::Error => refused(&Refusal::new(500, "SYSTEM_ERROR", "系统异常，请稍后重试", 268_435_456)),
+        LostAs::Error(error) => scripted(error),
     }
 }
 
-fn signed(reply: &Reply, signer: &Signer, forgery: Option<Forgery>) -> Response<Body> {
-    let (status, body) = match reply {
-        Reply::Document(document) => (StatusCode::OK, document.to_string()),
-        Reply::Nothing => (StatusCode::NO_CONTENT, String::new()),
-    };
-    let seal = Seal::new(signer, body.as_bytes(), App::clock(), forgery);
+fn signed(status: StatusCode, body: String, stamp: &Stamp<'_>, forgery: Option<Forgery>) -> Response<Body> {
+    let seal = Seal::new(stamp.signer, body.as_bytes(), stamp.at, forgery);
     let mut response = Response::builder().status(status).header("Request-ID", request_id(0));
     if !body.is_empty() {
         response = response.header(header::CONTENT_TYPE, "application/json; charset=utf-8");
@@ -70,6 +79,15 @@ fn signed(reply: &Reply, signer: &Signer, forgery: Option<Forgery>) -> Response<
         response = response.header(name, value);
     }
     response.body(body.into()).expect("our headers are visible ASCII")
+}
+
+/// A file, which proves itself by the hash that was told before (WeChat Pay: bill download).
+fn unsigned(file: Vec<u8>) -> Response<Body> {
+    Response::builder()
+        .header("Request-ID", request_id(0))
+        .header(header::CONTENT_TYPE, "application/octet-stream")
+        .body(file.into())
+        .expect("our headers are visible ASCII")
 }
 
 /// An error, unsigned as WeChat's are.

@@ -16,9 +16,8 @@ use tokio::sync::Notify;
 
 use crate::{
     keys::{Keys, Signer},
-    random,
     settings::{KeyMode, Settings},
-    world::{World, script::Rotation},
+    world::{World, play::KeysInForce, script::Rotation},
 };
 
 /// One running simulator.
@@ -31,6 +30,7 @@ pub(crate) struct App {
     pub(crate) agenda_changed: Notify,
     state: Mutex<State>,
     advanced_seconds: AtomicI64,
+    skew_seconds: AtomicI64,
 }
 
 struct State {
@@ -46,7 +46,7 @@ impl State {
         journal.read_to_string(&mut lines)?;
         lines.truncate(lines.rfind('\n').map_or(0, |end| end + 1));
         journal.set_len(lines.len() as u64)?;
-        let world = World::recall(settings, random::seed(), &lines)?;
+        let world = World::recall(settings, &lines)?;
         Ok(Self { world, journal: Some(journal) })
     }
 }
@@ -55,7 +55,7 @@ impl App {
     pub(crate) fn new(settings: Settings, keys: Keys, public_url: String) -> Result<Self> {
         let settings = Arc::new(settings);
         let state = match &settings.state {
-            None => State { world: World::new(Arc::clone(&settings), random::seed()), journal: None },
+            None => State { world: World::new(Arc::clone(&settings)), journal: None },
             Some(path) => State::recall(Arc::clone(&settings), path)
                 .with_context(|| format!("cannot go on from {}", path.display()))?,
         };
@@ -66,6 +66,7 @@ impl App {
             agenda_changed: Notify::new(),
             state: Mutex::new(state),
             advanced_seconds: AtomicI64::new(0),
+            skew_seconds: AtomicI64::new(0),
         })
     }
 
@@ -83,14 +84,14 @@ impl App {
         result
     }
 
-    /// The machine's clock, which signatures are stamped with and checked against.
-    pub(crate) fn clock() -> OffsetDateTime {
-        OffsetDateTime::now_utc()
+    /// The clock that signatures are stamped with and checked against: the machine's, or wrong on purpose.
+    pub(crate) fn clock(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc() + Duration::seconds(self.skew_seconds.load(Ordering::Relaxed))
     }
 
-    /// The world's time: the clock, put forward by hand. Deadlines and waits follow it.
+    /// The world's time: the machine's clock, put forward by hand. Deadlines and waits follow it.
     pub(crate) fn now(&self) -> OffsetDateTime {
-        Self::clock() + Duration::seconds(self.advanced_seconds.load(Ordering::Relaxed))
+        OffsetDateTime::now_utc() + Duration::seconds(self.advanced_seconds.load(Ordering::Relaxed))
     }
 
     pub(crate) fn advance(&self, seconds: u32) {
@@ -98,39 +99,35 @@ impl App {
         self.agenda_changed.notify_one();
     }
 
+    /// How far WeChat's stamping clock is off.
+    pub(crate) fn skew(&self, seconds: i32) {
+        self.skew_seconds.store(seconds.into(), Ordering::Relaxed);
+    }
+
     /// The key that signs an answer; `asked` is the request's `Wechatpay-Serial`.
-    pub(crate) fn answering_key(
-        &self,
-        mode: Option<KeyMode>,
-        rotation: Option<Rotation>,
-        asked: Option<&str>,
-    ) -> &Signer {
-        match mode.unwrap_or(self.settings.key_mode) {
+    pub(crate) fn answering_key(&self, keys: KeysInForce, asked: Option<&str>) -> &Signer {
+        match keys.mode.unwrap_or(self.settings.key_mode) {
             KeyMode::PublicKey => &self.keys.public,
             KeyMode::Both if asked.is_some_and(|serial| serial == self.keys.public_key_id) => &self.keys.public,
-            KeyMode::Both | KeyMode::Certificate => self.certificate(rotation),
+            KeyMode::Both | KeyMode::Certificate => self.certificate(keys),
         }
     }
 
     /// The key that signs a callback: in the middle of the switch some come with the public key.
-    pub(crate) fn callback_key(
-        &self,
-        mode: Option<KeyMode>,
-        rotation: Option<Rotation>,
-        by_public_key: bool,
-    ) -> &Signer {
-        match mode.unwrap_or(self.settings.key_mode) {
+    pub(crate) fn callback_key(&self, keys: KeysInForce) -> &Signer {
+        match keys.mode.unwrap_or(self.settings.key_mode) {
             KeyMode::PublicKey => &self.keys.public,
-            KeyMode::Both if by_public_key => &self.keys.public,
-            KeyMode::Both | KeyMode::Certificate => self.certificate(rotation),
+            KeyMode::Both if keys.chance => &self.keys.public,
+            KeyMode::Both | KeyMode::Certificate => self.certificate(keys),
         }
     }
 
-    fn certificate(&self, rotation: Option<Rotation>) -> &Signer {
+    fn certificate(&self, keys: KeysInForce) -> &Signer {
         let [first, second] = &self.keys.platform_certificates;
-        match rotation {
-            Some(Rotation::Signing) => &second.signer,
-            Some(Rotation::Listed) | None => &first.signer,
+        match keys.rotation {
+            None | Some(Rotation::Listed) => &first.signer,
+            Some(Rotation::Overlap) if !keys.chance => &first.signer,
+            Some(Rotation::Overlap | Rotation::Signing | Rotation::Finished) => &second.signer,
         }
     }
 

@@ -16,12 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Makes every attempt when it is due, for as long as the simulator runs.
 pub(crate) async fn run(app: Arc<App>, client: reqwest::Client) {
     loop {
-        let (attempts, next, keys) =
-            app.change(|world| (world.take_due(app.now()), world.next_due(), world.play.keys()));
+        let (attempts, next) = app.change(|world| (world.take_due(app.now()), world.next_due()));
         for attempt in attempts {
             let (app, client) = (Arc::clone(&app), client.clone());
             tokio::spawn(async move {
-                let accepted = deliver(&app, &client, &attempt, keys).await;
+                let accepted = deliver(&app, &client, &attempt).await;
                 if !attempt.copy {
                     app.change(|world| world.attempted(&attempt.letter.id, accepted, app.now()));
                     app.agenda_changed.notify_one();
@@ -39,13 +38,11 @@ pub(crate) async fn run(app: Arc<App>, client: reqwest::Client) {
     }
 }
 
-type KeysInForce = (Option<crate::settings::KeyMode>, Option<crate::world::script::Rotation>);
-
-async fn deliver(app: &App, client: &reqwest::Client, attempt: &Attempt, (mode, rotation): KeysInForce) -> bool {
+async fn deliver(app: &App, client: &reqwest::Client, attempt: &Attempt) -> bool {
     let letter = &attempt.letter;
     let body = envelope(app, letter);
-    let signer = app.callback_key(mode, rotation, attempt.by_public_key);
-    let seal = Seal::new(signer, body.as_bytes(), App::clock(), attempt.forgery);
+    let signer = app.callback_key(attempt.keys);
+    let seal = Seal::new(signer, body.as_bytes(), app.clock(), attempt.forgery);
     let mut request = client
         .post(&letter.notify_url)
         .timeout(PATIENCE)

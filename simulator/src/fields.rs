@@ -128,6 +128,14 @@ pub(crate) const REFUND: &[Field] = &[
     ),
     optional("goods_detail", Kind::List(REFUND_GOODS)),
 ];
+/// POST /v3/refund/domestic/refunds/{refund_id}/apply-abnormal-refund
+pub(crate) const REFUND_ABNORMAL: &[Field] = &[
+    required("out_refund_no", REFUND_NO),
+    required("type", Kind::OneOf(&["USER_BANK_CARD", "MERCHANT_BANK_CARD"])),
+    optional("bank_type", text(16)),
+    optional("bank_account", text(1024)),
+    optional("real_name", text(1024)),
+];
 const REFUND_FROM: &[Field] =
     &[required("account", Kind::OneOf(&["AVAILABLE", "UNAVAILABLE"])), required("amount", Kind::Int { min: 1 })];
 const REFUND_GOODS: &[Field] = &[

@@ -3,13 +3,14 @@
 //! It shares no code with the merchant it talks to, so that a mistake in one is not forgiven by the other.
 //! In reading order: [`settings`] and [`keys`]; `world`, the rules as a pure state machine; `authorization`
 //! and `fields`, which let requests in; `answer` and `seal`, which sign what goes out; `courier`, which
-//! carries callbacks; and the endpoints `pay_api`, `official_account`, `phone`, `sim_api`.
+//! carries callbacks; `call`, one request from proof to answer; and the endpoints `pay_api`, `official_account`, `phone`, `sim_api`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on may stop"))]
 
 mod answer;
 mod app;
 mod authorization;
+mod call;
 mod courier;
 mod fields;
 mod keys;

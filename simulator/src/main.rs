@@ -62,7 +62,7 @@ struct Serve {
     /// Journal of the books, read again at the next start
     #[arg(long)]
     state: Option<PathBuf>,
-    /// Seed of the script's chance, where the script names none
+    /// Seed of every code, number and chance; a script may name another for its chance
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

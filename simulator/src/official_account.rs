@@ -104,9 +104,12 @@ async fn perform(
 ) -> Response<Body> {
     let now = app.now();
     let (outcome, fault) = app.change(|world| {
-        let fault = world.play.draw(operation, subject);
+        let fault = world.play.draw(operation, subject, now);
         if fault.expire_token {
             world.expire_tokens(now);
+        }
+        if fault.revoke_token {
+            world.revoke_tokens(now);
         }
         let outcome = match (fault.errcode, &fault.instead) {
             (None, None) => deed(world, now),
@@ -117,7 +120,7 @@ async fn perform(
     if fault.latency_ms > 0 {
         tokio::time::sleep(Duration::from_millis(fault.latency_ms)).await;
     }
-    if let Some(lost) = fault.lost {
+    if let Some(lost) = &fault.lost {
         return answer::lost(lost, wire);
     }
     if let Some(error) = &fault.instead {

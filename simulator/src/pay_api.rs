@@ -4,34 +4,27 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::{Body, Bytes, to_bytes},
-    extract::{ConnectInfo, FromRequest, FromRequestParts as _, Path, Request},
-    http::{Response, request::Parts, uri::PathAndQuery},
-    response::IntoResponse,
+    body::Body,
+    extract::Path,
+    http::Response,
     routing::{get, post},
 };
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 use crate::{
-    answer::{self, No},
     app::App,
-    authorization,
+    call::Call,
     fields::{self, Field},
     random,
     refusal::Refusal,
     seal,
     settings::KeyMode,
-    wire::Wire,
     world::{
-        Outcome, Reply, World, china,
+        Outcome, Reply, china,
         order::TradeType,
-        script::{Fault, Operation, Rotation},
+        script::{Operation, Rotation},
     },
 };
-
-/// No request of these endpoints comes near it.
-const LARGEST_BODY: usize = 64 * 1024;
 
 /// Every endpoint of Pay v3 that is played here.
 pub(crate) fn routes() -> Router<Arc<App>> {
@@ -43,6 +36,9 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/v3/pay/transactions/out-trade-no/{out_trade_no}/close", post(close))
         .route("/v3/refund/domestic/refunds", post(refund))
         .route("/v3/refund/domestic/refunds/{out_refund_no}", get(query_refund))
+        .route("/v3/refund/domestic/refunds/{refund_id}/apply-abnormal-refund", post(refund_abnormal))
+        .route("/v3/bill/tradebill", get(trade_bill))
+        .route("/v3/billdownload/file", get(bill_file))
         .route("/v3/certificates", get(certificates))
 }
 
@@ -106,9 +102,49 @@ async fn query_refund(Path(out_refund_no): Path<String>, call: Call) -> Response
     .await
 }
 
+/// Another way out for the money of an ABNORMAL refund.
+async fn refund_abnormal(Path(refund_id): Path<String>, call: Call) -> Answer {
+    let parameters = call.read(fields::REFUND_ABNORMAL)?;
+    let encrypted = ["bank_account", "real_name"].iter().any(|name| parameters.get(name).is_some());
+    if encrypted && call.asked_serial().is_none() {
+        return Err(Refusal::field("header", "Wechatpay-Serial", &Value::Null, "加密敏感信息时为必填参数"));
+    }
+    let number = parameters["out_refund_no"].as_str().unwrap_or_default().to_owned();
+    let answer = call.perform(
+        Operation::RefundAbnormal,
+        |world| world.order_of_refund(&number).to_owned(),
+        |world, now, _| world.refund_abnormal(&refund_id, &parameters, now),
+    );
+    Ok(answer.await)
+}
+
+async fn trade_bill(call: Call) -> Response<Body> {
+    let asked = ["bill_date", "bill_type", "tar_type"].map(|name| call.query(name).unwrap_or_default());
+    let base = format!("http://{}", call.host());
+    call.perform(
+        Operation::Bill,
+        |_| asked[0].clone(),
+        |world, now, _| {
+            let [date, kind, packing] = &asked;
+            world.trade_bill(date, kind, packing, &base, now)
+        },
+    )
+    .await
+}
+
+async fn bill_file(call: Call) -> Response<Body> {
+    let token = call.query("token").unwrap_or_default();
+    call.perform(
+        Operation::BillDownload,
+        |world| world.day_of_link(&token),
+        |world, now, fault| world.bill_file(&token, fault.damaged, now),
+    )
+    .await
+}
+
 async fn certificates(call: Call) -> Response<Body> {
-    let (mode, rotation) = call.app.change(|world| world.play.keys());
-    let listed = list_certificates(&call.app, mode.unwrap_or(call.app.settings.key_mode), rotation);
+    let keys = call.app.change(|world| world.play.keys());
+    let listed = list_certificates(&call.app, keys.mode.unwrap_or(call.app.settings.key_mode), keys.rotation);
     call.perform(Operation::Certificates, |_| String::new(), |_, _, _| listed).await
 }
 
@@ -117,8 +153,12 @@ fn list_certificates(app: &App, mode: KeyMode, rotation: Option<Rotation>) -> Ou
     if mode == KeyMode::PublicKey {
         return Err(Refusal::no_resource("无可用的平台证书，请在商户平台-API安全申请使用微信支付公钥"));
     }
-    let count = if rotation.is_some() { 2 } else { 1 };
-    let data: Vec<Value> = app.keys.platform_certificates[..count]
+    let listed = match rotation {
+        None => 0..1,
+        Some(Rotation::Listed | Rotation::Overlap | Rotation::Signing) => 0..2,
+        Some(Rotation::Finished) => 1..2,
+    };
+    let data: Vec<Value> = app.keys.platform_certificates[listed]
         .iter()
         .map(|certificate| {
             let nonce = random::text(12);
@@ -137,95 +177,4 @@ fn list_certificates(app: &App, mode: KeyMode, rotation: Option<Rotation>) -> Ou
         })
         .collect();
     Ok(Reply::Document(json!({"data": data})))
-}
-
-/// A request that has proved who sent it.
-struct Call {
-    app: Arc<App>,
-    wire: Wire,
-    parts: Parts,
-    body: Bytes,
-}
-
-impl FromRequest<Arc<App>> for Call {
-    type Rejection = Response<Body>;
-
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Self::Rejection> {
-        let (mut parts, body) = request.into_parts();
-        let ConnectInfo(wire) =
-            ConnectInfo::from_request_parts(&mut parts, app).await.map_err(IntoResponse::into_response)?;
-        let body =
-            to_bytes(body, LARGEST_BODY).await.map_err(|_| answer::refused(&Refusal::body("请求体过大或不完整")))?;
-        let call = Self { app: Arc::clone(app), wire, parts, body };
-        call.verify().map_err(|refusal| {
-            tracing::info!(
-                method = %call.parts.method, path = call.parts.uri.path(), code = refusal.code,
-                reason = refusal.message, "refused a request"
-            );
-            answer::refused(&refusal)
-        })?;
-        Ok(call)
-    }
-}
-
-impl Call {
-    fn verify(&self) -> Result<(), Refusal> {
-        let request = authorization::Request {
-            method: &self.parts.method,
-            target: self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
-            headers: &self.parts.headers,
-            body: &self.body,
-        };
-        authorization::verify(&request, &self.app.keys, &self.app.settings.mchid, App::clock())?;
-        match self.asked_serial() {
-            Some(serial) if !self.app.knows_serial(serial) => {
-                let issue = "平台证书序列号或微信支付公钥ID错误";
-                Err(Refusal::field("header", "Wechatpay-Serial", &json!(serial), issue))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn read(&self, table: &[Field]) -> Result<Value, Refusal> {
-        fields::read(table, &self.body).inspect_err(|refusal| {
-            tracing::info!(path = self.parts.uri.path(), reason = refusal.message, "refused a body");
-        })
-    }
-
-    fn asked_serial(&self) -> Option<&str> {
-        self.parts.headers.get("Wechatpay-Serial").and_then(|serial| serial.to_str().ok())
-    }
-
-    /// One parameter of the query, as it stands there: none of ours needs decoding.
-    fn query(&self, name: &str) -> Option<String> {
-        let pairs = self.parts.uri.query().unwrap_or_default().split('&');
-        pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
-    }
-
-    /// Does the deed under the lock, then answers without it.
-    async fn perform(
-        self,
-        operation: Operation,
-        subject: impl FnOnce(&World) -> String,
-        deed: impl FnOnce(&mut World, OffsetDateTime, &Fault) -> Outcome,
-    ) -> Response<Body> {
-        let now = self.app.now();
-        let (outcome, fault, (mode, rotation)) = self.app.change(|world| {
-            let subject = subject(world);
-            let fault = world.play.draw(operation, &subject);
-            let outcome = match &fault.instead {
-                Some(error) => Err(No::Script(error.clone())),
-                None => deed(world, now, &fault).map_err(No::Rule),
-            };
-            (outcome, fault, world.play.keys())
-        });
-        if let Err(No::Rule(refusal)) = &outcome {
-            tracing::debug!(?operation, code = refusal.code, reason = refusal.message, "said no");
-        }
-        if operation == Operation::Refund {
-            self.app.agenda_changed.notify_one();
-        }
-        let signer = self.app.answering_key(mode, rotation, self.asked_serial());
-        answer::answer(outcome, signer, &fault, &self.wire).await
-    }
 }

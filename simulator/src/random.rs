@@ -1,5 +1,6 @@
-//! Randomness of three kinds: the system's for keys and nonces, a seeded generator for the world's codes and
-//! numbers, and chance that depends on its key alone.
+//! Randomness of two kinds: the system's for keys and nonces, and the seed's for everything that a run can be
+//! recognised by: codes, numbers, chance. The seed's depends on what it is drawn for, not on when, so that no
+//! interleaving of requests changes it.
 
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -18,20 +19,10 @@ pub(crate) fn hex(length: usize) -> String {
     from_system(length, b"0123456789ABCDEF")
 }
 
-/// A seed that no run had before.
-pub(crate) fn seed() -> u64 {
-    let mut bytes = [0; 8];
-    fill(&mut bytes);
-    u64::from_le_bytes(bytes)
-}
-
-fn fill(bytes: &mut [u8]) {
-    aws_lc_rs::rand::fill(bytes).expect("the library's generator is seeded from the system and does not fail after");
-}
-
 fn from_system(length: usize, alphabet: &[u8]) -> String {
     let mut bytes = vec![0; length];
-    fill(&mut bytes);
+    aws_lc_rs::rand::fill(&mut bytes)
+        .expect("the library's generator is seeded from the system and does not fail after");
     bytes.into_iter().map(|byte| char::from(alphabet[usize::from(byte) % alphabet.len()])).collect()
 }
 
@@ -40,8 +31,16 @@ fn from_system(length: usize, alphabet: &[u8]) -> String {
 pub(crate) struct Seeded(u64);
 
 impl Seeded {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+    /// The generator of one thing, named by `key`: the same for the same seed and key, and like no other.
+    pub(crate) fn of(seed: u64, key: &[&[u8]]) -> Self {
+        let mut state = Self(seed).next();
+        for part in key {
+            for byte in *part {
+                state = Self(state ^ u64::from(*byte)).next();
+            }
+            state = Self(state ^ 0x100).next();
+        }
+        Self(state)
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -56,16 +55,4 @@ impl Seeded {
     pub(crate) fn text(&mut self, length: usize) -> String {
         (0..length).map(|_| char::from(LETTERS[(self.next() % 62) as usize])).collect()
     }
-}
-
-/// A number below one million, the same for the same seed and key: chance that no interleaving of requests changes.
-pub(crate) fn per_million(seed: u64, key: &[&[u8]]) -> u32 {
-    let mut state = Seeded::new(seed).next();
-    for part in key {
-        for byte in *part {
-            state = Seeded::new(state ^ u64::from(*byte)).next();
-        }
-        state = Seeded::new(state ^ 0x100).next();
-    }
-    (state % 1_000_000) as u32
 }

@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     keys::{Keys, Signer},
     random,
-    world::script::Forgery,
+    world::fault::Forgery,
 };
 
 /// The five headers that prove an answer or a callback.

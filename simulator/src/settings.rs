@@ -19,7 +19,7 @@ pub struct Settings {
     pub callback_speed: f64,
     /// Which keys sign answers and callbacks.
     pub key_mode: KeyMode,
-    /// Seed of the script's chance, where the script names none.
+    /// Seed of every code, number and chance of the run; a script may name another for its chance.
     pub seed: u64,
     /// Address told to people; by default the listener's.
     pub public_url: Option<String>,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    world::{World, payment::Bill, script::Script},
+    world::{World, bill, china, china_date, payment::Bill, script::Script},
 };
 
 /// Everything under `/_sim`, and whether it lives.
@@ -23,7 +23,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/_sim/pay", post(pay))
         .route("/_sim/script", post(play).get(playing))
-        .route("/_sim/clock", post(advance))
+        .route("/_sim/clock", post(turn_clock))
+        .route("/_sim/bill", post(close_day))
         .route("/_sim/ledger", get(ledger))
         .route("/healthz", get(healthz))
 }
@@ -72,16 +73,41 @@ async fn playing(State(app): State<Arc<App>>) -> Json<Value> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Advance {
+struct Turn {
+    #[serde(default)]
     advance_seconds: u32,
+    skew_seconds: Option<i32>,
 }
 
-async fn advance(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    match read::<Advance>(&body) {
-        Ok(Advance { advance_seconds }) => {
+async fn turn_clock(State(app): State<Arc<App>>, body: Bytes) -> Response {
+    match read::<Turn>(&body) {
+        Ok(Turn { advance_seconds, skew_seconds }) => {
             app.advance(advance_seconds);
-            Json(json!({"now": crate::world::china(app.now())})).into_response()
+            if let Some(seconds) = skew_seconds {
+                app.skew(seconds);
+            }
+            Json(json!({"now": china(app.now()), "stamps": china(app.clock())})).into_response()
         }
+        Err(reason) => problem(StatusCode::BAD_REQUEST, "unreadable", &reason),
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Day {
+    /// `yyyy-MM-DD`, China's; today by default.
+    date: Option<String>,
+}
+
+/// Closes a day and all before it; what is in its bill, differences included, stands until it is closed again.
+async fn close_day(State(app): State<Arc<App>>, body: Bytes) -> Response {
+    let day = if body.is_empty() { Ok(Day::default()) } else { read::<Day>(&body) };
+    let date = day.and_then(|day| {
+        let today = || Ok(china_date(app.now()));
+        day.date.map_or_else(today, |date| bill::parse_date(&date).ok_or("`date` is like 2026-11-22".to_owned()))
+    });
+    match date {
+        Ok(date) => Json(app.change(|world| world.close_day(date, app.now()))).into_response(),
         Err(reason) => problem(StatusCode::BAD_REQUEST, "unreadable", &reason),
     }
 }

@@ -5,10 +5,10 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ids::OrderId, money::Fen};
+use super::{books, ids::OrderId, money::Fen};
 
 /// Why a person is needed. The database keeps the name, so that one release can read another's cases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaseKind {
     /// WeChat took money for a number that is not in our books.
     UnknownOrder,
@@ -31,10 +31,26 @@ pub enum CaseKind {
     /// WeChat says, unsigned, that the payer's account cannot take the refund.
     PayerAccountAbnormal,
     RefundRefused,
+    /// Our books and WeChat's bill differ about a number.
+    Differs(books::Kind),
+    /// WeChat has no bill of a day on which we took money.
+    BillMissing,
+}
+
+impl From<books::Kind> for CaseKind {
+    /// What only WeChat knows is the same fact, whether a callback or the bill told it.
+    fn from(kind: books::Kind) -> Self {
+        match kind {
+            books::Kind::UnknownOrder => Self::UnknownOrder,
+            books::Kind::UnknownRefund => Self::UnknownRefund,
+            other => Self::Differs(other),
+        }
+    }
 }
 
 impl CaseKind {
-    pub const ALL: [Self; 13] = [
+    /// All but [`Self::Differs`], which has those of the books.
+    const OWN: [Self; 14] = [
         Self::UnknownOrder,
         Self::AmountMismatch,
         Self::CurrencyMismatch,
@@ -48,6 +64,7 @@ impl CaseKind {
         Self::MerchantBalance,
         Self::PayerAccountAbnormal,
         Self::RefundRefused,
+        Self::BillMissing,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -65,11 +82,18 @@ impl CaseKind {
             Self::MerchantBalance => "merchant_balance",
             Self::PayerAccountAbnormal => "payer_account_abnormal",
             Self::RefundRefused => "refund_refused",
+            Self::Differs(kind) => kind.as_str(),
+            Self::BillMissing => "bill_missing",
         }
     }
 
+    pub fn all() -> impl Iterator<Item = Self> {
+        let differing = books::Kind::ALL.iter().map(|kind| Self::from(*kind));
+        Self::OWN.into_iter().chain(differing.filter(|kind| matches!(kind, Self::Differs(_))))
+    }
+
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+        Self::all().find(|kind| kind.as_str() == name)
     }
 
     /// What a person can do about it.
@@ -106,11 +130,37 @@ impl CaseKind {
             Self::MerchantBalance => {
                 "Fund the merchant account. The refund is repeated by itself and the case closes with it."
             }
+            Self::BillMissing => {
+                "WeChat says that nothing was traded on a day of which our books know trade. Look at the day in the merchant \
+                 platform; the bill is asked for again every hour, and the case closes by itself when it comes."
+            }
+            Self::Differs(kind) => differing(kind),
             Self::RefundRefused => {
                 "WeChat refuses this refund for good; the details say why. Give the money back by hand, and close the case \
                  with the receipt's number."
             }
         }
+    }
+}
+
+/// What a person can do about a difference from WeChat's bill. Each closes by itself when the sides agree.
+fn differing(kind: books::Kind) -> &'static str {
+    use books::Kind as K;
+    match kind {
+        K::PaymentUnseen | K::RefundUnseen | K::UnknownOrder | K::UnknownRefund => {
+            "WeChat's signed word about it could not be had. `holdfast reconcile --date` asks again."
+        }
+        K::PaymentExtra => "The bill has it and WeChat does not know it when asked: ask WeChat's support with the number.",
+        K::PaymentMissing | K::RefundMissing => {
+            "Our books have it and the bill has not: settle no accounts for it before WeChat explains."
+        }
+        K::PaymentAmount | K::RefundAmount => {
+            "The bill has another sum: the merchant platform says what was taken. Set it right with the customer."
+        }
+        K::PaymentState | K::RefundState => {
+            "The bill has another end: look in the merchant platform. The customer may be owed money or a seat."
+        }
+        K::PaymentOrder | K::RefundOrder => "The same number stands for another order: ask WeChat's support with it.",
     }
 }
 

@@ -1,9 +1,11 @@
 //! The rules, free of IO: no async, no SQL, no HTTP, no broker, no clock of its own.
 //!
 //! Read in this order: [`order`] (the life of an order; [`order_diagram`] draws it), [`refund`] (the life of a refund),
-//! [`seats`] (who gets which seat), [`message`] (what travels on the queues), [`retry`] (what a failure leads to);
-//! then what operators see and decide: [`timeline`] and [`explain`], [`case`], [`overrides`].
+//! [`seats`] (who gets which seat), [`books`] (what differs from WeChat's bill), [`message`] (what travels on the
+//! queues), [`retry`] (what a failure leads to); then what operators see and decide: [`timeline`] and [`explain`],
+//! [`case`], [`overrides`].
 
+pub mod books;
 pub mod case;
 pub mod document;
 pub mod explain;

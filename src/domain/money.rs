@@ -16,6 +16,20 @@ impl Fen {
         self.0.checked_add(other.0).map(Self)
     }
 
+    /// Reads yuan with decimals, as WeChat's bills write them: `200.00`, `0.0`, `12`. Exact, never by way of a float.
+    /// `None` for anything else, a fraction of a fen and a sum below zero among it.
+    pub fn from_yuan(yuan: &str) -> Option<Self> {
+        let (whole, decimals) = yuan.split_once('.').unwrap_or((yuan, "0"));
+        let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let (tenths, beyond) = decimals.split_at_checked(2).unwrap_or((decimals, ""));
+        if !is_number(whole) || !is_number(decimals) || beyond.bytes().any(|byte| byte != b'0') {
+            return None;
+        }
+        let fen: i64 = tenths.parse().ok()?;
+        let fen = if tenths.len() == 1 { fen * 10 } else { fen };
+        whole.parse::<i64>().ok()?.checked_mul(100)?.checked_add(fen).map(Self)
+    }
+
     /// `None` also when the result would be negative: nobody owes less than nothing.
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).filter(|fen| *fen >= 0).map(Self)
@@ -41,6 +55,25 @@ mod tests {
         assert_eq!(Fen(i64::MAX).checked_add(Fen(1)), None);
         assert_eq!(Fen(100).checked_sub(Fen(101)), None);
         assert_eq!(Fen(100).checked_sub(Fen(100)), Some(Fen::ZERO));
+    }
+
+    #[test]
+    fn yuan_become_fen_exactly_or_not_at_all() {
+        for (yuan, fen) in [
+            ("200.00", 20_000),
+            ("0.07", 7),
+            ("0.0", 0),
+            ("12", 1_200),
+            ("0.1", 10),
+            ("1.20000", 120),
+            ("92233720368547758.07", i64::MAX),
+        ] {
+            assert_eq!(Fen::from_yuan(yuan), Some(Fen(fen)), "{yuan}");
+        }
+        for wrong in ["", ".", "1.", ".5", "-1.00", "+1.00", "1,000.00", "0.001", "1e3", "１", "92233720368547758.08"]
+        {
+            assert_eq!(Fen::from_yuan(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod migrate;
 pub mod order;
 pub mod order_explain;
 pub mod order_override;
+pub mod reconcile;
 pub mod sample;
 pub mod schedule;
 pub mod schedule_cancel;

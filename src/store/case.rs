@@ -42,6 +42,27 @@ pub async fn open(
     Ok(())
 }
 
+/// Closes one case, if it is open, because the fact that opened it is over.
+pub async fn close_one(
+    step: &mut Step<'_>,
+    kind: &str,
+    subject: &str,
+    by: &str,
+    resolution: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE cases SET status = 'closed', closed_at = now(), closed_by = $3, resolution = $4
+          WHERE kind = $1 AND subject = $2 AND status = 'open'",
+    )
+    .bind(kind)
+    .bind(subject)
+    .bind(by)
+    .bind(resolution)
+    .execute(&mut *step.transaction)
+    .await?;
+    Ok(())
+}
+
 /// Closes the open cases about a subject, because the fact that opened them is over.
 pub async fn close(step: &mut Step<'_>, subject: &str, by: &str, resolution: &str) -> Result<(), StoreError> {
     sqlx::query(

@@ -4,6 +4,8 @@
 //! they belong to, so that one commit carries the whole step. No transaction is open during an outside call.
 
 pub mod audit;
+pub mod bill;
+pub mod books;
 pub mod cancellation;
 pub mod case;
 pub mod ending;

@@ -25,16 +25,20 @@ pub enum Call {
     CloseOrder,
     CreateRefund,
     QueryRefund,
+    TradeBill,
+    DownloadBill,
     Certificates,
 }
 
 impl Call {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::CreateOrder,
         Self::QueryOrder,
         Self::CloseOrder,
         Self::CreateRefund,
         Self::QueryRefund,
+        Self::TradeBill,
+        Self::DownloadBill,
         Self::Certificates,
     ];
 
@@ -46,6 +50,8 @@ impl Call {
             Self::CloseOrder => "close_order",
             Self::CreateRefund => "create_refund",
             Self::QueryRefund => "query_refund",
+            Self::TradeBill => "trade_bill",
+            Self::DownloadBill => "download_bill",
             Self::Certificates => "certificates",
         }
     }
@@ -266,6 +272,10 @@ const CREATE_REFUND: &[(&str, Class)] = &[
 /// Query of a refund, and the list of certificates (merchants since October 2024 have none).
 const QUERY_RESOURCE: &[(&str, Class)] = &[("RESOURCENOTEXISTS", Class::Claimed(Claim::Absent))];
 
+/// Trade bill and its download, errors. A day without trade has no bill; an old link is asked for anew.
+const BILL: &[(&str, Class)] =
+    &[("NOSTATEMENTEXIST", Class::Claimed(Claim::Absent)), ("STATEMENTCREATING", Class::Busy)];
+
 fn by_code(call: Call, code: &str) -> Option<Class> {
     let own = match call {
         Call::CreateOrder => CREATE_ORDER,
@@ -273,6 +283,7 @@ fn by_code(call: Call, code: &str) -> Option<Class> {
         Call::CloseOrder => CLOSE_ORDER,
         Call::CreateRefund => CREATE_REFUND,
         Call::QueryRefund | Call::Certificates => QUERY_RESOURCE,
+        Call::TradeBill | Call::DownloadBill => BILL,
     };
     own.iter().chain(FOR_EVERY_CALL).find(|(known, _)| *known == code).map(|(_, class)| *class)
 }

@@ -33,8 +33,11 @@ pub(super) fn http_client(base_url: &Url, timeout: Duration) -> reqwest::Result<
 
 /// Waits for the whole answer. An error names the cause without the URL, which may hold a token.
 pub(super) async fn receive(builder: RequestBuilder) -> Result<Answer, String> {
-    let describe = |error: reqwest::Error| chain(&error.without_url());
-    let mut response = builder.send().await.map_err(describe)?;
+    read(builder.send().await.map_err(describe)?).await
+}
+
+/// The rest of an answer that has begun.
+pub(super) async fn read(mut response: reqwest::Response) -> Result<Answer, String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(describe)? {
         if body.len().saturating_add(chunk.len()) > ANSWER_MAX {
@@ -43,6 +46,10 @@ pub(super) async fn receive(builder: RequestBuilder) -> Result<Answer, String> {
         body.extend_from_slice(&chunk);
     }
     Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
+}
+
+fn describe(error: reqwest::Error) -> String {
+    chain(&error.without_url())
 }
 
 /// An error with its causes: "error sending request: connection refused".

@@ -5,17 +5,17 @@ use crate::crash;
 use crate::wechat::account::PayAccount;
 use crate::wechat::answers::{Call, Claim, Class, Inconclusive};
 use crate::wechat::certificates::{self, CertificateFault, LearnGate};
-use crate::wechat::connection::{Answer, http_client, measure, receive};
+use crate::wechat::connection::{Answer, http_client, measure, read, receive};
 use crate::wechat::verify::SignatureFault;
 use crate::wechat::{Ambient, aead::OpenFault};
 use crate::{
     domain::timeline::{EntryKind, Trace},
     trace,
 };
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use reqwest::{Method, Url};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, RequestBuilder, Url};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Calls WeChat Pay for one merchant. Cheap to share by reference; connections are kept and reused.
 #[derive(Debug)]
@@ -161,7 +161,40 @@ impl PayClient {
 
     /// Signs and sends; an answer outside the 2xx class, or a 202, is already an error here.
     async fn send(&self, request: Request, record: &mut Record) -> Result<Answer, Inconclusive> {
-        let Request { call, method, url, body, about: _ } = request;
+        let call = request.call;
+        let answer = receive(self.signed_request(request)).await;
+        let answer = answer.map_err(|detail| Inconclusive::unknown(call, None, None, detail))?;
+        record.note_answer(answer.status, &answer.headers);
+        match answer.status {
+            200..=299 if answer.status != 202 => Ok(answer),
+            status => Err(Inconclusive::from_answer(call, status, record.request_id.clone(), &answer.body)),
+        }
+    }
+
+    /// As [`PayClient::send`], for a body that is too large to be held, and that nobody signs: to be read piece by
+    /// piece, all of it within `whole`.
+    pub(super) async fn open(
+        &self,
+        request: Request,
+        whole: Duration,
+        record: &mut Record,
+    ) -> Result<reqwest::Response, Inconclusive> {
+        let call = request.call;
+        let unknown = |detail| Inconclusive::unknown(call, None, None, detail);
+        let builder = self.signed_request(request).timeout(whole);
+        let began = tokio::time::timeout(self.account.timeout, builder.send()).await;
+        let response = began.map_err(|_| unknown("no answer in time".to_owned()))?;
+        let response = response.map_err(|error| unknown(error.without_url().to_string()))?;
+        record.note_answer(response.status().as_u16(), response.headers());
+        if response.status().as_u16() == 200 {
+            return Ok(response);
+        }
+        let answer = read(response).await.map_err(unknown)?;
+        Err(Inconclusive::from_answer(call, answer.status, record.request_id.clone(), &answer.body))
+    }
+
+    fn signed_request(&self, request: Request) -> RequestBuilder {
+        let Request { method, url, body, .. } = request;
         // What is signed is what the URL type will send, whatever it normalised.
         let target = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
@@ -182,13 +215,7 @@ impl PayClient {
         if !body.is_empty() {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body);
         }
-        let answer = receive(builder).await.map_err(|detail| Inconclusive::unknown(call, None, None, detail))?;
-        record.status = Some(answer.status);
-        record.request_id = answer.headers.get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-        match answer.status {
-            200..=299 if answer.status != 202 => Ok(answer),
-            status => Err(Inconclusive::from_answer(call, status, record.request_id.clone(), &answer.body)),
-        }
+        builder
     }
 
     /// The base URL with these path segments, each percent-encoded, and our mchid as the query where asked.
@@ -212,7 +239,7 @@ fn encode(segment: &str) -> String {
 }
 
 /// One exchange for log and metrics.
-struct Record {
+pub(super) struct Record {
     call: Call,
     about: Option<String>,
     started: Instant,
@@ -221,8 +248,13 @@ struct Record {
 }
 
 impl Record {
-    fn begin(call: Call) -> Self {
+    pub(super) fn begin(call: Call) -> Self {
         Self { call, about: None, started: Instant::now(), status: None, request_id: None }
+    }
+
+    fn note_answer(&mut self, status: u16, headers: &HeaderMap) {
+        self.status = Some(status);
+        self.request_id = headers.get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     }
 
     fn unknown(&self, status: u16, detail: String) -> Inconclusive {
@@ -245,7 +277,7 @@ impl Record {
         });
     }
 
-    fn end<T>(self, outcome: &Result<T, Inconclusive>) {
+    pub(super) fn end<T>(self, outcome: &Result<T, Inconclusive>) {
         let took = self.started.elapsed();
         let (call, request_id) = (self.call.label(), self.request_id.as_deref());
         let label = match outcome {

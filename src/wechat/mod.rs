@@ -12,6 +12,7 @@
 //! | [`transaction`], [`refund`] | WeChat's two documents |
 //! | [`answers`] | what may we conclude from an exchange, and what not? |
 //! | `connection`, [`exchange`], [`pay`] | the calls |
+//! | [`bill`] | what did WeChat take and give back on a day? |
 //! | [`official_account`], [`template`], [`reaction`] | messages to the customer |
 //!
 //! One rule runs through all of it: only an answer whose signature was checked is a fact. Everything else (a
@@ -20,6 +21,8 @@
 pub mod account;
 pub mod aead;
 pub mod answers;
+pub mod bill;
+mod bill_calls;
 pub mod certificates;
 mod connection;
 pub mod exchange;

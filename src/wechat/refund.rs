@@ -22,6 +22,9 @@ pub struct Refund {
     pub out_trade_no: String,
     #[serde(alias = "refund_status")]
     pub status: RefundStatus,
+    /// When WeChat took it. Answers have it, callbacks do not.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "success_time")]
+    pub create_time: Option<OffsetDateTime>,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "success_time")]
     pub success_time: Option<OffsetDateTime>,
     pub amount: RefundAmount,

@@ -45,6 +45,7 @@ mod queues;
 mod reading;
 mod readme;
 mod reconcile;
+mod reconciliation;
 mod refund_api;
 mod refunds;
 mod releases;

@@ -45,6 +45,8 @@ pub(crate) struct Tokens {
     classic: Option<String>,
     /// Each token given in the last hours and when it dies.
     given: HashMap<String, OffsetDateTime>,
+    /// How many were given ever.
+    count: u64,
     /// The last forced refresh and how many there were that day.
     forced: Option<(OffsetDateTime, u32)>,
 }
@@ -110,16 +112,26 @@ impl World {
 
     fn new_token(&mut self, now: OffsetDateTime) -> String {
         self.account.tokens.given.retain(|_, dies| now < *dies + TOKEN_LIFE);
-        let token = self.random.text(136);
+        self.account.tokens.count += 1;
+        let token = self.numbers_of(&["token", &self.account.tokens.count.to_string()]).text(136);
         self.account.tokens.given.insert(token.clone(), now + TOKEN_LIFE);
         token
     }
 
-    /// Kills every token, as happens when somebody else refreshes by force.
+    /// Kills every token, as if its time were over: 42001.
     pub(crate) fn expire_tokens(&mut self, now: OffsetDateTime) {
         for dies in self.account.tokens.given.values_mut() {
             *dies = (*dies).min(now);
         }
+        self.journal.record("tokens", &self.account.tokens);
+    }
+
+    /// Somebody else refreshes by force: no token of before is the latest any more, 40001.
+    pub(crate) fn revoke_tokens(&mut self, now: OffsetDateTime) {
+        self.account.tokens.given.clear();
+        self.account.tokens.classic = None;
+        let theirs = self.new_token(now);
+        self.account.tokens.stable = Some(theirs);
         self.journal.record("tokens", &self.account.tokens);
     }
 
@@ -149,13 +161,19 @@ impl World {
             return Err(AccountError::new(43004, "require subscribe"));
         }
         let key = text("client_msg_id").map(|id| (touser.to_owned(), id.to_owned()));
-        if let Some((msgid, sent_at)) = key.as_ref().and_then(|key| self.account.sent.get(key))
-            && now < *sent_at + MESSAGE_WINDOW
+        let earlier = key.as_ref().and_then(|key| self.account.sent.get(key)).copied();
+        if let Some((msgid, sent_at)) = earlier
+            && now < sent_at + MESSAGE_WINDOW
         {
-            return Ok(*msgid);
+            return Ok(msgid);
         }
+        let which = match (text("client_msg_id"), earlier) {
+            (Some(id), earlier) => format!("{id} after {}", earlier.map_or(0, |(msgid, _)| msgid)),
+            (None, _) => self.account.messages.len().to_string(),
+        };
         // Larger than 32 bits, as real ones can be.
-        let msgid = 3_000_000_000_000_000_000 + self.random.next() % 1_000_000_000_000_000_000;
+        let chance = self.numbers_of(&["message", touser, &which]).next() % 1_000_000_000_000_000_000;
+        let msgid = 3_000_000_000_000_000_000 + chance;
         let message = Message {
             msgid,
             touser: touser.to_owned(),

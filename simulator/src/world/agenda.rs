@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
+use super::callback::Letter;
+
 /// A place in the agenda; equal times keep the order in which they were noted.
 pub(super) type Slot = (OffsetDateTime, u64);
 
@@ -12,8 +14,8 @@ pub(super) type Slot = (OffsetDateTime, u64);
 pub(super) enum Event {
     /// Send this callback.
     Send { callback: String },
-    /// Send this callback once more beside its schedule.
-    SendCopy { callback: String },
+    /// Send this letter once more beside its schedule.
+    SendCopy { letter: Letter },
     /// The money of this refund arrives, or does not.
     Settle { out_refund_no: String },
 }

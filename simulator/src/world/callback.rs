@@ -9,7 +9,9 @@ use time::OffsetDateTime;
 use super::{
     World,
     agenda::{Event, Slot},
-    script::{CallbackFault, Forgery, Operation},
+    fault::{CallbackFault, Forgery},
+    play::KeysInForce,
+    script::Operation,
 };
 
 /// Waits between attempts in seconds: fifteen resends in about a day.
@@ -64,6 +66,8 @@ impl News {
 pub(super) struct Subject {
     pub(super) news: News,
     pub(super) out_trade_no: String,
+    /// WeChat's own number of it.
+    pub(super) number: String,
     /// Empty when nobody wants to be told.
     pub(super) notify_url: String,
     pub(super) resource: Value,
@@ -102,24 +106,23 @@ pub(crate) struct Attempt {
     pub(crate) forgery: Option<Forgery>,
     /// A copy beside the schedule, whose fate changes nothing.
     pub(crate) copy: bool,
-    /// In the middle of a key switch callbacks are signed by either key, by chance.
-    pub(crate) by_public_key: bool,
+    pub(crate) keys: KeysInForce,
 }
 
 impl World {
     /// Puts a callback on its way, unless the script has other plans.
     pub(super) fn announce(&mut self, subject: Subject, now: OffsetDateTime) {
-        let fault = self.play.draw(subject.news.operation(), &subject.out_trade_no).callback;
+        let fault = self.play.draw(subject.news.operation(), &subject.out_trade_no, now).callback;
         if subject.notify_url.is_empty() || matches!(fault, Some((CallbackFault::Never, _))) {
             return;
         }
         let (fault, forged) = fault.unzip();
         let mut resource = subject.resource;
-        if fault == Some(CallbackFault::WrongAmount) {
-            let total = resource.pointer("/amount/total").and_then(Value::as_i64).unwrap_or_default();
-            resource["amount"]["total"] = Value::from(total.saturating_add(1));
+        if let Some(fault) = fault {
+            fault.falsify(&mut resource);
         }
-        let (high, low) = (self.random.next(), self.random.next() >> 16);
+        let mut numbers = self.numbers_of(&["callback", subject.news.event_type(), &subject.number]);
+        let (high, low) = (numbers.next(), numbers.next() >> 16);
         let id = format!("{:08x}-{:04x}-5000-8000-{low:012x}", high >> 32, high & 0xFFFF);
         let callback = Callback {
             letter: Letter {
@@ -127,7 +130,7 @@ impl World {
                 notify_url: subject.notify_url,
                 create_time: super::china(now),
                 news: subject.news,
-                nonce: self.random.text(12),
+                nonce: numbers.text(12),
                 plaintext: resource.to_string(),
             },
             forgery: fault.and_then(CallbackFault::forgery),
@@ -141,7 +144,13 @@ impl World {
             Some(CallbackFault::LateMs(late)) => self.send_at(&id, now + Duration::from_millis(late)),
             Some(CallbackFault::Twice) => {
                 self.send_at(&id, now);
-                self.agenda.note(now, Event::SendCopy { callback: id });
+                self.agenda.note(now, Event::SendCopy { letter: self.callbacks[&id].letter.clone() });
+            }
+            // Sent once more although it has been accepted.
+            Some(CallbackFault::AgainMs(later)) => {
+                self.send_at(&id, now);
+                let at = now + Duration::from_millis(later);
+                self.agenda.note(at, Event::SendCopy { letter: self.callbacks[&id].letter.clone() });
             }
             // Overtaken by the next one; alone, it goes out when a resend would.
             Some(CallbackFault::Reordered) if self.held_back.is_none() => {
@@ -165,28 +174,26 @@ impl World {
     pub(crate) fn take_due(&mut self, now: OffsetDateTime) -> Vec<Attempt> {
         let mut attempts = Vec::new();
         while let Some(event) = self.agenda.take_due(now) {
-            let (id, copy) = match event {
+            let (letter, forgery, attempt) = match event {
                 Event::Settle { out_refund_no } => {
                     self.settle(&out_refund_no, now);
                     continue;
                 }
-                Event::Send { callback } => (callback, false),
-                Event::SendCopy { callback } => (callback, true),
+                Event::SendCopy { letter } => (letter, None, None),
+                Event::Send { callback } => {
+                    let Some(callback) = self.callbacks.get_mut(&callback) else {
+                        continue;
+                    };
+                    callback.attempts += 1;
+                    callback.slot = None;
+                    let forgery = callback.forgery.filter(|_| callback.attempts <= callback.forged);
+                    (callback.letter.clone(), forgery, Some(callback.attempts))
+                }
             };
-            let by_public_key = self.random.next().is_multiple_of(2);
-            let Some(callback) = self.callbacks.get_mut(&id) else {
-                continue;
-            };
-            if !copy {
-                callback.attempts += 1;
-                callback.slot = None;
-            }
-            attempts.push(Attempt {
-                letter: callback.letter.clone(),
-                forgery: callback.forgery.filter(|_| callback.attempts <= callback.forged),
-                copy,
-                by_public_key,
-            });
+            let attempt_no = attempt.map_or_else(|| "copy".to_owned(), |attempt| attempt.to_string());
+            let chance = self.numbers_of(&["signer", &letter.id, &attempt_no]).next().is_multiple_of(2);
+            let keys = KeysInForce { chance, ..self.play.keys() };
+            attempts.push(Attempt { letter, forgery, copy: attempt.is_none(), keys });
         }
         attempts
     }

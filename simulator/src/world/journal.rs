@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     World,
     account::{Message, Tokens},
+    bill::ClosedDay,
     callback::Callback,
     order::Order,
     refund::Refund,
@@ -31,6 +32,7 @@ enum Record {
     Message(Message),
     Tokens(Tokens),
     Callback(Callback),
+    Bill(ClosedDay),
     /// This callback was accepted or given up.
     Told(String),
 }
@@ -50,8 +52,8 @@ impl World {
     ///
     /// # Errors
     /// Names the line that cannot be understood.
-    pub(crate) fn recall(settings: Arc<Settings>, entropy: u64, lines: &str) -> Result<Self> {
-        let mut world = Self::new(settings, entropy);
+    pub(crate) fn recall(settings: Arc<Settings>, lines: &str) -> Result<Self> {
+        let mut world = Self::new(settings);
         let mut refunds = std::collections::BTreeMap::new();
         for (number, line) in (1..).zip(lines.lines()) {
             let record = serde_json::from_str(line).with_context(|| format!("line {number} of the journal"))?;
@@ -70,6 +72,7 @@ impl World {
                 }
                 Record::Message(message) => world.account.enter(message),
                 Record::Tokens(tokens) => world.account.tokens = tokens,
+                Record::Bill(day) => world.bills.enter(day),
                 Record::Callback(callback) => {
                     world.callbacks.insert(callback.letter.id.clone(), callback);
                 }

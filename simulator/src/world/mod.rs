@@ -3,21 +3,26 @@
 
 pub(crate) mod account;
 mod agenda;
+pub(crate) mod bill;
+mod bill_file;
 pub(crate) mod callback;
+pub(crate) mod fault;
 mod journal;
 pub(crate) mod ledger;
 pub(crate) mod order;
 pub(crate) mod payment;
+pub(crate) mod play;
 pub(crate) mod refund;
 pub(crate) mod script;
 
 use std::{collections::HashMap, sync::Arc};
 
 use serde_json::Value;
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use time::{Date, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use self::{
-    account::Account, agenda::Agenda, callback::Callback, journal::Journal, order::Order, refund::Refund, script::Play,
+    account::Account, agenda::Agenda, bill::Bills, callback::Callback, journal::Journal, order::Order, play::Play,
+    refund::Refund,
 };
 use crate::{random::Seeded, refusal::Refusal, settings::Settings};
 
@@ -31,6 +36,8 @@ pub(crate) enum Reply {
     Document(Value),
     /// 204.
     Nothing,
+    /// 200 with these bytes, which nobody signs.
+    File(Vec<u8>),
 }
 
 /// All that WeChat knows.
@@ -46,17 +53,16 @@ pub(crate) struct World {
     /// The callback that waits until another one has gone out.
     held_back: Option<String>,
     agenda: Agenda,
-    random: Seeded,
     /// Counts orders and refunds, to tell them in the order in which they came.
     sequence: u64,
     account: Account,
+    bills: Bills,
     journal: Journal,
     pub(crate) play: Play,
 }
 
 impl World {
-    /// `entropy` makes codes and numbers differ from those of any earlier life.
-    pub(crate) fn new(settings: Arc<Settings>, entropy: u64) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>) -> Self {
         Self {
             orders: HashMap::new(),
             codes: HashMap::new(),
@@ -65,13 +71,19 @@ impl World {
             callbacks: HashMap::new(),
             held_back: None,
             agenda: Agenda::default(),
-            random: Seeded::new(entropy),
             sequence: 0,
             account: Account::default(),
+            bills: Bills::default(),
             journal: Journal::default(),
             play: Play::new(settings.seed),
             settings,
         }
+    }
+
+    /// Numbers for one thing, which `key` names: the seed's, whenever and in whatever order they are drawn.
+    fn numbers_of(&self, key: &[&str]) -> Seeded {
+        let key: Vec<&[u8]> = key.iter().map(|part| part.as_bytes()).collect();
+        Seeded::of(self.settings.seed, &key)
     }
 
     fn next_number(&mut self) -> u64 {
@@ -80,12 +92,18 @@ impl World {
     }
 }
 
+const CHINA: UtcOffset = match UtcOffset::from_hms(8, 0, 0) {
+    Ok(offset) => offset,
+    Err(_) => UtcOffset::UTC,
+};
+
+/// The day in China.
+pub(crate) fn china_date(time: OffsetDateTime) -> Date {
+    time.to_offset(CHINA).date()
+}
+
 /// China time to the second, as WeChat writes it.
 pub(crate) fn china(time: OffsetDateTime) -> String {
-    const CHINA: UtcOffset = match UtcOffset::from_hms(8, 0, 0) {
-        Ok(offset) => offset,
-        Err(_) => UtcOffset::UTC,
-    };
     let time = time.to_offset(CHINA).replace_nanosecond(0).unwrap_or(time);
     time.format(&Rfc3339).expect("years are of four digits and offsets of whole minutes")
 }

@@ -47,6 +47,8 @@ pub(crate) struct Order {
     pub(super) pay_before: OffsetDateTime,
     /// `pr` of the code_url, or the prepay_id, that works now, and since when.
     pub(super) code: (String, OffsetDateTime),
+    /// How many codes it has had.
+    pub(super) codes: u32,
     pub(super) closed: bool,
     pub(super) payment: Option<Payment>,
     /// Numbers of its refunds, as they came; told by the refunds themselves after a restart.
@@ -157,6 +159,7 @@ impl World {
                 created_at: now,
                 pay_before: asked.unwrap_or(now + DEFAULT_LIFE).clamp(now + SHORTEST_LIFE, now + LONGEST_LIFE),
                 code: (String::new(), now),
+                codes: 0,
                 closed: false,
                 payment: None,
                 refunds: Vec::new(),
@@ -170,14 +173,16 @@ impl World {
 
     /// A fresh code; the one before stops working.
     fn issue_code(&mut self, out_trade_no: &str, trade_type: TradeType, now: OffsetDateTime) -> Value {
+        let codes = self.orders.get(out_trade_no).map_or(0, |order| order.codes) + 1;
+        let mut numbers = self.numbers_of(&["code", out_trade_no, &codes.to_string()]);
         let (code, answer) = match trade_type {
             TradeType::Native => {
-                let code = self.random.text(9);
+                let code = numbers.text(9);
                 let answer = json!({"code_url": code_url(&code)});
                 (code, answer)
             }
             TradeType::Jsapi => {
-                let code = format!("wx{}", self.random.text(34));
+                let code = format!("wx{}", numbers.text(34));
                 let answer = json!({"prepay_id": code});
                 (code, answer)
             }
@@ -185,6 +190,7 @@ impl World {
         self.codes.insert(code.clone(), out_trade_no.to_owned());
         if let Some(order) = self.orders.get_mut(out_trade_no) {
             order.code = (code, now);
+            order.codes = codes;
             self.journal.record("order", order);
         }
         answer

@@ -79,7 +79,7 @@ impl World {
     /// The money moves; the callback follows. Answers the transaction id.
     pub(crate) fn pay(&mut self, bill: &Bill, openid: Option<&str>, now: OffsetDateTime) -> Result<String, Unpayable> {
         let out_trade_no = self.payable(bill, now)?.out_trade_no.clone();
-        let transaction_id = self.transaction_id("4200", now);
+        let transaction_id = self.transaction_id("4200", &out_trade_no, now);
         let order = self.orders.get_mut(&out_trade_no).ok_or(Unpayable::Unknown)?;
         let payer = openid
             .map(str::to_owned)
@@ -92,6 +92,7 @@ impl World {
         let news = Subject {
             news: News::Paid,
             out_trade_no: out_trade_no.clone(),
+            number: transaction_id.clone(),
             notify_url: order.text("/notify_url").to_owned(),
             resource: order.trade(now),
         };
@@ -127,10 +128,10 @@ impl World {
         }
     }
 
-    /// 28 digits: WeChat's prefix, China's date, chance.
-    pub(super) fn transaction_id(&mut self, prefix: &str, now: OffsetDateTime) -> String {
+    /// 28 digits: WeChat's prefix, China's date, chance. One for each number of the merchant's.
+    pub(super) fn transaction_id(&self, prefix: &str, number: &str, now: OffsetDateTime) -> String {
         let date = super::china(now)[..10].replace('-', "");
-        let chance = self.random.next() % 10_000_000_000_000_000;
+        let chance = self.numbers_of(&[prefix, number]).next() % 10_000_000_000_000_000;
         format!("{prefix}{date}{chance:016}")
     }
 

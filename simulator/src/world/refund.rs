@@ -8,8 +8,8 @@ use super::{
     Outcome, Reply, World,
     agenda::Event,
     callback::{News, Subject},
+    fault::RefundFault,
     order::Order,
-    script::RefundFault,
 };
 use crate::refusal::Refusal;
 
@@ -32,10 +32,10 @@ pub(crate) struct Refund {
     /// Fen.
     pub(super) refund: i64,
     total: i64,
-    created_at: OffsetDateTime,
+    pub(super) created_at: OffsetDateTime,
     /// When it will be settled, and when it was.
     pub(super) settles_at: OffsetDateTime,
-    settled_at: Option<OffsetDateTime>,
+    pub(super) settled_at: Option<OffsetDateTime>,
     pub(super) status: RefundStatus,
     /// What it will be once settled.
     fate: RefundStatus,
@@ -163,7 +163,7 @@ impl World {
             _ => self.sped_up(SETTLES_AFTER),
         };
         let refund = Refund {
-            refund_id: self.transaction_id("5030", now),
+            refund_id: self.transaction_id("5030", &out_refund_no, now),
             number: self.next_number(),
             out_refund_no,
             out_trade_no,
@@ -219,6 +219,27 @@ impl World {
         Ok(())
     }
 
+    /// Sends the money of an ABNORMAL refund another way (WeChat Pay: apply-abnormal-refund).
+    pub(crate) fn refund_abnormal(&mut self, refund_id: &str, parameters: &Value, now: OffsetDateTime) -> Outcome {
+        let number = parameters["out_refund_no"].as_str().unwrap_or_default();
+        let to_customer = parameters["type"] == "USER_BANK_CARD";
+        if to_customer && ["bank_type", "bank_account", "real_name"].iter().any(|name| parameters.get(name).is_none()) {
+            return Err(Refusal::field("body", "/bank_account", &Value::Null, "退款至用户银行卡时为必填参数"));
+        }
+        let settles_at = now + self.sped_up(SETTLES_AFTER);
+        let refund = self.refunds.get_mut(number).filter(|refund| refund.refund_id == refund_id);
+        let refund = refund.ok_or_else(|| Refusal::no_resource("退款单不存在"))?;
+        if refund.status != RefundStatus::Abnormal {
+            return Err(Refusal::invalid("退款单状态不是退款异常", 268_447_914));
+        }
+        refund.status = RefundStatus::Processing;
+        refund.fate = RefundStatus::Success;
+        refund.settles_at = settles_at;
+        self.agenda.note(settles_at, Event::Settle { out_refund_no: number.to_owned() });
+        self.journal.record("refund", refund);
+        Ok(Reply::Document(refund.document()))
+    }
+
     pub(crate) fn query_refund(&self, out_refund_no: &str) -> Outcome {
         let refund = self.refunds.get(out_refund_no).ok_or_else(|| Refusal::no_resource("退款单不存在"))?;
         Ok(Reply::Document(refund.document()))
@@ -246,6 +267,7 @@ impl World {
         let subject = Subject {
             news,
             out_trade_no: refund.out_trade_no.clone(),
+            number: refund.refund_id.clone(),
             notify_url: refund.parameters["notify_url"]
                 .as_str()
                 .or(self.settings.refund_notify_url.as_deref())

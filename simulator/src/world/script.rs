@@ -1,11 +1,10 @@
-//! What goes wrong, by order: rules that strike operations by rate, count or order number.
+//! What goes wrong, by order: rules that strike operations by rate, count, order number or haste.
 //! The format is told with examples in this package's README.
-
-use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{random, settings::KeyMode};
+use super::fault::{BillFault, CallbackFault, Fault, Forgery, Lost, LostAs, RefundFault, Scripted};
+use crate::settings::KeyMode;
 
 /// A moment at which something can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,18 +15,37 @@ pub(crate) enum Operation {
     Close,
     Refund,
     RefundQuery,
+    RefundAbnormal,
+    Bill,
+    BillDownload,
     Certificates,
     TemplateSend,
     Token,
     CallbackPayment,
     CallbackRefund,
-    /// In a rule only: every call, but no callback.
+    /// A payment's row when a day is closed.
+    BillPayment,
+    /// A refund's row when a day is closed.
+    BillRefund,
+    /// In a rule only: every call, but no callback and no row.
     Any,
 }
 
 impl Operation {
-    fn covers(self, operation: Self) -> bool {
-        self == operation || self == Self::Any && !matches!(operation, Self::CallbackPayment | Self::CallbackRefund)
+    pub(super) fn covers(self, operation: Self) -> bool {
+        self == operation || self == Self::Any && operation.is_call()
+    }
+
+    fn is_call(self) -> bool {
+        !self.is_callback() && !self.is_row()
+    }
+
+    fn is_callback(self) -> bool {
+        matches!(self, Self::CallbackPayment | Self::CallbackRefund)
+    }
+
+    fn is_row(self) -> bool {
+        matches!(self, Self::BillPayment | Self::BillRefund)
     }
 }
 
@@ -36,12 +54,12 @@ impl Operation {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Script {
     #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
+    pub(super) seed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    key_mode: Option<KeyMode>,
+    pub(super) key_mode: Option<KeyMode>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    rotation: Option<Rotation>,
-    rules: Vec<Rule>,
+    pub(super) rotation: Option<Rotation>,
+    pub(super) rules: Vec<Rule>,
 }
 
 /// How far the change to the second platform certificate has come.
@@ -50,24 +68,31 @@ pub(crate) struct Script {
 pub(crate) enum Rotation {
     /// Both are listed, the first still signs.
     Listed,
+    /// Both are listed, either signs.
+    Overlap,
     /// Both are listed, the second signs.
     Signing,
+    /// Only the second is left.
+    Finished,
 }
 
 /// One thing that goes wrong: where, when, what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rule {
-    on: Operation,
+pub(super) struct Rule {
+    pub(super) on: Operation,
     /// Only for this out_trade_no (messages: only for this openid).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    order: Option<String>,
+    pub(super) order: Option<String>,
     /// Share of operations struck, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    rate: Option<f64>,
+    pub(super) rate: Option<f64>,
     /// Strikes so many times, then never again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    count: Option<u64>,
+    pub(super) count: Option<u64>,
+    /// Strikes the calls beyond so many in one second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) beyond_per_second: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     latency_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,170 +122,14 @@ struct Rule {
     attempts: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refund: Option<RefundFault>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bill: Option<BillFault>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    damaged: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     expire_token: bool,
-}
-
-/// How an answer is lost after the deed was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", try_from = "serde_json::Value")]
-pub(crate) enum Lost {
-    /// The connection breaks without a byte.
-    Dropped,
-    /// 500 SYSTEM_ERROR.
-    Error,
-}
-
-impl TryFrom<serde_json::Value> for Lost {
-    type Error = &'static str;
-
-    fn try_from(value: serde_json::Value) -> Result<Self, &'static str> {
-        match value {
-            serde_json::Value::Bool(true) => Ok(Self::Dropped),
-            serde_json::Value::String(how) if how == "dropped" => Ok(Self::Dropped),
-            serde_json::Value::String(how) if how == "error" => Ok(Self::Error),
-            _ => Err("`answer_lost` is true, \"dropped\" or \"error\""),
-        }
-    }
-}
-
-/// A signature that must not be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Forgery {
-    /// WeChat's own probe: the signature starts with `WECHATPAY/SIGNTEST/`.
-    Signtest,
-    /// Right serial, signature of something else.
-    WrongSignature,
-    /// A serial nobody knows.
-    WrongKey,
-    /// A right signature, ten minutes old.
-    Replayed,
-}
-
-/// What becomes of a callback.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum CallbackFault {
-    LateMs(u64),
-    Twice,
-    Never,
-    Reordered,
-    WrongAmount,
-    WrongSignature,
-    WrongKey,
-    Signtest,
-    Replayed,
-}
-
-impl CallbackFault {
-    pub(super) fn forgery(self) -> Option<Forgery> {
-        match self {
-            Self::WrongSignature => Some(Forgery::WrongSignature),
-            Self::WrongKey => Some(Forgery::WrongKey),
-            Self::Signtest => Some(Forgery::Signtest),
-            Self::Replayed => Some(Forgery::Replayed),
-            Self::LateMs(_) | Self::Twice | Self::Never | Self::Reordered | Self::WrongAmount => None,
-        }
-    }
-}
-
-/// What becomes of a refund.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(crate) enum RefundFault {
-    Abnormal,
-    Closed,
-    NotEnough,
-    UserAccountAbnormal,
-    #[serde(rename = "slow_ms")]
-    SlowMs(u64),
-}
-
-/// An error that is answered instead of doing the deed.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Scripted {
-    pub(crate) status: u16,
-    pub(crate) code: Option<String>,
-    pub(crate) message: Option<String>,
-    pub(crate) html: bool,
-}
-
-/// All that goes wrong with one operation.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Fault {
-    pub(crate) latency_ms: u64,
-    pub(crate) lost: Option<Lost>,
-    pub(crate) instead: Option<Scripted>,
-    pub(crate) errcode: Option<i64>,
-    pub(crate) forgery: Option<Forgery>,
-    pub(crate) callback: Option<(CallbackFault, u32)>,
-    pub(crate) refund: Option<RefundFault>,
-    pub(crate) expire_token: bool,
-}
-
-/// A script being played: the rules, and what they have struck so far.
-#[derive(Debug)]
-pub(crate) struct Play {
-    script: Script,
-    default_seed: u64,
-    struck: Vec<u64>,
-    /// How often each rule with a rate was asked about each order: chance depends on nothing else.
-    asked: HashMap<(usize, String), u64>,
-}
-
-impl Play {
-    pub(crate) fn new(default_seed: u64) -> Self {
-        Self { script: Script::default(), default_seed, struck: Vec::new(), asked: HashMap::new() }
-    }
-
-    /// Puts a new script in the place of the old one.
-    pub(crate) fn start(&mut self, script: Script) {
-        *self = Self { struck: vec![0; script.rules.len()], script, ..Self::new(self.default_seed) };
-    }
-
-    pub(crate) fn script(&self) -> &Script {
-        &self.script
-    }
-
-    pub(crate) fn struck(&self) -> &[u64] {
-        &self.struck
-    }
-
-    /// Which keys sign, where the script says so, and how far their change has come.
-    pub(crate) fn keys(&self) -> (Option<KeyMode>, Option<Rotation>) {
-        (self.script.key_mode, self.script.rotation)
-    }
-
-    /// What goes wrong now. Rules add up; where two say the same thing, the earlier one stands.
-    pub(crate) fn draw(&mut self, operation: Operation, subject: &str) -> Fault {
-        let mut fault = Fault::default();
-        let seed = self.script.seed.unwrap_or(self.default_seed);
-        for (index, rule) in self.script.rules.iter().enumerate() {
-            let struck = &mut self.struck[index];
-            if !rule.on.covers(operation)
-                || rule.order.as_deref().is_some_and(|order| order != subject)
-                || rule.count.is_some_and(|count| *struck >= count)
-            {
-                continue;
-            }
-            if let Some(rate) = rule.rate {
-                let asked = self.asked.entry((index, subject.to_owned())).or_default();
-                *asked += 1;
-                let key: [&[u8]; 3] = [&index.to_le_bytes(), subject.as_bytes(), &asked.to_le_bytes()];
-                if f64::from(random::per_million(seed, &key)) >= millions(rate) {
-                    continue;
-                }
-            }
-            *struck += 1;
-            rule.add_to(&mut fault);
-        }
-        fault
-    }
-}
-
-#[expect(clippy::float_arithmetic, reason = "a chance, not money")]
-fn millions(rate: f64) -> f64 {
-    rate * 1e6
+    #[serde(default, skip_serializing_if = "is_false")]
+    revoke_token: bool,
 }
 
 impl Rule {
@@ -275,29 +144,39 @@ impl Rule {
         .find_map(|(asked, forgery)| asked.then_some(forgery))
     }
 
-    fn add_to(&self, fault: &mut Fault) {
+    /// The error that the rule names, if it does.
+    fn error(&self) -> Option<Scripted> {
+        let status = self.status?;
+        Some(Scripted { status, code: self.code.clone(), message: self.message.clone(), html: self.html })
+    }
+
+    pub(super) fn add_to(&self, fault: &mut Fault) {
         if let Some(latency) = self.latency_ms {
             fault.latency_ms = fault.latency_ms.saturating_add(latency);
         }
-        fault.lost = fault.lost.or(self.answer_lost);
+        let lost = self.answer_lost.map(|lost| match lost {
+            Lost::Dropped => LostAs::Dropped,
+            Lost::Error => {
+                LostAs::Error(self.error().unwrap_or(Scripted { status: 500, code: None, message: None, html: false }))
+            }
+        });
+        let instead = if lost.is_some() { None } else { self.error() };
+        fault.lost = fault.lost.take().or(lost);
+        fault.instead = fault.instead.take().or(instead);
         fault.errcode = fault.errcode.or(self.errcode);
         fault.forgery = fault.forgery.or(self.forgery());
         fault.refund = fault.refund.or(self.refund);
+        fault.bill = fault.bill.or(self.bill);
+        fault.damaged |= self.damaged;
         fault.expire_token |= self.expire_token;
+        fault.revoke_token |= self.revoke_token;
         let attempts = self.attempts.unwrap_or(1);
         fault.callback = fault.callback.or(self.callback.map(|fault| (fault, attempts)));
-        if fault.instead.is_none()
-            && let Some(status) = self.status
-        {
-            fault.instead =
-                Some(Scripted { status, code: self.code.clone(), message: self.message.clone(), html: self.html });
-        }
     }
 
     /// A rule that could never do what it says is an error, not a surprise.
     fn check(&self) -> Result<(), &'static str> {
         use Operation as On;
-        let of_callbacks = matches!(self.on, On::CallbackPayment | On::CallbackRefund);
         let of_account = matches!(self.on, On::TemplateSend | On::Token);
         let of_answers = self.latency_ms.is_some()
             || self.answer_lost.is_some()
@@ -312,20 +191,32 @@ impl Rule {
         if self.status.is_none() && (self.code.is_some() || self.message.is_some() || self.html) {
             return Err("`code`, `message` and `html` go with a `status`");
         }
-        if self.callback.is_some() && !of_callbacks {
+        if self.answer_lost == Some(Lost::Dropped) && self.status.is_some() {
+            return Err("an answer that is dropped has no `status`: \"answer_lost\": \"error\" has one");
+        }
+        if self.callback.is_some() && !self.on.is_callback() {
             return Err("`callback` goes with `on`: callback_payment or callback_refund");
         }
         if self.attempts.is_some() && self.callback.and_then(CallbackFault::forgery).is_none() {
             return Err("`attempts` goes with a forged `callback`");
         }
-        if of_callbacks && of_answers {
+        if self.on.is_callback() && of_answers {
             return Err("callbacks go wrong by `callback`, e.g. {\"late_ms\": 500} or \"signtest\"");
+        }
+        if self.bill.is_some() != self.on.is_row() || self.on.is_row() && of_answers {
+            return Err("`bill` goes with `on`: bill_payment or bill_refund, and nothing else does");
+        }
+        if self.damaged && self.on != On::BillDownload {
+            return Err("`damaged` goes with `on`: bill_download");
+        }
+        if self.on == On::BillDownload && self.forgery().is_some() {
+            return Err("downloads are not signed");
         }
         if self.errcode.is_some() && !of_account {
             return Err("`errcode` goes with `on`: template_send or token");
         }
-        if self.expire_token && self.on != On::TemplateSend {
-            return Err("`expire_token` goes with `on`: template_send");
+        if (self.expire_token || self.revoke_token) && self.on != On::TemplateSend {
+            return Err("`expire_token` and `revoke_token` go with `on`: template_send");
         }
         if of_account && self.forgery().is_some() {
             return Err("answers of the Official Account are not signed");
@@ -337,7 +228,10 @@ impl Rule {
             && self.callback.is_none()
             && self.errcode.is_none()
             && self.refund.is_none()
-            && !self.expire_token;
+            && self.bill.is_none()
+            && !self.damaged
+            && !self.expire_token
+            && !self.revoke_token;
         if nothing { Err("says nothing that goes wrong") } else { Ok(()) }
     }
 }

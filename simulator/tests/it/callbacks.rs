@@ -67,6 +67,40 @@ async fn waits_follow_the_simulators_clock() {
 }
 
 #[tokio::test]
+async fn hours_late_again_after_success_and_untrue() {
+    let mut merchant = Merchant::with(Settings::default()).await;
+    merchant
+        .script(json!([
+            {"on": "callback_payment", "order": "hf-hours", "callback": {"late_ms": 5 * 3_600_000}},
+            {"on": "callback_payment", "order": "hf-again", "callback": {"again_ms": 60_000}},
+            {"on": "callback_payment", "order": "hf-money", "callback": "wrong_currency"},
+            {"on": "callback_payment", "order": "hf-mchid", "callback": "wrong_mchid"},
+            {"on": "callback_payment", "order": "hf-appid", "callback": "wrong_appid"},
+        ]))
+        .await;
+    merchant.paid("hf-again").await;
+    let first = merchant.callback().await;
+    merchant.callbacks_are_done().await;
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 60})).await;
+    let again = merchant.callback().await;
+    assert_eq!(again.body, first.body, "accepted, and sent again");
+    assert!(again.is_genuine());
+
+    merchant.paid("hf-hours").await;
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 4 * 3600})).await;
+    assert!(merchant.no_callback_waits());
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 3600})).await;
+    assert_eq!(merchant.callback().await.opened()["out_trade_no"], "hf-hours");
+
+    for (order, pointer) in [("hf-money", "/amount/currency"), ("hf-mchid", "/mchid"), ("hf-appid", "/appid")] {
+        merchant.paid(order).await;
+        let callback = merchant.callback().await;
+        assert!(callback.is_genuine());
+        assert_ne!(callback.opened().pointer(pointer), merchant.query(order).await.json().pointer(pointer), "{order}");
+    }
+}
+
+#[tokio::test]
 async fn forged_ones_come_first_and_the_right_one_after() {
     for forgery in ["signtest", "wrong_signature", "wrong_key", "replayed"] {
         let mut merchant = Merchant::new().await;

@@ -79,6 +79,20 @@ async fn certificates_come_encrypted_and_are_rotated() {
     let callback = merchant.callback().await;
     assert!(callback.is_genuine());
     assert_eq!(callback.header("Wechatpay-Serial"), second.serial_no);
+
+    merchant.sim("/_sim/script", &json!({"rotation": "overlap"})).await;
+    let mut serials = Vec::new();
+    for _ in 0..20 {
+        let answer = merchant.query("hf000001").await;
+        assert!(answer.is_genuine());
+        serials.push(answer.headers["Wechatpay-Serial"].to_str().unwrap().to_owned());
+    }
+    assert!(serials.contains(&first.serial_no) && serials.contains(&second.serial_no), "{serials:?}");
+
+    merchant.sim("/_sim/script", &json!({"rotation": "finished"})).await;
+    let answer = merchant.get("/v3/certificates").await;
+    let data = answer.json()["data"].clone();
+    assert_eq!((data.as_array().unwrap().len(), &data[0]["serial_no"]), (1, &json!(second.serial_no)));
 }
 
 #[tokio::test]

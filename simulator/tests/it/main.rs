@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 mod account;
+mod bills;
 mod callbacks;
 mod journal;
 mod keys;
@@ -11,3 +12,4 @@ mod phone;
 mod refunds;
 mod requests;
 mod script;
+mod seed;

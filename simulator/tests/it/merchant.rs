@@ -257,6 +257,10 @@ pub(crate) fn is_genuine(headers: &HeaderMap, body: &[u8]) -> bool {
             .is_some_and(|key| verifies(&key, &message, header("Wechatpay-Signature")))
 }
 
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 pub(crate) fn verifies(spki: &[u8], message: &[u8], signature: &str) -> bool {
     use x509_parser::prelude::FromDer as _;
     let (_, key) = x509_parser::x509::SubjectPublicKeyInfo::from_der(spki).unwrap();

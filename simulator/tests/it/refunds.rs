@@ -136,3 +136,31 @@ async fn refunds_go_wrong_on_demand() {
     merchant.sim("/_sim/clock", &json!({"advance_seconds": 600})).await;
     assert_eq!(merchant.callback().await.opened()["out_refund_no"], "rf-poor");
 }
+
+#[tokio::test]
+async fn an_abnormal_refund_goes_another_way() {
+    let mut merchant = Merchant::new().await;
+    merchant.script(json!([{"on": "refund", "refund": "ABNORMAL"}])).await;
+    merchant.paid("hf000001").await;
+    merchant.callback().await;
+    let refunded = merchant.post(REFUNDS, &refund(&merchant, "hf000001", "rf1", 20000)).await.json();
+    let path = format!("{REFUNDS}/{}/apply-abnormal-refund", refunded["refund_id"].as_str().unwrap());
+    let to_merchant = json!({"out_refund_no": "rf1", "type": "MERCHANT_BANK_CARD"});
+    let running = merchant.post(&path, &to_merchant).await;
+    assert_eq!(running.error(), (400, "INVALID_REQUEST".into()), "not while it is under way");
+    assert_eq!(merchant.callback().await.envelope()["event_type"], "REFUND.ABNORMAL");
+
+    let mut to_card = json!({
+        "out_refund_no": "rf1", "type": "USER_BANK_CARD", "bank_type": "ICBC_DEBIT", "bank_account": "ZW5j",
+    });
+    assert_eq!(merchant.post(&path, &to_card).await.error(), (400, "PARAM_ERROR".into()), "encrypted for which key?");
+    merchant.asks_for = Some(crate::merchant::KEYS.public_key_id.clone());
+    assert_eq!(merchant.post(&path, &to_card).await.error(), (400, "PARAM_ERROR".into()), "whose account?");
+    to_card["real_name"] = json!("ZW5j");
+    let other = format!("{REFUNDS}/50300000/apply-abnormal-refund");
+    assert_eq!(merchant.post(&other, &to_card).await.error(), (404, "RESOURCE_NOT_EXISTS".into()));
+    let accepted = merchant.post(&path, &to_card).await;
+    assert_eq!((accepted.status, accepted.json()["status"].as_str()), (200, Some("PROCESSING")));
+    assert_eq!(merchant.callback().await.envelope()["event_type"], "REFUND.SUCCESS");
+    assert_eq!(status(&merchant, "rf1").await, "SUCCESS");
+}

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::merchant::{APPID, Merchant};
+use crate::merchant::{APPID, Answer, Merchant};
 
 const NATIVE: &str = "/v3/pay/transactions/native";
 
@@ -56,6 +56,51 @@ async fn a_deed_can_be_refused_and_an_answer_forged() {
 }
 
 #[tokio::test]
+async fn haste_is_refused_and_a_refusal_can_lie() {
+    let merchant = Merchant::new().await;
+    merchant
+        .script(json!([{"on": "query", "beyond_per_second": 5, "status": 429, "code": "RATELIMIT_EXCEEDED"}]))
+        .await;
+    merchant.ordered("hf000001").await;
+    let hasty = async || {
+        let mut answers = Vec::new();
+        for _ in 0..8 {
+            answers.push(merchant.query("hf000001").await);
+        }
+        answers
+    };
+    let answers = hasty().await;
+    assert!(answers[..5].iter().all(Answer::is_genuine), "so many a second are welcome");
+    let refused = answers.iter().filter(|answer| answer.status == 429).collect::<Vec<_>>();
+    assert_eq!(refused[0].error(), (429, "RATELIMIT_EXCEEDED".into()));
+    merchant.sim("/_sim/clock", &json!({"advance_seconds": 1})).await;
+    assert_eq!(merchant.query("hf000001").await.status, 200, "a second later all is forgotten");
+
+    merchant.script(json!([{"on": "order", "answer_lost": "error", "status": 429}])).await;
+    let answer = merchant.post(NATIVE, &merchant.native("hf000002")).await;
+    assert_eq!(answer.error(), (429, "FREQUENCY_LIMITED".into()));
+    merchant.script(json!([])).await;
+    assert_eq!(merchant.query("hf000002").await.json()["trade_state"], "NOTPAY", "it was accepted all the same");
+}
+
+#[tokio::test]
+async fn the_stamping_clock_can_be_wrong() {
+    let mut merchant = Merchant::new().await;
+    for skew in [600, -600] {
+        merchant.sim("/_sim/clock", &json!({"skew_seconds": skew})).await;
+        assert_eq!(merchant.query("hf000001").await.error(), (401, "SIGN_ERROR".into()), "we are early or late to it");
+    }
+    merchant.sim("/_sim/clock", &json!({"skew_seconds": 0})).await;
+    merchant.ordered("hf000001").await;
+    merchant.sim("/_sim/clock", &json!({"skew_seconds": -600})).await;
+    merchant.answers.lock().unwrap().push(axum::http::StatusCode::UNAUTHORIZED);
+    merchant.sim("/_sim/pay", &json!({"out_trade_no": "hf000001"})).await;
+    assert!(!merchant.callback().await.is_genuine(), "stamped ten minutes ago");
+    merchant.sim("/_sim/clock", &json!({"skew_seconds": 0})).await;
+    assert!(merchant.callback().await.is_genuine(), "the resend is stamped rightly");
+}
+
+#[tokio::test]
 async fn an_answer_can_wait() {
     let merchant = Merchant::new().await;
     merchant.script(json!([{"on": "any", "latency_ms": 60}])).await;
@@ -91,6 +136,10 @@ async fn the_official_account_goes_wrong_too() {
     let second = token().await;
     assert_ne!(first["access_token"], second["access_token"]);
     assert_eq!(send(&second).await, 0);
+
+    merchant.script(json!([{"on": "template_send", "revoke_token": true, "count": 1}])).await;
+    assert_eq!(send(&second).await, 40001, "somebody else refreshed by force");
+    assert_eq!(send(&token().await).await, 0, "with the token that is the latest now");
 }
 
 #[tokio::test]
@@ -131,6 +180,12 @@ async fn a_script_that_makes_no_sense_is_told_why() {
         (json!({"rules": [{"on": "callback_payment", "status": 500}]}), "late_ms"),
         (json!({"rules": [{"on": "callback_payment", "callback": "thrice"}]}), "thrice"),
         (json!({"rules": [{"on": "callback_payment", "callback": "never", "attempts": 2}]}), "attempts"),
+        (json!({"rules": [{"on": "order", "answer_lost": true, "status": 429}]}), "status"),
+        (json!({"rules": [{"on": "bill", "bill": "missing"}]}), "bill_payment"),
+        (json!({"rules": [{"on": "bill_payment", "status": 500}]}), "bill_payment"),
+        (json!({"rules": [{"on": "bill", "damaged": true}]}), "bill_download"),
+        (json!({"rules": [{"on": "bill_download", "signtest": true}]}), "signed"),
+        (json!({"rules": [{"on": "token", "revoke_token": true}]}), "template_send"),
         (json!({"rules": [{"on": "query", "errcode": 1}]}), "errcode"),
         (json!({"rules": [{"on": "query", "refund": "CLOSED"}]}), "refund"),
         (json!({"rules": [{"on": "token", "signtest": true}]}), "signed"),

@@ -2,6 +2,7 @@
 
 mod case;
 mod overrides;
+mod reconciliations;
 mod schedule_new;
 mod schedules;
 mod timeline;
@@ -24,4 +25,6 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(schedules::list, schedule_new::add))
         .routes(routes!(schedules::one))
         .routes(routes!(schedules::cancel))
+        .routes(routes!(reconciliations::list))
+        .routes(routes!(reconciliations::one))
 }

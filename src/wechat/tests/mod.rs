@@ -1,6 +1,7 @@
 //! Tests of the WeChat part: published vectors, a pretended WeChat with its own keys, and arbitrary input.
 
 mod answers;
+mod bill;
 mod certificates;
 mod notification;
 mod official_account;

@@ -1,0 +1,123 @@
+//! The calls behind a bill: its hash and link, which WeChat signs, and the file, which proves itself by the hash.
+
+use std::time::Duration;
+
+use reqwest::{Method, Url};
+use serde::Deserialize;
+use time::{Date, format_description::FormatItem, macros::format_description};
+use tokio::time::timeout;
+
+use crate::{
+    domain::{books::Billed, json::json_fault},
+    wechat::{
+        answers::{Call, Claim, Class, Inconclusive},
+        bill::BillReader,
+        exchange::{PayClient, Record, Request},
+    },
+};
+
+const DATE: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]");
+/// The longest silence within a download.
+const SILENCE: Duration = Duration::from_secs(30);
+/// The longest download: a million rows are some tens of MiB, packed.
+const WHOLE: Duration = Duration::from_secs(1_800);
+
+/// A bill that is ready, for some minutes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BillLink {
+    /// Path and query, at the address of all other calls.
+    target: String,
+    sha1: String,
+}
+
+/// A file that is arriving.
+pub struct Download {
+    response: reqwest::Response,
+    reader: Option<BillReader>,
+    sha1: String,
+    record: Option<Record>,
+}
+
+impl PayClient {
+    /// GET /v3/bill/tradebill, packed. `None` when WeChat says that there was no trade on this China day; it says so
+    /// without a signature, so it means nothing against books that know of some.
+    pub async fn trade_bill(&self, date: Date) -> Result<Option<BillLink>, Inconclusive> {
+        #[derive(Deserialize)]
+        struct Ready {
+            hash_type: String,
+            hash_value: String,
+            download_url: String,
+        }
+        let date = date.format(DATE).expect("a date has a year, a month and a day");
+        let mut url = self.url(&["v3", "bill", "tradebill"], None);
+        url.set_query(Some(&format!("bill_date={date}&bill_type=ALL&tar_type=GZIP")));
+        let request = Request { call: Call::TradeBill, method: Method::GET, url, body: Vec::new(), about: None };
+        let asked = self.call(request, |signed| {
+            let ready: Ready = serde_json::from_slice(&signed.body).map_err(|error| json_fault(&error))?;
+            if !ready.hash_type.eq_ignore_ascii_case("SHA1") {
+                return Err(format!("the hash is a {}", ready.hash_type));
+            }
+            let url = Url::parse(&ready.download_url).map_err(|_| "the link is no URL".to_owned())?;
+            let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+            Ok(BillLink { target: format!("{}{query}", url.path()), sha1: ready.hash_value })
+        });
+        match asked.await {
+            Ok(link) => Ok(Some(link)),
+            Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => Ok(None),
+            Err(inconclusive) => Err(inconclusive),
+        }
+    }
+
+    /// GET the file behind the link. To be read to its end with [`Download::next`].
+    pub async fn download_bill(&self, link: &BillLink) -> Result<Download, Inconclusive> {
+        let call = Call::DownloadBill;
+        let mut record = Record::begin(call);
+        let opened = async {
+            let url = self.account.base_url.join(&link.target);
+            let url = url.map_err(|_| Inconclusive::unknown(call, None, None, "the link is no path"))?;
+            let request = Request { call, method: Method::GET, url, body: Vec::new(), about: None };
+            self.open(request, WHOLE, &mut record).await
+        };
+        match opened.await {
+            Ok(response) => Ok(Download {
+                response,
+                reader: Some(BillReader::default()),
+                sha1: link.sha1.clone(),
+                record: Some(record),
+            }),
+            Err(inconclusive) => {
+                let failed = Err(inconclusive);
+                record.end(&failed);
+                failed
+            }
+        }
+    }
+}
+
+impl Download {
+    /// The next rows; `None` when the file was read to its end and is the one whose hash WeChat signed. Until then
+    /// nothing may be concluded from any row.
+    pub async fn next(&mut self) -> Result<Option<Vec<Billed>>, Inconclusive> {
+        let step = self.step().await;
+        if !matches!(step, Ok(Some(_)))
+            && let Some(record) = self.record.take()
+        {
+            record.end(&step);
+        }
+        step
+    }
+
+    async fn step(&mut self) -> Result<Option<Vec<Billed>>, Inconclusive> {
+        let unknown = |detail: String| Inconclusive::unknown(Call::DownloadBill, Some(200), None, detail);
+        let Some(reader) = &mut self.reader else { return Ok(None) };
+        let piece = timeout(SILENCE, self.response.chunk()).await.map_err(|_| unknown("silence".to_owned()))?;
+        let rows = match piece.map_err(|error| unknown(error.without_url().to_string()))? {
+            Some(piece) => reader.push(&piece),
+            None => match self.reader.take() {
+                Some(reader) => reader.finish(&self.sha1),
+                None => Ok(Vec::new()),
+            },
+        };
+        rows.map(Some).map_err(|fault| unknown(fault.to_string()))
+    }
+}
