@@ -174,7 +174,7 @@ fn a_worker_names_no_server() {
             assert_eq!(source.names(name).next(), None, "{}", source.path);
         }
         let known = source.parts();
-        let mut parts = ["broker", "cache", "domain", "store", "wechat"].into_iter();
+        let mut parts = ["broker", "cache", "crash", "domain", "store", "wechat"].into_iter();
         assert!(known.iter().all(|part| parts.by_ref().any(|may| may == part)), "{}: {known:?}", source.path);
         assert!(
             ["broker", "domain", "store"].into_iter().all(|part| known.contains(part)),
