@@ -9,7 +9,7 @@
 //! - [`wechat`]: WeChat Pay and the Official Account.
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
-//! - [`config`], [`setting`], [`telemetry`], [`process`]: how a role boots and stops.
+//! - [`config`], [`setting`], [`telemetry`], [`heartbeat`], [`process`]: how a role boots and stops.
 //! - [`ops`], [`exit`]: the operator's commands and how they end.
 
 pub mod api;
@@ -18,6 +18,7 @@ pub mod cache;
 pub mod config;
 pub mod domain;
 pub mod exit;
+pub mod heartbeat;
 pub mod ops;
 pub mod process;
 pub mod setting;

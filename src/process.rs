@@ -20,6 +20,7 @@ use crate::{
     config::{Settings, needed},
     domain::message::Queue,
     exit::Failure,
+    heartbeat,
     store::{Database, payment::Merchant, user::PersonalKey},
     telemetry,
     wechat::{
@@ -228,6 +229,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
             }
         }
     }
+    tokio::spawn(heartbeat::beat(broker.pulses.clone(), cache.clone(), process.stop.clone()));
     let health = api::health::serve_alone(
         process.settings.health.listen,
         api::health::Dependencies { database, broker: broker.clone(), cache },

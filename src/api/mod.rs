@@ -50,7 +50,7 @@ pub use auth::{AuthKeys, AuthSettings, Role};
 pub use settings::ApiSettings;
 
 use crate::{
-    broker::{Broker, Publisher},
+    broker::{Broker, Link, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
     setting::BadSetting,
     store::Database,
@@ -80,6 +80,9 @@ struct Inner {
     /// In front of every order id; tells environments apart that share a merchant number.
     order_id_prefix: String,
     publisher: Publisher,
+    /// For questions about queues; the ingress consumes nothing.
+    link: Arc<Link>,
+    overviews: ops::Overviews,
     database: Database,
     cache: Cache,
     hub: OrderHub,
@@ -100,6 +103,8 @@ impl Inner {
         Ok(Self {
             order_id_prefix: parts.order_id_prefix,
             publisher: parts.broker.publisher,
+            link: parts.broker.consuming,
+            overviews: ops::Overviews::default(),
             database: parts.database,
             hub: OrderHub::start(parts.cache.clone()),
             cache: parts.cache,
@@ -126,6 +131,8 @@ fn random() -> [u8; 24] {
 struct Limits {
     in_flight: Semaphore,
     event_streams: Arc<Semaphore>,
+    /// Reading all the books is work for PostgreSQL: one at a time.
+    verifying: Arc<Semaphore>,
     orders: RateLimit,
 }
 
@@ -134,6 +141,7 @@ impl Limits {
         Self {
             in_flight: Semaphore::new(settings.requests_max),
             event_streams: Arc::new(Semaphore::new(settings.event_streams_max)),
+            verifying: Arc::new(Semaphore::new(1)),
             orders: RateLimit::new("order-rate", settings.orders_per_second, settings.orders_burst),
         }
     }
@@ -152,7 +160,8 @@ fn routes(api: Api) -> Router {
     let openapi = docs::complete(openapi, &api.settings);
 
     let pages = Router::new()
-        .route("/", get(page::index))
+        .route("/", get(page::booking))
+        .route("/console", get(page::console))
         .route("/assets/{*path}", get(page::asset))
         .route("/docs", get(docs::page))
         .route("/openapi.json", get(move || docs::openapi_json(openapi.clone())))

@@ -76,7 +76,7 @@ fn course_id(value: &Value) -> Result<String, &'static str> {
     CourseId::try_from(text(value)?).map(String::from).map_err(|_| "must be 1 to 64 visible ASCII characters")
 }
 
-fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {
+pub(super) fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {
     OffsetDateTime::parse(text(value)?, &Rfc3339).map_err(|_| "must be a time like 2026-11-22T10:00:00Z")
 }
 

@@ -21,6 +21,7 @@ use super::{
     Broker, TraceParent,
     breaker::Breaker,
     envelope::{self, Marks, Outgoing, Parking},
+    pulse::Pulse,
 };
 use crate::domain::{
     message::{Message, Queue},
@@ -83,7 +84,9 @@ pub trait Handler: Send + Sync + 'static {
 
 /// Runs `handler` on `queue` until `stop`: then takes no more, finishes what is in hand and returns.
 pub async fn run<H: Handler>(broker: Broker, queue: Queue, handler: Arc<H>, stop: CancellationToken) {
-    let work = Arc::new(Work { broker, queue, handler, breaker: Breaker::default(), stop });
+    let breaker = Arc::new(Breaker::default());
+    let pulse = broker.pulses.begin(queue.name(), breaker.clone());
+    let work = Arc::new(Work { broker, queue, handler, breaker, pulse, stop });
     while !work.stop.is_cancelled() {
         let channel = tokio::select! {
             channel = work.broker.consuming.channel_when_possible() => channel,
@@ -180,7 +183,8 @@ struct Work<H> {
     broker: Broker,
     queue: Queue,
     handler: Arc<H>,
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
+    pulse: Arc<Pulse>,
     stop: CancellationToken,
 }
 
@@ -196,6 +200,8 @@ impl<H: Handler> Work<H> {
     /// Judges a batch, publishes what follows and acknowledges it.
     async fn settle(&self, deliveries: Vec<Delivery>) {
         let started = std::time::Instant::now();
+        let oldest_due = deliveries.iter().filter_map(|delivery| envelope::due_at(&delivery.properties)).min();
+        let _in_hand = self.pulse.take(deliveries.len(), oldest_due);
         let mut readable = Vec::with_capacity(deliveries.len());
         let mut places = Vec::with_capacity(deliveries.len());
         let mut outgoing = Vec::new();
@@ -393,6 +399,7 @@ impl<H: Handler> Work<H> {
     }
 
     fn count(&self, outcome: &'static str) {
+        self.pulse.count(outcome);
         metrics::counter!("messages_total", "queue" => self.queue.name(), "outcome" => outcome).increment(1);
     }
 }

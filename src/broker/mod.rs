@@ -4,12 +4,15 @@
 //! - [`envelope`]: how a message looks on the wire.
 //! - [`publish`]: a message is with the broker, or we know that it may not be.
 //! - [`consume`]: the loop that every worker runs in.
+//! - [`pulse`], [`depth`]: what consumers have in hand, and what lies in the queues, for those who watch.
 
 mod breaker;
 pub mod consume;
+pub mod depth;
 pub mod envelope;
 mod link;
 pub mod publish;
+pub mod pulse;
 pub mod topology;
 
 use std::{sync::Arc, time::Duration};
@@ -52,6 +55,8 @@ pub struct BrokerAway(#[from] lapin::Error);
 pub struct Broker {
     pub consuming: Arc<Link>,
     pub publisher: Publisher,
+    /// What this process's consumers have in hand.
+    pub pulses: pulse::Pulses,
 }
 
 impl Broker {
@@ -60,6 +65,7 @@ impl Broker {
         Self {
             consuming: Arc::new(Link::new(url.clone(), format!("{process} consume"))),
             publisher: Publisher::start(Link::new(url.clone(), format!("{process} publish")), confirm_within),
+            pulses: pulse::Pulses::default(),
         }
     }
 

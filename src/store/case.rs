@@ -1,7 +1,7 @@
 //! `cases`: money or a fact that needs a person. The same fact opens one case, however often it is seen.
 
 use serde_json::Value;
-use sqlx::types::Json;
+use sqlx::{PgExecutor, types::Json};
 use uuid::Uuid;
 
 use super::{Step, StoreError};
@@ -48,4 +48,11 @@ pub async fn close(step: &mut Step<'_>, subject: &str, by: &str, resolution: &st
     .execute(&mut *step.transaction)
     .await?;
     Ok(())
+}
+
+/// What waits for a person: how many cases, and the money they are about.
+pub async fn open_total(db: impl PgExecutor<'_>) -> Result<(i64, Fen), StoreError> {
+    Ok(sqlx::query_as("SELECT count(*), coalesce(sum(money_fen), 0)::bigint FROM cases WHERE status = 'open'")
+        .fetch_one(db)
+        .await?)
 }
