@@ -2,7 +2,7 @@
 // unknown, and said so.
 
 import { announce, el } from "../both/dom.js";
-import { t } from "../both/language.js";
+import { locale, t } from "../both/language.js";
 import { EventParser, listen } from "../both/stream.js";
 import * as api from "./api.js";
 import { count, heading, unknown } from "./say.js";
@@ -55,7 +55,7 @@ export function invariantsView({ root, signal, retitle }) {
     const whole = end?.outcome === "done" && missing === 0;
     verdict.dataset.tone = broken > 0 ? "bad" : whole ? "good" : "wait";
     verdict.textContent = broken > 0 ? t("verify_broken", { n: broken })
-      : whole ? t("verify_whole", { seconds: (end.took_ms / 1000).toFixed(1) })
+      : whole ? t("verify_whole", { ms: end.took_ms.toLocaleString(locale()) })
       : t("verify_part", { n: missing });
     if (!whole) answers.append(el("li", { class: "promise" }, unknown(), t(`verify_${end?.outcome ?? "cut"}`)));
     announce(verdict.textContent);

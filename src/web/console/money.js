@@ -2,7 +2,7 @@
 
 import { el } from "../both/dom.js";
 import { money } from "../both/format.js";
-import { t } from "../both/language.js";
+import { count, t } from "../both/language.js";
 import * as api from "./api.js";
 import { refresh } from "./live.js";
 import { ago, heading, more, none, orderLink, status, sum } from "./say.js";
@@ -25,7 +25,7 @@ export function moneyView({ root, signal, retitle }) {
     doubts = further ? [...doubts, ...answer.items] : answer.items;
     cursor = answer.next;
     rest.hidden = !cursor;
-    total.replaceChildren(el("strong", {}, money(answer.total.money_fen)), " ", t("tile_orders", { n: answer.total.orders }));
+    total.replaceChildren(el("strong", {}, money(answer.total.money_fen)), " ", count("tile_orders", answer.total.orders));
     rows.update(doubts);
     if (doubts.length > 0) where.show(total, rows.node);
     else where.show(nothing(t("money_none")));

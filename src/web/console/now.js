@@ -2,7 +2,7 @@
 
 import { el } from "../both/dom.js";
 import { money } from "../both/format.js";
-import { t } from "../both/language.js";
+import { count as plural, t } from "../both/language.js";
 import * as live from "./live.js";
 import { count, heading, none, span, unknown } from "./say.js";
 import { table } from "./table.js";
@@ -42,7 +42,7 @@ export function nowView({ root, signal, retitle }) {
     cases.show(overview.cases?.open, "bad", overview.cases?.open ? money(overview.cases.money_fen) : "");
     const inDoubt = overview.money_in_doubt;
     doubt.show(inDoubt && (inDoubt.orders === 0 ? 0 : money(inDoubt.money_fen)), "wait",
-      inDoubt?.orders ? t("tile_orders", { n: inDoubt.orders }) : "");
+      inDoubt?.orders ? plural("tile_orders", inDoubt.orders) : "");
     const told = of("work").filter((queue) => queue.breaker);
     const open = told.filter((queue) => queue.breaker === "open").map((queue) => queue.queue);
     breakers.show(told.length === 0 ? null : open.length, "bad", open.join(", "));
@@ -103,5 +103,5 @@ const consumers = () => ({
 const breaker = () => ({
   title: t("breaker"), hint: t("breaker_hint"),
   cell: (queue) => queue.breaker === null ? unknown()
-    : el("span", { class: "chip", data: { tone: queue.breaker === "open" ? "bad" : "" } }, t(`breaker_${queue.breaker}`)),
+    : el("span", queue.breaker === "open" ? { class: "chip", data: { tone: "bad" } } : { class: "zero" }, t(`breaker_${queue.breaker}`)),
 });

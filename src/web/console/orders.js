@@ -28,7 +28,7 @@ export function ordersView({ root, signal, retitle, query, remember, go }) {
     el("form", { class: "toolbar", role: "search", on: { submit: search } },
       el("label", { class: "unseen", for: "order-text" }, t("order_text")), input,
       el("button", { type: "submit", class: "button" }, t("find"))),
-    el("p", { class: "hint" }, text ? t("orders_found", { text }) : t("orders_moved")), where.node, rest);
+    el("p", { class: "hint over" }, text ? t("orders_found", { text }) : t("orders_moved")), where.node, rest);
 
   let orders = [];
   let cursor;
