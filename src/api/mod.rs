@@ -50,7 +50,7 @@ pub use auth::{AuthKeys, AuthSettings, Role};
 pub use settings::ApiSettings;
 
 use crate::{
-    broker::{Broker, Link, Publisher},
+    broker::{Broker, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
     setting::BadSetting,
     store::Database,
@@ -81,7 +81,7 @@ struct Inner {
     order_id_prefix: String,
     publisher: Publisher,
     /// For questions about queues; the ingress consumes nothing.
-    link: Arc<Link>,
+    broker: Broker,
     overviews: ops::Overviews,
     database: Database,
     cache: Cache,
@@ -102,8 +102,8 @@ impl Inner {
     fn new(parts: ApiParts) -> Result<Self, BadSetting> {
         Ok(Self {
             order_id_prefix: parts.order_id_prefix,
-            publisher: parts.broker.publisher,
-            link: parts.broker.consuming,
+            publisher: parts.broker.publisher.clone(),
+            broker: parts.broker,
             overviews: ops::Overviews::default(),
             database: parts.database,
             hub: OrderHub::start(parts.cache.clone()),

@@ -4,16 +4,17 @@
 //! - [`envelope`]: how a message looks on the wire.
 //! - [`publish`]: a message is with the broker, or we know that it may not be.
 //! - [`consume`]: the loop that every worker runs in.
-//! - [`pulse`], [`depth`]: what consumers have in hand, and what lies in the queues, for those who watch.
+//! - [`watch`]: how full the queues are, and the canary that shows they are consumed.
+//! - [`pulse`]: what consumers have in hand.
 
 mod breaker;
 pub mod consume;
-pub mod depth;
 pub mod envelope;
 mod link;
 pub mod publish;
 pub mod pulse;
 pub mod topology;
+pub mod watch;
 
 use std::{sync::Arc, time::Duration};
 

@@ -53,6 +53,11 @@ impl Queue {
     pub fn order_lanes() -> impl Iterator<Item = Self> {
         (0..ORDER_LANES).map(Self::Orders)
     }
+
+    /// Every work queue.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::order_lanes().chain([Self::Prepay, Self::Payments, Self::Expiry, Self::Refunds, Self::Notifications])
+    }
 }
 
 /// A customer's wish, as the ingress took it.

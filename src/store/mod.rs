@@ -21,6 +21,7 @@ pub mod refund;
 mod replay;
 pub mod schedule;
 pub mod seating;
+pub mod standing;
 pub mod sweep;
 mod types;
 pub mod user;

@@ -14,10 +14,7 @@ use crate::{
         auth::Viewer,
         problem::{Problem, ProblemDocument},
     },
-    broker::{
-        depth::{Depth, depths},
-        topology::Topology,
-    },
+    broker::{topology::Topology, watch::Depth},
     cache::heartbeat::{Heartbeat, LastMinute},
 };
 
@@ -117,8 +114,7 @@ pub(super) async fn list(State(api): State<Api>, _viewer: Viewer) -> Result<Json
 
 /// Asks the broker and Redis, side by side.
 pub(super) async fn look(api: &Inner) -> QueueList {
-    let names: Vec<&str> = QUEUES.iter().map(|(_, name)| name.as_str()).collect();
-    let (depths, beats) = tokio::join!(timeout(PATIENCE, depths(&api.link, &names)), api.cache.heartbeats());
+    let (depths, beats) = tokio::join!(timeout(PATIENCE, api.broker.depths()), api.cache.heartbeats());
     let (depths, beats) = (depths.ok().and_then(Result::ok), beats.ok());
     let told = |is_known| if is_known { Told::Ok } else { Told::Away };
     QueueList {
@@ -126,11 +122,7 @@ pub(super) async fn look(api: &Inner) -> QueueList {
         heartbeats: told(beats.is_some()),
         items: QUEUES
             .iter()
-            .enumerate()
-            .map(|(at, (purpose, name))| {
-                let depth = depths.as_ref().map(|depths| depths[at]);
-                document(name, *purpose, depth, beats.as_deref())
-            })
+            .map(|(purpose, name)| document(name, *purpose, depths.as_deref(), beats.as_deref()))
             .collect(),
         next: (),
     }
@@ -158,7 +150,7 @@ fn document(queue: &str, purpose: Purpose, depth: Option<Option<Depth>>, beats: 
         }),
         oldest_seconds: mine.iter().filter_map(|beat| beat.oldest_seconds).max(),
         breaker: (!mine.is_empty()).then_some(if open { BreakerState::Open } else { BreakerState::Closed }),
-        missing: depth == Some(None),
+        missing: depths.is_some() && found.is_none(),
     }
 }
 
@@ -171,22 +163,27 @@ mod tests {
         Heartbeat { queue: queue.into(), in_hand, oldest_seconds: Some(u64::from(in_hand)), breaker_open, last_minute }
     }
 
+    fn depth(ready: u32, consumers: u32) -> Depth {
+        Depth { queue: "prepay".into(), ready, consumers }
+    }
+
     #[test]
     fn what_nobody_tells_is_unknown_and_not_zero() {
-        let depth = |consumers| Some(Some(Depth { ready: 5, consumers }));
-        let unknown = document("prepay", Purpose::Work, None, None);
+        let prepay = |depths: Option<&[Depth]>, beats| document("prepay", Purpose::Work, depths, beats);
+        let unknown = prepay(None, None);
         assert_eq!((unknown.ready, unknown.in_hand, unknown.last_minute, unknown.breaker), (None, None, None, None));
-        let silent = document("prepay", Purpose::Work, depth(1), Some(&[beat("refunds", 9, true)]));
+        assert!(!unknown.missing);
+        let silent = prepay(Some(&[depth(5, 1)]), Some(&[beat("refunds", 9, true)]));
         assert_eq!((silent.ready, silent.in_hand, silent.breaker), (Some(5), None, None));
-        let idle = document("prepay", Purpose::Work, depth(0), Some(&[]));
+        let idle = prepay(Some(&[depth(5, 0)]), Some(&[]));
         assert_eq!((idle.in_hand, idle.last_minute), (Some(0), Some(LastMinute::default())));
-        assert!(document("prepay", Purpose::Work, Some(None), Some(&[])).missing);
+        assert!(prepay(Some(&[]), Some(&[])).missing);
     }
 
     #[test]
     fn the_workers_of_a_queue_are_told_together() {
         let beats = [beat("prepay", 2, false), beat("prepay", 3, true), beat("refunds", 9, false)];
-        let together = document("prepay", Purpose::Work, Some(Some(Depth { ready: 0, consumers: 2 })), Some(&beats));
+        let together = document("prepay", Purpose::Work, Some(&[depth(0, 2)]), Some(&beats));
         assert_eq!((together.in_hand, together.oldest_seconds), (Some(5), Some(3)));
         assert_eq!(together.breaker, Some(BreakerState::Open));
         assert_eq!(together.last_minute.unwrap().done, 14);
