@@ -128,9 +128,9 @@ pub(super) async fn look(api: &Inner) -> QueueList {
     }
 }
 
-/// `depth` is `None` when the broker cannot be asked, `Some(None)` when it has no such queue.
-fn document(queue: &str, purpose: Purpose, depth: Option<Option<Depth>>, beats: Option<&[Heartbeat]>) -> QueueDocument {
-    let found = depth.flatten();
+/// From what the broker and Redis tell; `None` for one that cannot be asked.
+fn document(queue: &str, purpose: Purpose, depths: Option<&[Depth]>, beats: Option<&[Heartbeat]>) -> QueueDocument {
+    let found = depths.into_iter().flatten().find(|depth| depth.queue == queue);
     let mine: Vec<&Heartbeat> = beats.into_iter().flatten().filter(|beat| beat.queue == queue).collect();
     let consumers = found.map(|found| found.consumers);
     // Consumers that do not tell of themselves have an unknown number in hand.
@@ -169,11 +169,13 @@ mod tests {
 
     #[test]
     fn what_nobody_tells_is_unknown_and_not_zero() {
-        let prepay = |depths: Option<&[Depth]>, beats| document("prepay", Purpose::Work, depths, beats);
+        let prepay =
+            |depths: Option<&[Depth]>, beats: Option<&[Heartbeat]>| document("prepay", Purpose::Work, depths, beats);
         let unknown = prepay(None, None);
         assert_eq!((unknown.ready, unknown.in_hand, unknown.last_minute, unknown.breaker), (None, None, None, None));
         assert!(!unknown.missing);
-        let silent = prepay(Some(&[depth(5, 1)]), Some(&[beat("refunds", 9, true)]));
+        let others = [beat("refunds", 9, true)];
+        let silent = prepay(Some(&[depth(5, 1)]), Some(&others));
         assert_eq!((silent.ready, silent.in_hand, silent.breaker), (Some(5), None, None));
         let idle = prepay(Some(&[depth(5, 0)]), Some(&[]));
         assert_eq!((idle.in_hand, idle.last_minute), (Some(0), Some(LastMinute::default())));
