@@ -4,9 +4,11 @@
 //! - [`envelope`]: how a message looks on the wire.
 //! - [`publish`]: a message is with the broker, or we know that it may not be.
 //! - [`consume`]: the loop that every worker runs in.
+//! - [`dead`]: the dead-letter queues, read without taking.
 
 mod breaker;
 pub mod consume;
+pub mod dead;
 pub mod envelope;
 mod link;
 pub mod publish;

@@ -6,6 +6,9 @@
 pub mod audit;
 pub mod cancellation;
 pub mod case;
+pub mod dead_letter;
+pub mod dead_letter_act;
+pub mod dead_letter_replay;
 pub mod ending;
 pub mod fairness;
 pub mod hold;
@@ -16,6 +19,7 @@ pub mod order_history;
 pub mod payment;
 mod payment_books;
 pub mod refund;
+pub mod prospect;
 mod replay;
 pub mod schedule;
 pub mod sweep;
