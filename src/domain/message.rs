@@ -379,6 +379,23 @@ impl Message {
         }
     }
 
+    /// The money that it names.
+    pub fn money_fen(&self) -> Option<Fen> {
+        match self {
+            Self::OrderSubmitted(m) => Some(m.amount_fen),
+            Self::OrderPaidOffline(m) => Some(m.amount_fen),
+            Self::PaymentSeen(m) => Some(m.payment.total_fen),
+            Self::RefundRequested(m) => m.amount_fen,
+            Self::RefundSeen(m) => Some(m.facts.refund_fen),
+            Self::OrderHeld(_)
+            | Self::OrderAlarm(_)
+            | Self::OrderCancel(_)
+            | Self::WaitlistChange(_)
+            | Self::RefundDue(_)
+            | Self::NotificationDue(_) => None,
+        }
+    }
+
     pub fn body(&self) -> Vec<u8> {
         match self {
             Self::OrderSubmitted(m) => serde_json::to_vec(m),

@@ -300,10 +300,9 @@ impl Books {
     /// Money that would be out of sight if the message were thrown away.
     pub fn open_fen(&self, message: &Message) -> Fen {
         let of_order = message.order_id().and_then(|id| self.orders.get(&id)).map_or(Fen::ZERO, OrderFacts::open_fen);
+        // What these say of money, the books may not know.
         let said = match message {
-            Message::PaymentSeen(seen) => Some(seen.payment.total_fen),
-            Message::OrderPaidOffline(offline) => Some(offline.amount_fen),
-            Message::RefundSeen(seen) => Some(seen.facts.refund_fen),
+            Message::PaymentSeen(_) | Message::OrderPaidOffline(_) | Message::RefundSeen(_) => message.money_fen(),
             Message::RefundRequested(_)
             | Message::RefundDue(_)
             | Message::OrderSubmitted(_)

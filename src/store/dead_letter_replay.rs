@@ -193,6 +193,20 @@ pub async fn items(db: impl PgExecutor<'_>, id: Uuid, after: i32, limit: i64) ->
     .await?)
 }
 
+/// What a letter came to in each replay, newest first: replay, result, detail, when it was published.
+pub async fn of_letter(
+    db: impl PgExecutor<'_>,
+    letter: &str,
+) -> Result<Vec<(Uuid, ReplayResult, Option<String>, Option<OffsetDateTime>)>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT replay_id, result, detail, published_at FROM dead_letter_replay_items JOIN dead_letter_replays r USING (replay_id)
+          WHERE letter_id = $1 ORDER BY r.created_at DESC LIMIT 100",
+    )
+    .bind(letter)
+    .fetch_all(db)
+    .await?)
+}
+
 /// The next letters to be published, in the set's order.
 pub async fn pending(db: &Database, id: Uuid, limit: i64) -> Result<Vec<Row>, StoreError> {
     open(db, id, ReplayResult::Pending, limit).await
@@ -248,4 +262,15 @@ pub async fn settle(
     .execute(db.pool())
     .await?;
     Ok(())
+}
+
+/// The dead-letter queues of a replay's letters.
+pub async fn queues(db: impl PgExecutor<'_>, id: Uuid) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT DISTINCT d.queue FROM dead_letter_replay_items i JOIN dead_letters d USING (letter_id)
+          WHERE i.replay_id = $1 AND d.state = 'replayed' AND d.removed_at IS NULL",
+    )
+    .bind(id)
+    .fetch_all(db)
+    .await?)
 }

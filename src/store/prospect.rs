@@ -57,10 +57,17 @@ impl Named {
 }
 
 /// The books at one moment, as far as these messages are concerned.
-pub async fn books(db: &Database, merchant: &Merchant, messages: &[Message]) -> Result<Books, StoreError> {
+/// `orders`: of what cannot be read as a message.
+pub async fn books(
+    db: &Database,
+    merchant: &Merchant,
+    messages: &[Message],
+    orders: &[OrderId],
+) -> Result<Books, StoreError> {
     let mut named = Named::by(messages);
+    named.orders.extend_from_slice(orders);
     let mut tx = db.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-    let orders = orders(&mut tx, &named.orders).await?;
+    let orders = facts_of_orders(&mut tx, &named.orders).await?;
     named.sessions.extend(orders.values().map(|order| order.schedule_id));
     let books = Books {
         mchid: merchant.mchid.clone(),
@@ -101,7 +108,7 @@ struct OrderRow {
     in_cases_fen: Fen,
 }
 
-async fn orders(tx: &mut PgConnection, ids: &[OrderId]) -> Result<HashMap<OrderId, OrderFacts>, StoreError> {
+async fn facts_of_orders(tx: &mut PgConnection, ids: &[OrderId]) -> Result<HashMap<OrderId, OrderFacts>, StoreError> {
     let rows: Vec<OrderRow> = sqlx::query_as(
         "SELECT o.order_id, o.user_id, o.schedule_id, o.status, o.amount_fen, o.transaction_id, o.paid_fen,
                 o.refund_promised_fen, o.refunded_fen, coalesce(r.status = 'temporary', false) AS holds_seat,
