@@ -128,6 +128,7 @@ pub struct ReconcileSettings {
     pub every_seconds: u64,
     pub grace_seconds: u64,
     pub batch: u16,
+    pub canary_seconds: u64,
 }
 
 impl ReconcileSettings {
@@ -136,6 +137,7 @@ impl ReconcileSettings {
             every: std::time::Duration::from_secs(self.every_seconds),
             grace: std::time::Duration::from_secs(self.grace_seconds),
             batch: self.batch,
+            canary_every: std::time::Duration::from_secs(self.canary_seconds),
         }
     }
 

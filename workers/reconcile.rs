@@ -1,16 +1,20 @@
-//! Worker `reconcile`: puts what is overdue back onto the queues.
+//! Worker `reconcile`: puts what is overdue back onto the queues, and watches over the whole.
 //!
 //! Consumes   the clock; of several instances one leads, by a lock of PostgreSQL
 //! Changes    `swept_at` of payment_orders, refunds and notifications; the broker's missing queues; the audit log's partitions
-//! Emits      order.held, order.alarm, refund.due, notification.due
+//! Emits      order.held, order.alarm, refund.due, notification.due; canaries into every queue
 //! Calls      nobody
 //! Retries    with the next pass, whatever failed
 //! Safe twice because every message it sends is one that its worker has to take twice anyway
+
+mod watch;
 
 use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+
+use watch::Watch;
 
 use crate::{
     broker::{
@@ -41,6 +45,8 @@ pub struct Pace {
     pub grace: Duration,
     /// Intents per statement and per burst of publishes.
     pub batch: u16,
+    /// Between two canaries of a queue; zero sends none.
+    pub canary_every: Duration,
 }
 
 /// Why a piece of work has to wait for the next pass.
@@ -61,6 +67,7 @@ impl Reconcile {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut candidate = Candidate::new(self.db.clone(), "reconcile");
         let mut partitions_made: Option<Instant> = None;
+        let mut watch = Watch::new(self.pace.canary_every);
         loop {
             tokio::select! {
                 _ = clock.tick() => {}
@@ -76,6 +83,7 @@ impl Reconcile {
             });
             metrics::gauge!("reconcile_leads").set(if leads { 1.0 } else { 0.0 });
             if !leads {
+                watch.forget();
                 continue;
             }
             if partitions_made.is_none_or(|made| made.elapsed() >= A_DAY) {
@@ -84,13 +92,13 @@ impl Reconcile {
                     Err(error) => tracing::error!(%error, "the audit log's next partitions are not there"),
                 }
             }
-            self.pass(&stop).await;
+            self.pass(&mut watch, &stop).await;
         }
         candidate.resign().await;
     }
 
     /// One pass through everything. What fails is told and waits for the next one; the rest goes on.
-    async fn pass(&self, stop: &CancellationToken) {
+    async fn pass(&self, watch: &mut Watch, stop: &CancellationToken) {
         let started = Instant::now();
         let pass = async {
             let queues_were_lost = self.mend_topology().await?;
@@ -106,6 +114,9 @@ impl Reconcile {
                 metrics::counter!("reconcile_interrupted_total", "kind" => kind).increment(1);
                 tracing::warn!(kind, %error, "the sweep was interrupted");
             }
+        }
+        if let Err(error) = watch.look(&self.db, &self.broker, &pass).await {
+            tracing::warn!(%error, "not everything could be looked at");
         }
         metrics::histogram!("reconcile_pass_seconds").record(started.elapsed().as_secs_f64());
     }

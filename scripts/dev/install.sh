@@ -14,6 +14,7 @@ missing() {
       rabbitmq_bin >/dev/null || echo rabbitmq-server
       command -v redis-server >/dev/null && command -v redis-cli >/dev/null || echo redis-server redis-tools
       ;;
+    alerts) command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus ;;
     browser)
       chromium >/dev/null || echo chromium
       chromedriver >/dev/null || echo chromium-driver

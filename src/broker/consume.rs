@@ -21,6 +21,7 @@ use super::{
     Broker, TraceParent,
     breaker::Breaker,
     envelope::{self, Marks, Outgoing, Parking},
+    watch,
 };
 use crate::domain::{
     message::{Message, Queue},
@@ -199,7 +200,12 @@ impl<H: Handler> Work<H> {
         let mut readable = Vec::with_capacity(deliveries.len());
         let mut places = Vec::with_capacity(deliveries.len());
         let mut outgoing = Vec::new();
+        let mut canary = false;
         for (place, delivery) in deliveries.iter().enumerate() {
+            if watch::is_canary(&delivery.properties) {
+                canary = true;
+                continue;
+            }
             match self.read(delivery) {
                 Ok(received) => {
                     readable.push(received);
@@ -218,6 +224,10 @@ impl<H: Handler> Work<H> {
             return;
         }
         self.acknowledge(&deliveries).await;
+        if canary {
+            let now = OffsetDateTime::now_utc().unix_timestamp() as f64;
+            metrics::gauge!("canary_seen_timestamp_seconds", "queue" => self.queue.name()).set(now);
+        }
         metrics::histogram!("messages_batch_seconds", "queue" => self.queue.name())
             .record(started.elapsed().as_secs_f64());
     }
@@ -251,6 +261,7 @@ impl<H: Handler> Work<H> {
             let fault = match handled {
                 Ok(Ok(judged)) if judged.len() == part.len() => {
                     self.heed(&judged);
+                    self.tell_breaker();
                     verdicts.extend(judged);
                     turn = None;
                     conflicts = 0;
@@ -265,6 +276,7 @@ impl<H: Handler> Work<H> {
                 Fault::Away(server) => {
                     tracing::warn!(worker = H::NAME, server, "waiting with the batch in hand");
                     self.breaker.trip();
+                    self.tell_breaker();
                     drop(turn.take());
                     turn = tokio::select! {
                         turn = self.breaker.turn() => Some(turn),
@@ -390,6 +402,11 @@ impl<H: Handler> Work<H> {
                 self.count("acknowledged_too_late");
             }
         }
+    }
+
+    fn tell_breaker(&self) {
+        let open = if self.breaker.is_open() { 1.0 } else { 0.0 };
+        metrics::gauge!("breaker_open", "queue" => self.queue.name()).set(open);
     }
 
     fn count(&self, outcome: &'static str) {

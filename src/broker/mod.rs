@@ -5,6 +5,7 @@
 //! - [`publish`]: a message is with the broker, or we know that it may not be.
 //! - [`consume`]: the loop that every worker runs in.
 //! - [`dead`]: the dead-letter queues, read without taking.
+//! - [`watch`]: how full the queues are, and the canary that shows they are consumed.
 
 mod breaker;
 pub mod consume;
@@ -13,6 +14,7 @@ pub mod envelope;
 mod link;
 pub mod publish;
 pub mod topology;
+pub mod watch;
 
 use std::{sync::Arc, time::Duration};
 

@@ -234,16 +234,9 @@ mod tests {
     fn definitions_and_code_name_the_same_queues() {
         let topology = Topology::required();
         let queues: BTreeSet<String> = topology.queues.iter().map(|queue| queue.name.clone()).collect();
-        let work = Queue::order_lanes().chain([
-            Queue::Prepay,
-            Queue::Payments,
-            Queue::Expiry,
-            Queue::Refunds,
-            Queue::Notifications,
-        ]);
         let mut named: BTreeSet<String> = Tier::ALL.iter().map(|tier| tier.name().to_owned()).collect();
         named.extend(Alarm::ALL.iter().filter_map(|alarm| alarm.delay()).map(ToOwned::to_owned));
-        for queue in work {
+        for queue in Queue::all() {
             named.insert(queue.name());
             named.insert(queue.dead().to_owned());
         }

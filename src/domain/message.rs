@@ -56,12 +56,16 @@ impl Queue {
 
     /// The work queue of this name.
     pub fn of_name(name: &str) -> Option<Self> {
-        let others = [Self::Prepay, Self::Payments, Self::Expiry, Self::Refunds, Self::Notifications];
-        Self::order_lanes().chain(others).find(|queue| queue.name() == name)
+        Self::all().find(|queue| queue.name() == name)
     }
 
     pub fn order_lanes() -> impl Iterator<Item = Self> {
         (0..ORDER_LANES).map(Self::Orders)
+    }
+
+    /// Every work queue.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::order_lanes().chain([Self::Prepay, Self::Payments, Self::Expiry, Self::Refunds, Self::Notifications])
     }
 }
 

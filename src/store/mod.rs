@@ -22,6 +22,7 @@ pub mod refund;
 pub mod prospect;
 mod replay;
 pub mod schedule;
+pub mod standing;
 pub mod sweep;
 mod types;
 pub mod user;

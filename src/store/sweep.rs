@@ -61,15 +61,15 @@ pub struct Overdue {
 
 /// Where intents of a kind are stored, and when they are due. In the condition `t` is the table, `$1` the pass's
 /// moment, `$2` its grace.
-struct Source {
-    table: &'static str,
+pub(super) struct Source {
+    pub(super) table: &'static str,
     id: &'static str,
     part: &'static str,
     /// Leading column of the partial index that the sweep walks along.
-    since: &'static str,
+    pub(super) since: &'static str,
     /// From when its age counts: the older an intent, the more rarely it is swept.
     aged_from: &'static str,
-    is_open: &'static str,
+    pub(super) is_open: &'static str,
 }
 
 impl Intent {
@@ -87,7 +87,7 @@ impl Intent {
         }
     }
 
-    fn source(self) -> Source {
+    pub(super) fn source(self) -> Source {
         let order = |since, is_open| Source {
             table: "payment_orders",
             id: "order_id",

@@ -51,8 +51,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Counts one exchange with either of WeChat's hosts, and gives its milliseconds for the log.
-pub(super) fn measure(call: &'static str, outcome: &'static str, took: Duration) -> u64 {
+/// Counts one exchange with either of WeChat's hosts, and the code by which WeChat declined it; gives its milliseconds
+/// for the log.
+pub(super) fn measure(call: &'static str, outcome: &'static str, code: Option<&str>, took: Duration) -> u64 {
     metrics::histogram!("wechat_request_seconds", "call" => call, "outcome" => outcome).record(took.as_secs_f64());
+    if let Some(code) = code {
+        metrics::counter!("wechat_codes_total", "call" => call, "code" => code_label(code)).increment(1);
+    }
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A gateway's invention must not become a thousand time series.
+fn code_label(code: &str) -> String {
+    let is_code = (1..=40).contains(&code.len())
+        && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'));
+    if is_code { code.to_owned() } else { "other".to_owned() }
 }

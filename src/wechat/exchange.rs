@@ -225,7 +225,8 @@ impl Record {
             Ok(_) => "ok",
             Err(inconclusive) => inconclusive.class.label(),
         };
-        let duration_ms = measure(call, label, took);
+        let code = outcome.as_ref().err().and_then(|inconclusive| inconclusive.code.as_deref());
+        let duration_ms = measure(call, label, code, took);
         match outcome {
             Ok(_) => tracing::info!(call, outcome = label, request_id, duration_ms, "WeChat answered"),
             Err(Inconclusive { status, code, detail, .. }) => tracing::warn!(

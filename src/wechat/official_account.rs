@@ -235,7 +235,8 @@ fn fitted<S: serde::Serializer>(data: &BTreeMap<&str, String>, serializer: S) ->
 }
 
 fn record(call: &'static str, outcome: &'static str, errcode: Option<i64>, detail: &str, took: Duration) {
-    let duration_ms = measure(call, outcome, took);
+    let code = errcode.map(|errcode| errcode.to_string());
+    let duration_ms = measure(call, outcome, code.as_deref(), took);
     match outcome {
         "ok" => tracing::info!(call, outcome, duration_ms, "WeChat answered"),
         _ => tracing::warn!(call, outcome, errcode, duration_ms, detail, "WeChat did not do it"),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 mod absences;
+mod alerts;
 mod books;
 mod browser;
 mod cache;
@@ -22,6 +23,7 @@ mod idempotency;
 mod ingress;
 mod journey;
 mod jsapi;
+mod kubernetes;
 mod late_money;
 mod look;
 mod messages;

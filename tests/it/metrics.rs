@@ -5,6 +5,18 @@ use serde_json::Value;
 
 use crate::stack::{Stack, until};
 
+/// The address where a worker can be asked, as it says in its log.
+pub(crate) async fn health_of(stack: &Stack, worker: &str) -> String {
+    until(&format!("{worker} tells its address"), async || {
+        let log = std::fs::read_to_string(stack.log(worker)).ok()?;
+        log.lines().rev().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            Some(line["health"].as_str()?.to_owned())
+        })
+    })
+    .await
+}
+
 /// Everything one process has counted so far.
 pub(crate) struct Counts(String);
 
@@ -13,17 +25,8 @@ impl Counts {
         Self::at(&stack.http, &stack.api).await
     }
 
-    /// A worker says in its log where it can be asked.
     pub(crate) async fn of_worker(stack: &Stack, worker: &str) -> Self {
-        let address = until(&format!("{worker} tells its address"), async || {
-            let log = std::fs::read_to_string(stack.log(worker)).ok()?;
-            log.lines().rev().find_map(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                Some(line["health"].as_str()?.to_owned())
-            })
-        })
-        .await;
-        Self::at(&stack.http, &format!("http://{address}")).await
+        Self::at(&stack.http, &format!("http://{}", health_of(stack, worker).await)).await
     }
 
     async fn at(http: &Client, address: &str) -> Self {
