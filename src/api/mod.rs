@@ -51,8 +51,8 @@ pub use settings::ApiSettings;
 
 use crate::{
     broker::{Broker, Publisher},
-    dead_letters::DeadLetters,
     cache::{Cache, hub::OrderHub, rate::RateLimit},
+    dead_letters::DeadLetters,
     setting::BadSetting,
     store::{Database, payment::Merchant, user::PersonalKey},
     wechat::{account::PayAccount, exchange::PayClient},

@@ -248,6 +248,12 @@ impl Problem {
         }
     }
 
+    /// The wrong fields, for a caller who has them inside one of their own.
+    pub(super) fn fields_in_words(&self) -> String {
+        let words = self.extensions.errors.iter().map(|error| format!("{} {}", error.field, error.problem));
+        words.collect::<Vec<_>>().join("; ")
+    }
+
     /// For a caller whose form of error has room for one text.
     pub(super) fn words(&self) -> &str {
         self.detail.as_deref().unwrap_or(self.kind.title())

@@ -269,12 +269,7 @@ impl Posting {
         if let Some(id) = self.message_id {
             properties = properties.with_message_id(id.into());
         }
-        Outgoing {
-            exchange: ShortString::default(),
-            routing_key: self.queue.into(),
-            properties,
-            body: self.body,
-        }
+        Outgoing { exchange: ShortString::default(), routing_key: self.queue.into(), properties, body: self.body }
     }
 }
 

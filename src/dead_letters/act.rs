@@ -66,11 +66,8 @@ impl DeadLetters {
     }
 
     async fn put_back(&self, letters: &[String], actor: &str, reason: &str) -> Result<Discarded, Failed> {
-        let discarded = Filter {
-            state: Some(LetterState::Discarded),
-            letters: Some(letters.to_vec()),
-            ..Filter::default()
-        };
+        let discarded =
+            Filter { state: Some(LetterState::Discarded), letters: Some(letters.to_vec()), ..Filter::default() };
         let rows = store::dead_letter::list(self.db.pool(), &discarded, None, MOST).await?;
         if rows.is_empty() {
             return Err(Refusal::NothingFits.into());

@@ -41,7 +41,11 @@ impl DeadLetters {
         }
     }
 
-    async fn carry_on(&self, in_hand: &Arc<Mutex<HashSet<uuid::Uuid>>>, stop: &CancellationToken) -> Result<(), Failed> {
+    async fn carry_on(
+        &self,
+        in_hand: &Arc<Mutex<HashSet<uuid::Uuid>>>,
+        stop: &CancellationToken,
+    ) -> Result<(), Failed> {
         for id in store::dead_letter_replay::running(self.db.pool()).await? {
             if !in_hand.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
                 continue;

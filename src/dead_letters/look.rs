@@ -127,7 +127,12 @@ impl DeadLetters {
             order,
             replays: replays
                 .into_iter()
-                .map(|(replay_id, result, detail, published_at)| LetterReplay { replay_id, result, detail, published_at })
+                .map(|(replay_id, result, detail, published_at)| LetterReplay {
+                    replay_id,
+                    result,
+                    detail,
+                    published_at,
+                })
                 .collect(),
             acts: acts.into_iter().map(ActDocument::from).collect(),
             notes: notes.into_iter().map(NoteDocument::from).collect(),
@@ -216,7 +221,12 @@ fn group(name: String, letters: &[Judged], notes: &[Note]) -> Option<GroupDocume
         oldest: oldest.row.failed_at,
         newest: newest.row.failed_at,
         effects,
-        notes: notes.iter().filter(|note| causes.contains(note.cause.as_str())).cloned().map(NoteDocument::from).collect(),
+        notes: notes
+            .iter()
+            .filter(|note| causes.contains(note.cause.as_str()))
+            .cloned()
+            .map(NoteDocument::from)
+            .collect(),
     })
 }
 

@@ -147,7 +147,9 @@ impl DeadLetters {
         }
         let body = row.body(&self.personal).ok_or("another key sealed it")?;
         let body = match &replay.patch {
-            Some(patch) => mend(&row.kind, &body, row.message_id.as_deref(), &patch.0).map_err(|why| why.to_string())?,
+            Some(patch) => {
+                mend(&row.kind, &body, row.message_id.as_deref(), &patch.0).map_err(|why| why.to_string())?
+            }
             None => body,
         };
         let message = Message::read(&row.kind, &body).map_err(|unreadable| unreadable.to_string())?;
@@ -207,4 +209,3 @@ struct Pass {
     waiting_since: Option<Instant>,
     canary_is_over: bool,
 }
-

@@ -126,9 +126,10 @@ impl DeadLetters {
 fn found(queue: &'static str, letter: &Letter) -> Found {
     let shown = shown(&letter.body);
     let text = |name: &str| letter.header(name).map(str::to_owned);
-    let killed = letter.given_up_in.as_ref().map(|queue| {
-        ("delivery_limit".to_owned(), format!("its worker in {queue} died over it again and again"))
-    });
+    let killed = letter
+        .given_up_in
+        .as_ref()
+        .map(|queue| ("delivery_limit".to_owned(), format!("its worker in {queue} died over it again and again")));
     let error_class = text("x-error-class").or_else(|| killed.as_ref().map(|(class, _)| class.clone()));
     let error_class = error_class.unwrap_or_else(|| "unlabelled".into());
     let error = text("x-error").or(killed.map(|(_, error)| error)).unwrap_or_default();

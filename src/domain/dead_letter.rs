@@ -284,7 +284,11 @@ mod tests {
         let body = json!({ "openid": "o-secret", "payment": { "payer_openid": "o-secret", "total_fen": 1 }, "a": [{ "openid": "o-secret" }] });
         let whole = shown(body.to_string().as_bytes());
         assert!(!whole.contains("o-secret") && whole.contains("total_fen"), "{whole}");
-        for cut in [r#"{"a":1,"openid":"o-secret","b"#, r#"{"a":1,"openid":"o-secret"#, r#"{"openid" : "o-secret", "payer_openid":"o-secret"#] {
+        for cut in [
+            r#"{"a":1,"openid":"o-secret","b"#,
+            r#"{"a":1,"openid":"o-secret"#,
+            r#"{"openid" : "o-secret", "payer_openid":"o-secret"#,
+        ] {
             let text = shown(cut.as_bytes());
             assert!(!text.contains("o-secret"), "{text}");
         }
@@ -302,8 +306,12 @@ mod tests {
     fn p4_a_patch_mends_the_body_and_keeps_the_business_key() {
         let broken = br#"{"order_id":"hf00000001","kind":"refundd","extra":{"a":1}}"#;
         let id = Some("hf00000001/notify/refunded");
-        let mended = mend("notification.due", broken, id, &json!({ "kind": "refunded", "extra": { "a": null } })).unwrap();
-        assert_eq!(serde_json::from_slice::<Value>(&mended).unwrap(), json!({ "order_id": "hf00000001", "kind": "refunded", "extra": {} }));
+        let mended =
+            mend("notification.due", broken, id, &json!({ "kind": "refunded", "extra": { "a": null } })).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&mended).unwrap(),
+            json!({ "order_id": "hf00000001", "kind": "refunded", "extra": {} })
+        );
         let other = mend("notification.due", broken, id, &json!({ "kind": "refunded", "order_id": "hf00000002" }));
         assert_eq!(other, Err(Unpatchable::Key("hf00000002/notify/refunded".into())));
         assert!(matches!(mend("notification.due", broken, id, &json!({})), Err(Unpatchable::Schema(_))));

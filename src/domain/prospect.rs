@@ -161,12 +161,18 @@ impl Books {
     pub fn judge(&self, message: &Message) -> Prospect {
         use Prospect as P;
         match message {
-            Message::OrderSubmitted(wish) => match (self.orders.get(&wish.order_id), self.sessions.get(&wish.schedule_id)) {
-                (Some(order), _) if order.user_id == wish.user_id => P::DoneAlready,
-                (Some(_), _) | (None, None) => P::WouldParkAgain,
-                (None, Some(session)) if session.open && session.seat_free && session.price_fen == wish.amount_fen => P::WouldHold,
-                (None, Some(_)) => P::WouldReject,
-            },
+            Message::OrderSubmitted(wish) => {
+                match (self.orders.get(&wish.order_id), self.sessions.get(&wish.schedule_id)) {
+                    (Some(order), _) if order.user_id == wish.user_id => P::DoneAlready,
+                    (Some(_), _) | (None, None) => P::WouldParkAgain,
+                    (None, Some(session))
+                        if session.open && session.seat_free && session.price_fen == wish.amount_fen =>
+                    {
+                        P::WouldHold
+                    }
+                    (None, Some(_)) => P::WouldReject,
+                }
+            }
             Message::OrderHeld(held) => match self.orders.get(&held.order_id) {
                 None => P::WouldParkAgain,
                 Some(order) if order.status == Status::Held && !order.deadline_over => P::WouldGiveCode,
@@ -193,26 +199,30 @@ impl Books {
                     WaitlistWish::Join | WaitlistWish::Leave => P::WouldChangeWaitlist,
                 }
             }
-            Message::RefundRequested(request) => match (self.refunds.get(&request.refund_id), self.orders.get(&request.order_id)) {
-                (Some(_), _) => P::DoneAlready,
-                (None, None) => P::WouldWait,
-                (None, Some(order)) => {
-                    let left = Fen(order.paid_fen.0.saturating_sub(order.promised_fen.0));
-                    let asked = request.amount_fen.unwrap_or(left);
-                    let can_be_met = order.status == Status::Confirmed && asked > Fen::ZERO && asked <= left;
-                    if can_be_met { P::WouldRefund } else { P::WouldRefuseRefund }
+            Message::RefundRequested(request) => {
+                match (self.refunds.get(&request.refund_id), self.orders.get(&request.order_id)) {
+                    (Some(_), _) => P::DoneAlready,
+                    (None, None) => P::WouldWait,
+                    (None, Some(order)) => {
+                        let left = Fen(order.paid_fen.0.saturating_sub(order.promised_fen.0));
+                        let asked = request.amount_fen.unwrap_or(left);
+                        let can_be_met = order.status == Status::Confirmed && asked > Fen::ZERO && asked <= left;
+                        if can_be_met { P::WouldRefund } else { P::WouldRefuseRefund }
+                    }
                 }
-            },
+            }
             Message::RefundDue(due) => match self.refunds.get(&due.refund_id) {
                 None => P::WouldParkAgain,
                 Some(RefundStatus::Requested) => P::WouldRefund,
                 Some(RefundStatus::Processing) => P::WouldAskWechat,
-                Some(RefundStatus::Closed) if !self.refunds.get(&due.refund_id.successor()).is_some_and(|by| !by.is_open()) => {
+                Some(RefundStatus::Closed)
+                    if !self.refunds.get(&due.refund_id.successor()).is_some_and(|by| !by.is_open()) =>
+                {
                     P::WouldRefund
                 }
-                Some(RefundStatus::Succeeded | RefundStatus::Abnormal | RefundStatus::Refused | RefundStatus::Closed) => {
-                    P::DoneAlready
-                }
+                Some(
+                    RefundStatus::Succeeded | RefundStatus::Abnormal | RefundStatus::Refused | RefundStatus::Closed,
+                ) => P::DoneAlready,
             },
             Message::RefundSeen(seen) => {
                 let id = RefundId::try_from(seen.facts.out_refund_no.clone()).ok();
@@ -227,7 +237,9 @@ impl Books {
             }
             Message::NotificationDue(due) => match self.notifications.get(&(due.order_id.clone(), due.kind)) {
                 Some(NotificationStatus::Pending) => P::WouldNotify,
-                Some(NotificationStatus::Sent | NotificationStatus::Failed | NotificationStatus::Uncertain) | None => P::DoneAlready,
+                Some(NotificationStatus::Sent | NotificationStatus::Failed | NotificationStatus::Uncertain) | None => {
+                    P::DoneAlready
+                }
             },
         }
     }

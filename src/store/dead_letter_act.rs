@@ -99,5 +99,8 @@ pub async fn notes(db: impl PgExecutor<'_>, causes: &[String]) -> Result<Vec<Not
 
 /// Whether any letter ever had this cause.
 pub async fn is_cause(db: impl PgExecutor<'_>, cause: &str) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM dead_letters WHERE cause = $1)").bind(cause).fetch_one(db).await?)
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM dead_letters WHERE cause = $1)")
+        .bind(cause)
+        .fetch_one(db)
+        .await?)
 }

@@ -148,10 +148,7 @@ async fn facts_of_orders(tx: &mut PgConnection, ids: &[OrderId]) -> Result<HashM
     Ok(facts.collect())
 }
 
-async fn sessions(
-    tx: &mut PgConnection,
-    ids: &[ScheduleId],
-) -> Result<HashMap<ScheduleId, SessionFacts>, StoreError> {
+async fn sessions(tx: &mut PgConnection, ids: &[ScheduleId]) -> Result<HashMap<ScheduleId, SessionFacts>, StoreError> {
     let rows: Vec<(ScheduleId, bool, Fen, bool)> = sqlx::query_as(
         "SELECT schedule_id, status = 'open' AND starts_at > now(), price_fen,
                 EXISTS (SELECT FROM free_seats f WHERE f.schedule_id = s.schedule_id)
@@ -197,11 +194,7 @@ async fn waiting(tx: &mut PgConnection, named: &Named) -> Result<HashSet<(Schedu
     Ok(rows.into_iter().collect())
 }
 
-async fn names(
-    tx: &mut PgConnection,
-    question: &'static str,
-    names: &[String],
-) -> Result<HashSet<String>, StoreError> {
+async fn names(tx: &mut PgConnection, question: &'static str, names: &[String]) -> Result<HashSet<String>, StoreError> {
     let rows: Vec<String> = sqlx::query_scalar(question).bind(names).fetch_all(&mut *tx).await?;
     Ok(rows.into_iter().collect())
 }
