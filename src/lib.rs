@@ -9,6 +9,7 @@
 //! - [`wechat`]: WeChat Pay and the Official Account.
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
+//! - [`dead_letters`]: what operators do with messages that nobody could handle.
 //! - [`config`], [`setting`], [`telemetry`], [`heartbeat`], [`process`]: how a role boots and stops.
 //! - [`ops`], [`exit`]: the operator's commands and how they end.
 
@@ -16,6 +17,7 @@ pub mod api;
 pub mod broker;
 pub mod cache;
 pub mod config;
+pub mod dead_letters;
 pub mod domain;
 pub mod exit;
 pub mod heartbeat;

@@ -18,6 +18,7 @@ use crate::{
     broker::{Broker, Link, consume, consume::Handler, topology::Topology},
     cache::{Cache, token::SharedToken},
     config::{Settings, needed},
+    dead_letters::DeadLetters,
     domain::message::Queue,
     exit::Failure,
     heartbeat,
@@ -120,6 +121,7 @@ impl Process {
 pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let process = Process::boot(settings)?;
     let account = process.pay_account()?;
+    let wechat = pay_client(account.clone())?;
     let topology_checked = Arc::new(AtomicBool::new(false));
     let parts = ApiParts {
         settings: process.settings.api.clone(),
@@ -128,12 +130,14 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
         database: process.database()?,
         cache: process.cache()?,
-        account: account.clone(),
+        account,
+        wechat: wechat.clone(),
+        personal: process.personal_key()?,
         metrics: process.metrics.clone(),
         topology_checked: topology_checked.clone(),
         stop: process.stop.clone(),
     };
-    let _certificates = tokio::spawn(keep_certificates(pay_client(account)?));
+    let _certificates = tokio::spawn(keep_certificates(wechat));
     // Callbacks and orders are taken (or answered 503) from the first moment; only a broker that is there and
     // differs ends the process.
     let check = async {
@@ -226,6 +230,10 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let pace = process.settings.reconcile.pace();
                 let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), pace };
                 running.spawn(reconcile.run(process.stop.clone()));
+                let account = process.pay_account()?;
+                let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
+                let (db, broker, personal) = (database.clone(), broker.clone(), process.personal_key()?);
+                running.spawn(DeadLetters { db, broker, personal, merchant }.look_after(process.stop.clone()));
             }
         }
     }

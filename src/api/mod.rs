@@ -52,9 +52,10 @@ pub use settings::ApiSettings;
 use crate::{
     broker::{Broker, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
+    dead_letters::DeadLetters,
     setting::BadSetting,
-    store::Database,
-    wechat::account::PayAccount,
+    store::{Database, payment::Merchant, user::PersonalKey},
+    wechat::{account::PayAccount, exchange::PayClient},
 };
 
 /// What the process gives the API to work with.
@@ -67,6 +68,10 @@ pub struct ApiParts {
     pub database: Database,
     pub cache: Cache,
     pub account: Arc<PayAccount>,
+    /// For operators who want WeChat's word; no customer's request waits for it.
+    pub wechat: Arc<PayClient>,
+    /// Seals what the catalogue of dead letters keeps.
+    pub personal: Arc<PersonalKey>,
     pub metrics: PrometheusHandle,
     /// Set once the broker is known to have every queue that orders and callbacks go to.
     pub topology_checked: Arc<AtomicBool>,
@@ -88,6 +93,8 @@ struct Inner {
     hub: OrderHub,
     auth: AuthKeys,
     account: Arc<PayAccount>,
+    wechat: Arc<PayClient>,
+    dead_letters: DeadLetters,
     limits: Limits,
     metrics: PrometheusHandle,
     topology_checked: Arc<AtomicBool>,
@@ -100,7 +107,15 @@ type Api = Arc<Inner>;
 
 impl Inner {
     fn new(parts: ApiParts) -> Result<Self, BadSetting> {
+        let merchant = Merchant { mchid: parts.account.mchid.clone(), appid: parts.account.appid.clone() };
         Ok(Self {
+            dead_letters: DeadLetters {
+                db: parts.database.clone(),
+                broker: parts.broker.clone(),
+                personal: parts.personal,
+                merchant,
+            },
+            wechat: parts.wechat,
             order_id_prefix: parts.order_id_prefix,
             publisher: parts.broker.publisher.clone(),
             broker: parts.broker,

@@ -188,7 +188,7 @@ pub(super) fn dead_copy(
 /// Our own headers of a delivery. The broker's (`x-death`, `x-delivery-count`) stay behind: RabbitMQ
 /// would take a re-published `x-death` for its own history.
 fn carried(properties: &BasicProperties) -> FieldTable {
-    const OURS: [&str; 5] = ["x-attempt", "x-schema", "traceparent", "x-first-failed-at", "x-error-class"];
+    const OURS: [&str; 6] = ["x-attempt", "x-schema", "traceparent", "x-first-failed-at", "x-error-class", "x-replay"];
     let mut headers = FieldTable::default();
     if let Some(table) = properties.headers() {
         for (name, value) in table.inner() {
@@ -220,11 +220,11 @@ fn shortened(error: &str) -> String {
     error.chars().take(LONGEST_ERROR).collect()
 }
 
-fn long(text: &str) -> AMQPValue {
+pub(super) fn long(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
 
-fn text(value: &AMQPValue) -> Option<String> {
+pub(super) fn text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => Some(text.to_string()),
         AMQPValue::ShortString(text) => Some(text.to_string()),
@@ -232,7 +232,7 @@ fn text(value: &AMQPValue) -> Option<String> {
     }
 }
 
-fn whole_number(value: &AMQPValue) -> Option<i64> {
+pub(super) fn whole_number(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::ShortShortInt(n) => Some(i64::from(*n)),
         AMQPValue::ShortShortUInt(n) => Some(i64::from(*n)),

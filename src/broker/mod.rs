@@ -4,11 +4,13 @@
 //! - [`envelope`]: how a message looks on the wire.
 //! - [`publish`]: a message is with the broker, or we know that it may not be.
 //! - [`consume`]: the loop that every worker runs in.
+//! - [`dead`]: the dead-letter queues, read without taking.
 //! - [`watch`]: how full the queues are, and the canary that shows they are consumed.
 //! - [`pulse`]: what consumers have in hand.
 
 mod breaker;
 pub mod consume;
+pub mod dead;
 pub mod envelope;
 mod link;
 pub mod publish;

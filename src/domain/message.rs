@@ -50,6 +50,15 @@ impl Queue {
         }
     }
 
+    /// Every dead-letter queue.
+    pub const DEAD: [&'static str; 6] =
+        ["orders.dead", "prepay.dead", "payments.dead", "expiry.dead", "refunds.dead", "notifications.dead"];
+
+    /// The work queue of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::all().find(|queue| queue.name() == name)
+    }
+
     pub fn order_lanes() -> impl Iterator<Item = Self> {
         (0..ORDER_LANES).map(Self::Orders)
     }
@@ -351,6 +360,43 @@ impl Message {
             Self::RefundSeen(m) => format!("{}/seen/{}", m.facts.out_refund_no, m.facts.standing.as_str()),
             Self::PaymentSeen(m) => format!("{}/paid/{}", m.payment.out_trade_no, m.payment.transaction_id),
             Self::NotificationDue(m) => format!("{}/notify/{}", m.order_id, m.kind.as_str()),
+        }
+    }
+
+    /// The order it is about, when it names one as we name orders.
+    pub fn order_id(&self) -> Option<OrderId> {
+        let of_text = |text: &str| OrderId::try_from(text.to_owned()).ok();
+        // A refund's number begins with its order's.
+        let of_refund = |refund: &RefundId| of_text(refund.as_str().split('-').next().unwrap_or_default());
+        match self {
+            Self::OrderSubmitted(m) => Some(m.order_id.clone()),
+            Self::OrderHeld(m) => Some(m.order_id.clone()),
+            Self::OrderAlarm(m) => Some(m.order_id.clone()),
+            Self::OrderCancel(m) => Some(m.order_id.clone()),
+            Self::OrderPaidOffline(m) => Some(m.order_id.clone()),
+            Self::WaitlistChange(_) => None,
+            Self::PaymentSeen(m) => of_text(&m.payment.out_trade_no),
+            Self::RefundRequested(m) => Some(m.order_id.clone()),
+            Self::RefundDue(m) => of_refund(&m.refund_id),
+            Self::RefundSeen(m) => of_text(&m.facts.out_trade_no),
+            Self::NotificationDue(m) => Some(m.order_id.clone()),
+        }
+    }
+
+    /// The money that it names.
+    pub fn money_fen(&self) -> Option<Fen> {
+        match self {
+            Self::OrderSubmitted(m) => Some(m.amount_fen),
+            Self::OrderPaidOffline(m) => Some(m.amount_fen),
+            Self::PaymentSeen(m) => Some(m.payment.total_fen),
+            Self::RefundRequested(m) => m.amount_fen,
+            Self::RefundSeen(m) => Some(m.facts.refund_fen),
+            Self::OrderHeld(_)
+            | Self::OrderAlarm(_)
+            | Self::OrderCancel(_)
+            | Self::WaitlistChange(_)
+            | Self::RefundDue(_)
+            | Self::NotificationDue(_) => None,
         }
     }
 

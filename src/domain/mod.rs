@@ -1,8 +1,10 @@
 //! The rules, free of IO: no async, no SQL, no HTTP, no broker, no clock of its own.
 //!
 //! Read in this order: [`order`] (the life of an order; [`order_diagram`] draws it), [`refund`] (the life of a refund),
-//! [`seats`] (who gets which seat), [`message`] (what travels on the queues), [`retry`] (what a failure leads to).
+//! [`seats`] (who gets which seat), [`message`] (what travels on the queues), [`retry`] (what a failure leads to),
+//! [`dead_letter`] (what is parked) and [`prospect`] (what would come of it now).
 
+pub mod dead_letter;
 pub mod document;
 pub mod history;
 pub mod ids;
@@ -11,6 +13,7 @@ pub mod money;
 pub mod notification;
 pub mod order;
 pub mod order_diagram;
+pub mod prospect;
 pub mod refund;
 pub mod retry;
 pub mod seats;

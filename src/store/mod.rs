@@ -6,6 +6,9 @@
 pub mod audit;
 pub mod cancellation;
 pub mod case;
+pub mod dead_letter;
+pub mod dead_letter_act;
+pub mod dead_letter_replay;
 pub mod doubt;
 pub mod ending;
 pub mod fairness;
@@ -17,6 +20,7 @@ pub mod order_history;
 pub mod order_search;
 pub mod payment;
 mod payment_books;
+pub mod prospect;
 pub mod refund;
 mod replay;
 pub mod schedule;
