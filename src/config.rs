@@ -30,6 +30,9 @@ pub struct Settings {
     pub broker: BrokerSettings,
     pub cache: CacheSettings,
     pub order: OrderSettings,
+    #[serde(rename = "override")]
+    pub overrides: OverrideSettings,
+    pub retention: RetentionSettings,
     pub personal: PersonalSettings,
     pub reconcile: ReconcileSettings,
     pub health: HealthSettings,
@@ -96,6 +99,27 @@ impl OrderSettings {
             problems.push(problem("order.hold_seconds", "must be above zero and at most order.payment_seconds"));
         }
         problems
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverrideSettings {
+    pub second_person_fen: i64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSettings {
+    pub audit_months: u16,
+    pub trace_months: u16,
+}
+
+impl RetentionSettings {
+    fn problems(&self) -> Vec<BadSetting> {
+        let months = [("retention.audit_months", self.audit_months), ("retention.trace_months", self.trace_months)];
+        let none = months.into_iter().filter(|(_, months)| *months == 0);
+        none.map(|(setting, _)| problem(setting, "must be above zero")).collect()
     }
 }
 
@@ -229,6 +253,10 @@ impl Settings {
         problems.extend(self.api.problems());
         problems.extend(self.auth.problems());
         problems.extend(self.order.problems());
+        if self.overrides.second_person_fen < 0 {
+            problems.push(problem("override.second_person_fen", "must not be below zero"));
+        }
+        problems.extend(self.retention.problems());
         problems.extend(self.personal.load().err());
         problems.extend(self.reconcile.problems());
         problems.extend(self.wechat_pay.problems());

@@ -9,7 +9,9 @@
 //! - [`wechat`]: WeChat Pay and the Official Account.
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
+//! - [`trace`]: what happened around an order, noted from wherever it happens.
 //! - [`dead_letters`]: what operators do with messages that nobody could handle.
+//! - [`desk`]: what operators decide, once for command line, API and console.
 //! - [`config`], [`setting`], [`telemetry`], [`heartbeat`], [`process`]: how a role boots and stops.
 //! - [`ops`], [`exit`]: the operator's commands and how they end.
 
@@ -18,6 +20,7 @@ pub mod broker;
 pub mod cache;
 pub mod config;
 pub mod dead_letters;
+pub mod desk;
 pub mod domain;
 pub mod exit;
 pub mod heartbeat;
@@ -26,6 +29,7 @@ pub mod process;
 pub mod setting;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
 pub mod wechat;
 #[path = "../workers/mod.rs"]
 pub mod workers;

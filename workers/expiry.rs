@@ -1,21 +1,26 @@
 //! Worker `expiry`: ends what was not paid in time or is not wanted any more, never on the clock's word alone.
 //!
-//! Consumes   order.alarm, order.cancel, order.paid_offline   from queue `expiry` (alarms come there from `delay.*`)
+//! Consumes   order.alarm, order.cancel, order.paid_offline, order.override   from queue `expiry` (alarms come there from `delay.*`)
 //! Changes    payment_orders, seat_reservations, free_seats, waitlist, notifications
 //! Emits      payment.seen, order.held and order.alarm (of offers to the waiting list; sold_out), notification.due
 //! Calls      WeChat: query before a seat is freed, close before an order is given up
 //! Retries    when WeChat's answer is unknown or "slow down"
 //! Safe twice because the order's columns decide, and WeChat's close can be repeated
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
+
+use uuid::Uuid;
 
 use crate::{
     broker::consume::{Fault, Handler, Received, Shape, Verdict},
     cache::Cache,
     domain::{
         ids::OrderId,
-        message::{Alarm, Message, OrderAlarm, OrderCancel, OrderPaidOffline, Payment, PaymentSeen, Source},
+        message::{
+            Alarm, Message, OrderAlarm, OrderCancel, OrderOverride, OrderPaidOffline, Payment, PaymentSeen, Source,
+        },
         order::{Event, Status},
+        overrides::OverrideStatus,
         retry,
     },
     store::{self, Database, order::Change, order::Due, waitlist::Terms},
@@ -43,6 +48,7 @@ pub enum Wakeup {
     Alarm(OrderAlarm),
     Cancel(OrderCancel),
     PaidOffline(OrderPaidOffline),
+    Override(OrderOverride),
 }
 
 impl TryFrom<Message> for Wakeup {
@@ -53,6 +59,7 @@ impl TryFrom<Message> for Wakeup {
             Message::OrderAlarm(alarm) => Ok(Self::Alarm(alarm)),
             Message::OrderCancel(cancel) => Ok(Self::Cancel(cancel)),
             Message::OrderPaidOffline(paid) => Ok(Self::PaidOffline(paid)),
+            Message::OrderOverride(decided) => Ok(Self::Override(decided)),
             other => Err(other),
         }
     }
@@ -70,6 +77,7 @@ impl Handler for Expiry {
                 Wakeup::Alarm(alarm) => self.ring(alarm).await?,
                 Wakeup::Cancel(cancel) => self.cancel(cancel).await?,
                 Wakeup::PaidOffline(paid) => self.take_offline(paid).await?,
+                Wakeup::Override(decided) => self.carry_out(decided).await?,
             });
         }
         Ok(verdicts)
@@ -77,16 +85,25 @@ impl Handler for Expiry {
 }
 
 /// How an order is to end, once WeChat agrees.
-struct Ending {
-    event: Event,
+pub(super) struct Ending {
+    pub(super) event: Event,
     /// As the audit log calls it.
-    name: &'static str,
-    request_id: Option<String>,
+    pub(super) name: &'static str,
+    /// Who wants it so: `worker:expiry` when it is a deadline.
+    pub(super) actor: Cow<'static, str>,
+    pub(super) reason: Option<String>,
+    pub(super) request_id: Option<String>,
+    /// The override that it carries out: settled in the same transaction.
+    pub(super) of_override: Option<Uuid>,
 }
 
 impl Ending {
-    const LAPSE: Self = Self { event: Event::HoldOver, name: "hold_over", request_id: None };
-    const EXPIRE: Self = Self { event: Event::DeadlineClosed, name: "deadline_closed", request_id: None };
+    pub(super) const LAPSE: Self = Self::by_itself(Event::HoldOver, "hold_over");
+    pub(super) const EXPIRE: Self = Self::by_itself(Event::DeadlineClosed, "deadline_closed");
+
+    const fn by_itself(event: Event, name: &'static str) -> Self {
+        Self { event, name, actor: Cow::Borrowed("worker:expiry"), reason: None, request_id: None, of_override: None }
+    }
 }
 
 impl Expiry {
@@ -101,7 +118,7 @@ impl Expiry {
         match alarm.alarm {
             Alarm::Hold if order.status == Status::Lapsed => self.done(&order).await,
             Alarm::Hold if !order.hold_over => Ok(early()),
-            Alarm::Hold => self.lapse(&order).await,
+            Alarm::Hold => self.lapse(&order, Ending::LAPSE).await,
             Alarm::Payment if !order.deadline_over => Ok(early()),
             Alarm::Payment => self.close(&order, Ending::EXPIRE).await,
             Alarm::SoldOut if order.status == Status::Lapsed && order.session_sold_out => {
@@ -123,12 +140,20 @@ impl Expiry {
         if !order.status.is_payable() {
             return self.done(&order).await;
         }
-        let request_id = Some(cancel.request_id.clone());
-        self.close(&order, Ending { event: Event::CancelClosed, name: "cancelled", request_id }).await
+        let actor = cancel.requested_by.clone().unwrap_or_else(|| format!("user:{}", cancel.user_id.as_str()));
+        let ending = Ending {
+            event: Event::CancelClosed,
+            name: "cancelled",
+            actor: actor.into(),
+            reason: None,
+            request_id: Some(cancel.request_id.clone()),
+            of_override: None,
+        };
+        self.close(&order, ending).await
     }
 
     /// Money taken by an operator: believed once WeChat can take none for the order any more.
-    async fn take_offline(&self, offline: &OrderPaidOffline) -> Result<Verdict, Fault> {
+    pub(super) async fn take_offline(&self, offline: &OrderPaidOffline) -> Result<Verdict, Fault> {
         let Some(order) = store::order::due(self.db.pool(), &offline.order_id).await? else {
             return Ok(not_in_the_books(&offline.order_id));
         };
@@ -172,16 +197,16 @@ impl Expiry {
                 success_time: offline.paid_at,
                 payer_openid: None,
             },
-            source: Source::Offline { operator: offline.operator.clone() },
+            source: Source::Offline { operator: offline.operator.clone(), reason: offline.reason.clone() },
             request_id: offline.request_id.clone(),
         }
     }
 
     /// The hold is over: WeChat is asked before the seat is freed.
-    async fn lapse(&self, order: &Due) -> Result<Verdict, Fault> {
+    pub(super) async fn lapse(&self, order: &Due, ending: Ending) -> Result<Verdict, Fault> {
         match self.standing(order).await {
             Ok(Standing::Paid(payment)) => Ok(paid(*payment)),
-            Ok(Standing::Unpaid) => self.end(order, Ending::LAPSE).await,
+            Ok(Standing::Unpaid) => self.end(order, ending).await,
             Ok(Standing::Closed) => self.end(order, Ending::EXPIRE).await,
             Ok(Standing::Unclear(why)) => Ok(Verdict::Park { class: "wechat_unclear", error: why.to_owned() }),
             // WeChat says that it never heard of it, unsigned. Its signed close makes that certain.
@@ -191,7 +216,7 @@ impl Expiry {
     }
 
     /// Closes the order at WeChat, so that nobody can pay it any more, and then gives it up.
-    async fn close(&self, order: &Due, ending: Ending) -> Result<Verdict, Fault> {
+    pub(super) async fn close(&self, order: &Due, ending: Ending) -> Result<Verdict, Fault> {
         match self.wechat.close_order(order.order_id.as_str()).await {
             Ok(OrderClosed) => self.end(order, ending).await,
             // Any refusal may mean that it was paid: the query tells.
@@ -222,7 +247,7 @@ impl Expiry {
         }
     }
 
-    async fn standing(&self, order: &Due) -> Result<Standing, Inconclusive> {
+    pub(super) async fn standing(&self, order: &Due) -> Result<Standing, Inconclusive> {
         Ok(self.wechat.query_order(order.order_id.as_str()).await?.standing())
     }
 
@@ -231,11 +256,15 @@ impl Expiry {
         let mut step = self.db.begin("expiry.end").await?;
         for locked in store::order::lock(&mut step, std::slice::from_ref(&order.order_id)).await? {
             let change = Change {
+                reason: ending.reason.clone(),
                 request_id: ending.request_id.clone(),
-                ..Change::of_status(locked.status, ending.name, "worker:expiry")
+                ..Change::of_status(locked.status, ending.name, ending.actor.clone())
             };
             if store::ending::apply(&mut step, &locked, ending.event, change, &self.terms).await? {
                 metrics::counter!("orders_ended_total", "event" => ending.name).increment(1);
+                if let Some(id) = ending.of_override {
+                    store::overrides::settle(&mut step, id, OverrideStatus::Done, "WeChat agreed").await?;
+                }
             }
         }
         step.commit().await?;
@@ -243,7 +272,7 @@ impl Expiry {
     }
 
     /// What follows from an order that has ended, derived from what is stored.
-    async fn done(&self, order: &Due) -> Result<Verdict, Fault> {
+    pub(super) async fn done(&self, order: &Due) -> Result<Verdict, Fault> {
         let ids = std::slice::from_ref(&order.order_id);
         let schedules = [order.schedule_id];
         let mut follow_ups = super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?;
@@ -263,7 +292,7 @@ impl Expiry {
     }
 }
 
-fn paid(payment: Payment) -> Verdict {
+pub(super) fn paid(payment: Payment) -> Verdict {
     let seen = PaymentSeen { payment, source: Source::Query, request_id: String::new() };
     Verdict::Done(vec![Message::PaymentSeen(seen)])
 }
@@ -273,12 +302,12 @@ fn early() -> Verdict {
     Verdict::Retry { class: retry::Class::Early, error: "it is not time yet".into() }
 }
 
-fn not_in_the_books(id: &OrderId) -> Verdict {
+pub(super) fn not_in_the_books(id: &OrderId) -> Verdict {
     Verdict::Retry { class: retry::Class::Early, error: format!("{id} is not in the books yet") }
 }
 
 /// WeChat's answer proved nothing: the same again, later.
-fn again(doubt: &Inconclusive) -> Verdict {
+pub(super) fn again(doubt: &Inconclusive) -> Verdict {
     let class = match doubt.class {
         Class::Unknown | Class::Claimed(_) => retry::Class::Unknown,
         Class::Busy | Class::Misconfigured => retry::Class::Busy,

@@ -1,6 +1,7 @@
 //! The workers, one file each. Part of the library, so that tests can drain their queues in-process.
 
 pub mod expiry;
+mod expiry_overrides;
 pub mod notifications;
 pub mod payments;
 pub mod prepay;

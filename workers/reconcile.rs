@@ -1,8 +1,8 @@
 //! Worker `reconcile`: puts what is overdue back onto the queues, and watches over the whole.
 //!
 //! Consumes   the clock; of several instances one leads, by a lock of PostgreSQL
-//! Changes    `swept_at` of payment_orders, refunds and notifications; the broker's missing queues; the audit log's partitions
-//! Emits      order.held, order.alarm, refund.due, notification.due; canaries into every queue
+//! Changes    `swept_at` of payment_orders, refunds, notifications and order_overrides; the broker's missing queues; the audit log's partitions
+//! Emits      order.held, order.alarm, order.override, refund.due, notification.due; canaries into every queue
 //! Calls      nobody
 //! Retries    with the next pass, whatever failed
 //! Safe twice because every message it sends is one that its worker has to take twice anyway

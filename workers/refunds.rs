@@ -13,6 +13,7 @@ use crate::{
     broker::consume::{Fault, Handler, Received, Shape, Verdict},
     cache::Cache,
     domain::{
+        case::CaseKind,
         ids::{OrderId, RefundId},
         message::{Message, RefundDue, RefundFacts, RefundRequested, RefundSeen},
         refund::{RefundStanding, RefundStatus},
@@ -171,7 +172,7 @@ impl Refunds {
             Class::Unknown => Verdict::Retry { class: retry::Class::Unknown, error },
             Class::Busy | Class::Misconfigured => Verdict::Retry { class: retry::Class::Busy, error },
             Class::Claimed(Claim::NotEnough) => {
-                self.open_case(due, "merchant_balance", &error).await?;
+                self.open_case(due, CaseKind::MerchantBalance, &error).await?;
                 pending(&error)
             }
             // Minutes after the payment WeChat may not know it yet; also after a request that never arrived.
@@ -179,11 +180,11 @@ impl Refunds {
             // The case is what a person sees. The row stays open, and the sweep asks again now and then, in case
             // that something was mended at WeChat.
             Class::Claimed(Claim::PayerAccountAbnormal) => {
-                self.open_case(due, "payer_account_abnormal", &error).await?;
+                self.open_case(due, CaseKind::PayerAccountAbnormal, &error).await?;
                 Verdict::Done(Vec::new())
             }
             Class::Refused => {
-                self.open_case(due, "refund_refused", &error).await?;
+                self.open_case(due, CaseKind::RefundRefused, &error).await?;
                 Verdict::Done(Vec::new())
             }
         })
@@ -222,7 +223,7 @@ impl Refunds {
         }
     }
 
-    async fn open_case(&self, due: &Due, kind: &'static str, error: &str) -> Result<(), Fault> {
+    async fn open_case(&self, due: &Due, kind: CaseKind, error: &str) -> Result<(), Fault> {
         let mut step = self.db.begin("refunds.case").await?;
         let details = serde_json::json!({ "wechat": error });
         store::case::open(&mut step, kind, due.refund_id.as_str(), Some(&due.order_id), due.amount_fen, details)

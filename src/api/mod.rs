@@ -53,6 +53,7 @@ use crate::{
     broker::{Broker, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
     dead_letters::DeadLetters,
+    domain::money::Fen,
     setting::BadSetting,
     store::{Database, payment::Merchant, user::PersonalKey},
     wechat::{account::PayAccount, exchange::PayClient},
@@ -64,6 +65,10 @@ pub struct ApiParts {
     pub auth: AuthSettings,
     /// In front of every order id; tells environments apart that share a merchant number.
     pub order_id_prefix: String,
+    /// Above it an operator's decision waits for a second operator.
+    pub second_person: Fen,
+    /// Of a session that is added without a price.
+    pub price: Fen,
     pub broker: Broker,
     pub database: Database,
     pub cache: Cache,
@@ -84,6 +89,8 @@ struct Inner {
     settings: ApiSettings,
     /// In front of every order id; tells environments apart that share a merchant number.
     order_id_prefix: String,
+    second_person: Fen,
+    price: Fen,
     publisher: Publisher,
     /// For questions about queues; the ingress consumes nothing.
     broker: Broker,
@@ -120,6 +127,8 @@ impl Inner {
             publisher: parts.broker.publisher.clone(),
             broker: parts.broker,
             overviews: ops::Overviews::default(),
+            second_person: parts.second_person,
+            price: parts.price,
             database: parts.database,
             hub: OrderHub::start(parts.cache.clone()),
             cache: parts.cache,

@@ -65,6 +65,7 @@ async fn take(api: &Inner, context: &Context, caller: Caller, id: &str) -> Resul
             let message = OrderCancel {
                 order_id: order.order_id.clone(),
                 user_id: caller.user,
+                requested_by: None,
                 request_id: context.request_id.clone(),
             };
             hand_over(api, context, Message::OrderCancel(message)).await?;

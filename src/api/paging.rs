@@ -32,6 +32,15 @@ impl<T> Page<T> {
         Self { items: items.into_iter().map(|(_, item)| item).collect(), next }
     }
 
+    pub(super) fn items(&self) -> &[T] {
+        &self.items
+    }
+
+    /// The same page with something made of each item.
+    pub(super) fn map<U>(self, make: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(make).collect(), next: self.next }
+    }
+
     /// A list that is never longer than a page.
     pub(super) fn whole(items: Vec<T>) -> Self {
         Self { items, next: None }

@@ -52,6 +52,14 @@ pub(super) async fn list(
     _anybody: Caller,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Json<Page<ScheduleDocument>>, Problem> {
+    page(&api, query).await
+}
+
+/// The page of sessions that a query asks for.
+pub(super) async fn page(
+    api: &Inner,
+    query: BTreeMap<String, String>,
+) -> Result<Json<Page<ScheduleDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let filter = ScheduleFilter {
         course_id: fields.optional("course_id", course_id),
@@ -76,7 +84,7 @@ fn course_id(value: &Value) -> Result<String, &'static str> {
     CourseId::try_from(text(value)?).map(String::from).map_err(|_| "must be 1 to 64 visible ASCII characters")
 }
 
-pub(super) fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {
+fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {
     OffsetDateTime::parse(text(value)?, &Rfc3339).map_err(|_| "must be a time like 2026-11-22T10:00:00Z")
 }
 

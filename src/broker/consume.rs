@@ -4,7 +4,13 @@
 //! follows, each publish confirmed, and only then acknowledges. A crash anywhere redelivers; the
 //! handler finds its own work done and derives the same follow-ups from what is stored.
 
-use std::{collections::VecDeque, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt, StreamExt, future};
 use lapin::{
@@ -13,7 +19,7 @@ use lapin::{
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +30,13 @@ use super::{
     pulse::Pulse,
     watch,
 };
-use crate::domain::{
-    message::{Message, Queue},
-    retry::Class,
+use crate::{
+    domain::{
+        message::{Message, Queue},
+        retry::Class,
+        timeline::{EntryKind, Trace},
+    },
+    trace,
 };
 
 /// How a worker takes its messages.
@@ -45,6 +55,26 @@ pub struct Received<M> {
     /// 1 for the first attempt.
     pub attempt: u32,
     pub trace: Option<TraceParent>,
+    /// What its trace is kept under; `None` when none is kept.
+    marked: Option<Marked>,
+}
+
+/// What a message's trace says of it, whatever the handler makes of the message.
+#[derive(Debug, Clone)]
+struct Marked {
+    order: String,
+    kind: &'static str,
+    key: String,
+    sent_at: Option<String>,
+}
+
+impl Marked {
+    fn of(message: &Message, published_at: Option<u64>) -> Option<Self> {
+        let sent_at = published_at
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok())
+            .and_then(|at| at.format(&Rfc3339).ok());
+        Some(Self { order: message.order()?.to_owned(), kind: message.kind(), key: message.key(), sent_at })
+    }
 }
 
 /// What became of one message.
@@ -200,7 +230,7 @@ struct Stopping;
 impl<H: Handler> Work<H> {
     /// Judges a batch, publishes what follows and acknowledges it.
     async fn settle(&self, deliveries: Vec<Delivery>) {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let oldest_due = deliveries.iter().filter_map(|delivery| envelope::due_at(&delivery.properties)).min();
         let _in_hand = self.pulse.take(deliveries.len(), oldest_due);
         let mut readable = Vec::with_capacity(deliveries.len());
@@ -224,6 +254,7 @@ impl<H: Handler> Work<H> {
             return;
         };
         for ((verdict, received), place) in verdicts.into_iter().zip(&readable).zip(places) {
+            self.note(&verdict, received, started);
             self.follow(verdict, received, &deliveries[place], &mut outgoing);
         }
         if self.publish(outgoing).await.is_err() {
@@ -241,6 +272,7 @@ impl<H: Handler> Work<H> {
     fn read(&self, delivery: &Delivery) -> Result<Received<H::Message>, String> {
         let marks = Marks::of(&delivery.properties);
         let message = Message::read(&marks.kind, &delivery.data).map_err(|unreadable| unreadable.to_string())?;
+        let marked = trace::is_kept().then(|| Marked::of(&message, marks.published_at)).flatten();
         let message = H::Message::try_from(message)
             .map_err(|other| format!("a {} does not belong in {}", other.kind(), self.queue.name()))?;
         if let Some(published_at) = marks.published_at {
@@ -248,7 +280,7 @@ impl<H: Handler> Work<H> {
             metrics::histogram!("messages_critical_seconds", "queue" => self.queue.name())
                 .record(f64::from(u32::try_from(now.saturating_sub(published_at)).unwrap_or(u32::MAX)));
         }
-        Ok(Received { message, attempt: marks.attempt, trace: marks.trace })
+        Ok(Received { message, attempt: marks.attempt, trace: marks.trace, marked })
     }
 
     /// One verdict per message. Waits while a server is away; splits a batch that fails until the
@@ -325,6 +357,28 @@ impl<H: Handler> Work<H> {
         for _ in 0..silences {
             self.breaker.failed();
         }
+    }
+
+    /// Leaves a trace of the message at its order.
+    fn note(&self, verdict: &Verdict, received: &Received<H::Message>, started: Instant) {
+        let Some(marked) = &received.marked else { return };
+        let (outcome, class, error) = match verdict {
+            Verdict::Done(_) => ("done", None, None),
+            Verdict::Retry { class, error } if class.next(received.attempt).is_some() => {
+                ("retried", Some(class.as_str()), Some(error))
+            }
+            Verdict::Retry { class, error } => ("parked", Some(class.as_str()), Some(error)),
+            Verdict::Park { class, error } => ("parked", Some(*class), Some(error)),
+        };
+        let details = serde_json::json!({
+            "queue": self.queue.name(), "attempt": received.attempt, "class": class, "error": error,
+            "key": marked.key, "sent_at": marked.sent_at,
+        });
+        trace::note(Trace {
+            who: Some(format!("worker:{}", H::NAME)),
+            details: Some(details),
+            ..trace::took(marked.order.as_str(), EntryKind::Message, marked.kind, outcome, started)
+        });
     }
 
     /// Turns a verdict into what is to be published.

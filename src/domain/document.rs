@@ -120,3 +120,21 @@ pub struct Availability {
     #[schema(value_type = String, format = DateTime)]
     pub as_of: OffsetDateTime,
 }
+
+/// One seat of a session, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SeatDocument {
+    #[schema(value_type = i32)]
+    pub seat_no: SeatNo,
+    /// `free`, `held`, `confirmed`
+    #[schema(example = "held")]
+    pub state: String,
+    /// Whose it is.
+    #[schema(value_type = Option<String>)]
+    pub order_id: Option<OrderId>,
+    pub order_status: Option<Status>,
+    /// Until when it is held, for a held one.
+    #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub held_until: Option<OffsetDateTime>,
+}

@@ -95,6 +95,19 @@ impl RefundId {
         Self(format!("{order}-session"))
     }
 
+    /// The refund that an operator's override asks for.
+    pub fn of_override(order: &OrderId, override_id: Uuid) -> Self {
+        let mut id = format!("{order}-o{}", override_id.simple());
+        // WeChat's `out_refund_no` has at most 64 characters.
+        id.truncate(64);
+        Self(id)
+    }
+
+    /// The order that it belongs to: what stands before the first `-`.
+    pub fn order(&self) -> &str {
+        self.0.split_once('-').map_or(self.0.as_str(), |(order, _)| order)
+    }
+
     /// The number that follows when WeChat closed this one, and only then.
     pub fn successor(&self) -> Self {
         let (root, generation) = match self.0.rsplit_once("-n") {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{
     ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId},
@@ -125,7 +126,12 @@ pub enum Source {
     /// We asked.
     Query,
     /// An operator took the money in another way.
-    Offline { operator: String },
+    Offline {
+        operator: String,
+        /// Absent in messages of earlier releases, and when none was given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,6 +197,9 @@ pub struct OrderAlarm {
 pub struct OrderCancel {
     pub order_id: OrderId,
     pub user_id: UserId,
+    /// Who wishes it, when it is not the customer: `operator:…`. Absent in messages of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
     pub request_id: String,
 }
 
@@ -202,10 +211,20 @@ pub struct OrderPaidOffline {
     /// The receipt's number: the same receipt pays once.
     pub receipt: String,
     pub operator: String,
+    /// Absent in messages of earlier releases, and when none was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     pub amount_fen: Fen,
     #[serde(with = "time::serde::rfc3339")]
     pub paid_at: OffsetDateTime,
     pub request_id: String,
+}
+
+/// An operator's decision about an order is to be carried out. What it says is in the books.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderOverride {
+    pub override_id: Uuid,
+    pub order_id: OrderId,
 }
 
 /// What a customer wants of a waiting list.
@@ -281,6 +300,7 @@ pub enum Message {
     OrderAlarm(OrderAlarm),
     OrderCancel(OrderCancel),
     OrderPaidOffline(OrderPaidOffline),
+    OrderOverride(OrderOverride),
     WaitlistChange(WaitlistChange),
     PaymentSeen(PaymentSeen),
     RefundRequested(RefundRequested),
@@ -324,6 +344,7 @@ impl Message {
             Self::OrderAlarm(_) => "order.alarm",
             Self::OrderCancel(_) => "order.cancel",
             Self::OrderPaidOffline(_) => "order.paid_offline",
+            Self::OrderOverride(_) => "order.override",
             Self::WaitlistChange(_) => "waitlist.change",
             Self::PaymentSeen(_) => "payment.seen",
             Self::RefundRequested(_) => "refund.requested",
@@ -338,7 +359,9 @@ impl Message {
         match self {
             Self::OrderSubmitted(m) => Queue::Orders(m.schedule_id.lane(ORDER_LANES)),
             Self::OrderHeld(_) => Queue::Prepay,
-            Self::OrderAlarm(_) | Self::OrderCancel(_) | Self::OrderPaidOffline(_) => Queue::Expiry,
+            Self::OrderAlarm(_) | Self::OrderCancel(_) | Self::OrderPaidOffline(_) | Self::OrderOverride(_) => {
+                Queue::Expiry
+            }
             Self::WaitlistChange(m) => Queue::Orders(m.schedule_id.lane(ORDER_LANES)),
             Self::PaymentSeen(_) => Queue::Payments,
             Self::RefundRequested(_) | Self::RefundDue(_) | Self::RefundSeen(_) => Queue::Refunds,
@@ -354,6 +377,7 @@ impl Message {
             Self::OrderAlarm(m) => format!("{}/alarm/{}", m.order_id, m.alarm.as_str()),
             Self::OrderCancel(m) => format!("{}/cancel", m.order_id),
             Self::OrderPaidOffline(m) => format!("{}/offline/{}", m.order_id, m.receipt),
+            Self::OrderOverride(m) => format!("{}/override/{}", m.order_id, m.override_id),
             Self::WaitlistChange(m) => format!("{}/waitlist/{}/{}", m.schedule_id, m.user_id, m.request_id),
             Self::RefundRequested(m) => format!("{}/requested", m.refund_id),
             Self::RefundDue(m) => format!("{}/due", m.refund_id),
@@ -365,21 +389,24 @@ impl Message {
 
     /// The order it is about, when it names one as we name orders.
     pub fn order_id(&self) -> Option<OrderId> {
-        let of_text = |text: &str| OrderId::try_from(text.to_owned()).ok();
-        // A refund's number begins with its order's.
-        let of_refund = |refund: &RefundId| of_text(refund.as_str().split('-').next().unwrap_or_default());
+        OrderId::try_from(self.order()?.to_owned()).ok()
+    }
+
+    /// The order that it is about, as far as the message itself tells.
+    pub fn order(&self) -> Option<&str> {
         match self {
-            Self::OrderSubmitted(m) => Some(m.order_id.clone()),
-            Self::OrderHeld(m) => Some(m.order_id.clone()),
-            Self::OrderAlarm(m) => Some(m.order_id.clone()),
-            Self::OrderCancel(m) => Some(m.order_id.clone()),
-            Self::OrderPaidOffline(m) => Some(m.order_id.clone()),
+            Self::OrderSubmitted(m) => Some(m.order_id.as_str()),
+            Self::OrderHeld(m) => Some(m.order_id.as_str()),
+            Self::OrderAlarm(m) => Some(m.order_id.as_str()),
+            Self::OrderCancel(m) => Some(m.order_id.as_str()),
+            Self::OrderPaidOffline(m) => Some(m.order_id.as_str()),
+            Self::OrderOverride(m) => Some(m.order_id.as_str()),
+            Self::PaymentSeen(m) => Some(&m.payment.out_trade_no),
+            Self::RefundRequested(m) => Some(m.order_id.as_str()),
+            Self::RefundDue(m) => Some(m.refund_id.order()),
+            Self::RefundSeen(m) => Some(&m.facts.out_trade_no),
+            Self::NotificationDue(m) => Some(m.order_id.as_str()),
             Self::WaitlistChange(_) => None,
-            Self::PaymentSeen(m) => of_text(&m.payment.out_trade_no),
-            Self::RefundRequested(m) => Some(m.order_id.clone()),
-            Self::RefundDue(m) => of_refund(&m.refund_id),
-            Self::RefundSeen(m) => of_text(&m.facts.out_trade_no),
-            Self::NotificationDue(m) => Some(m.order_id.clone()),
         }
     }
 
@@ -394,6 +421,7 @@ impl Message {
             Self::OrderHeld(_)
             | Self::OrderAlarm(_)
             | Self::OrderCancel(_)
+            | Self::OrderOverride(_)
             | Self::WaitlistChange(_)
             | Self::RefundDue(_)
             | Self::NotificationDue(_) => None,
@@ -408,6 +436,7 @@ impl Message {
             Self::PaymentSeen(m) => serde_json::to_vec(m),
             Self::OrderCancel(m) => serde_json::to_vec(m),
             Self::OrderPaidOffline(m) => serde_json::to_vec(m),
+            Self::OrderOverride(m) => serde_json::to_vec(m),
             Self::WaitlistChange(m) => serde_json::to_vec(m),
             Self::RefundRequested(m) => serde_json::to_vec(m),
             Self::RefundDue(m) => serde_json::to_vec(m),
@@ -429,6 +458,7 @@ impl Message {
             "payment.seen" => of("payment.seen", body).map(Self::PaymentSeen),
             "order.cancel" => of("order.cancel", body).map(Self::OrderCancel),
             "order.paid_offline" => of("order.paid_offline", body).map(Self::OrderPaidOffline),
+            "order.override" => of("order.override", body).map(Self::OrderOverride),
             "waitlist.change" => of("waitlist.change", body).map(Self::WaitlistChange),
             "refund.requested" => of("refund.requested", body).map(Self::RefundRequested),
             "refund.due" => of("refund.due", body).map(Self::RefundDue),

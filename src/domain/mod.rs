@@ -2,10 +2,13 @@
 //!
 //! Read in this order: [`order`] (the life of an order; [`order_diagram`] draws it), [`refund`] (the life of a refund),
 //! [`seats`] (who gets which seat), [`message`] (what travels on the queues), [`retry`] (what a failure leads to),
-//! [`dead_letter`] (what is parked) and [`prospect`] (what would come of it now).
+//! [`dead_letter`] (what is parked) and [`prospect`] (what would come of it now); then what operators see and decide:
+//! [`timeline`] and [`explain`], [`case`], [`overrides`].
 
+pub mod case;
 pub mod dead_letter;
 pub mod document;
+pub mod explain;
 pub mod history;
 pub mod ids;
 pub mod message;
@@ -13,7 +16,9 @@ pub mod money;
 pub mod notification;
 pub mod order;
 pub mod order_diagram;
+pub mod overrides;
 pub mod prospect;
 pub mod refund;
 pub mod retry;
 pub mod seats;
+pub mod timeline;

@@ -120,10 +120,16 @@ pub enum Event {
     RefundSucceeded {
         whole: bool,
     },
+    /// An operator gives the seat and waives the price. WeChat has closed the order.
+    Granted(SeatAtPayment),
+    /// An operator takes back a seat whose price was waived.
+    Revoked,
+    /// An operator gives back money that was set aside because it was not as ordered.
+    Returned,
 }
 
 impl Event {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::SeatHeld,
         Self::NoSeat,
         Self::CodeIssued,
@@ -138,6 +144,11 @@ impl Event {
         Self::RefundRequested { whole: false },
         Self::RefundSucceeded { whole: true },
         Self::RefundSucceeded { whole: false },
+        Self::Granted(SeatAtPayment::Held),
+        Self::Granted(SeatAtPayment::Free),
+        Self::Granted(SeatAtPayment::None),
+        Self::Revoked,
+        Self::Returned,
     ];
 }
 
@@ -270,6 +281,51 @@ pub fn step(status: Status, event: Event) -> Step {
             S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Cancelled | S::Expired,
             Event::RefundSucceeded { .. },
         ) => Step::Irrelevant,
+
+        (S::Held | S::AwaitingPayment, Event::Granted(SeatAtPayment::Held)) => {
+            to(S::Confirmed, &[E::ConfirmSeat, E::IssueBooking, E::Notify(Kind::BookingConfirmed)])
+        }
+        (
+            S::Held | S::AwaitingPayment | S::Lapsed | S::Expired | S::Cancelled,
+            Event::Granted(SeatAtPayment::Held | SeatAtPayment::Free),
+        ) => to(S::Confirmed, &[E::TakeFreeSeat, E::IssueBooking, E::Notify(Kind::BookingConfirmed)]),
+        (S::Confirmed, Event::Granted(_)) => Step::AlreadyDone,
+        // Without a seat there is nothing to give, and no money that would have to go anywhere.
+        (
+            S::Submitted
+            | S::Held
+            | S::AwaitingPayment
+            | S::Rejected
+            | S::Lapsed
+            | S::Expired
+            | S::Cancelled
+            | S::Refunding
+            | S::Refunded,
+            Event::Granted(_),
+        ) => Step::Irrelevant,
+
+        (S::Confirmed, Event::Revoked) => to(S::Cancelled, &[E::FreeSeat]),
+        (S::Cancelled, Event::Revoked) => Step::AlreadyDone,
+        (
+            S::Submitted
+            | S::Held
+            | S::AwaitingPayment
+            | S::Rejected
+            | S::Lapsed
+            | S::Expired
+            | S::Refunding
+            | S::Refunded,
+            Event::Revoked,
+        ) => Step::Irrelevant,
+
+        (S::Held | S::AwaitingPayment, Event::Returned) => {
+            to(S::Refunding, &[E::FreeSeat, E::RefundAutomatically, E::Notify(Kind::PaymentReceived)])
+        }
+        (S::Lapsed | S::Expired | S::Cancelled, Event::Returned) => {
+            to(S::Refunding, &[E::RefundAutomatically, E::Notify(Kind::PaymentReceived)])
+        }
+        (S::Refunding | S::Refunded, Event::Returned) => Step::AlreadyDone,
+        (S::Submitted | S::Rejected | S::Confirmed, Event::Returned) => Step::Irrelevant,
     }
 }
 
@@ -312,8 +368,8 @@ mod tests {
             let mut seats = 0i32;
             for event in events {
                 // A hold that is gone cannot be the seat at payment; the store finds that out.
-                if event == Event::Paid(SeatAtPayment::Held) && seats == 0 { continue; }
-                if event == Event::Paid(SeatAtPayment::Free) && seats == 1 { continue; }
+                if matches!(event, Event::Paid(SeatAtPayment::Held) | Event::Granted(SeatAtPayment::Held)) && seats == 0 { continue; }
+                if matches!(event, Event::Paid(SeatAtPayment::Free) | Event::Granted(SeatAtPayment::Free)) && seats == 1 { continue; }
                 if let Step::Move { to, effects } = step(status, event) {
                     prop_assert!(!matches!(status, Status::Rejected | Status::Refunded));
                     for effect in effects {

@@ -12,7 +12,7 @@ use super::{
 
 /// Every event, those together that share a row when they lead to the same. [`words`] does not compile without the
 /// newest one, which is the reminder to add it here.
-const TOPICS: [&[Event]; 12] = [
+const TOPICS: [&[Event]; 15] = [
     &[Event::SeatHeld],
     &[Event::NoSeat],
     &[Event::CodeIssued],
@@ -25,11 +25,17 @@ const TOPICS: [&[Event]; 12] = [
     &[Event::RefundRequested { whole: false }],
     &[Event::RefundSucceeded { whole: true }],
     &[Event::RefundSucceeded { whole: false }],
+    &GRANTED,
+    &[Event::Revoked],
+    &[Event::Returned],
 ];
+const GRANTED: [Event; 3] =
+    [Event::Granted(SeatAtPayment::Held), Event::Granted(SeatAtPayment::Free), Event::Granted(SeatAtPayment::None)];
 const PAID: [Event; 3] =
     [Event::Paid(SeatAtPayment::Held), Event::Paid(SeatAtPayment::Free), Event::Paid(SeatAtPayment::None)];
 
-fn words(event: Event) -> &'static str {
+/// An event as people say it.
+pub(super) fn words(event: Event) -> &'static str {
     match event {
         Event::SeatHeld => "a seat is free",
         Event::NoSeat => "no seat can be had",
@@ -45,6 +51,11 @@ fn words(event: Event) -> &'static str {
         Event::RefundRequested { whole: false } => "refund of a part",
         Event::RefundSucceeded { whole: true } => "WeChat refunded all",
         Event::RefundSucceeded { whole: false } => "WeChat refunded a part",
+        Event::Granted(SeatAtPayment::Held) => "an operator waives the price, the seat is held",
+        Event::Granted(SeatAtPayment::Free) => "an operator waives the price, a seat is free",
+        Event::Granted(SeatAtPayment::None) => "an operator waives the price, no seat is left",
+        Event::Revoked => "an operator takes a waived seat back",
+        Event::Returned => "an operator gives back what was set aside",
     }
 }
 
@@ -172,15 +183,13 @@ pub fn diagram() -> String {
 
 /// Every move of a refund by WeChat's word, as a mermaid state diagram.
 pub fn refund_diagram() -> String {
-    const STANDINGS: [RefundStanding; 4] =
-        [RefundStanding::Processing, RefundStanding::Success, RefundStanding::Abnormal, RefundStanding::Closed];
     let mut drawing = String::from("stateDiagram-v2\n");
     for first in [RefundStatus::Requested, RefundStatus::Refused] {
         line(&mut drawing, format_args!("    [*] --> {}", first.as_str()));
     }
     for from in RefundStatus::ALL {
         let mut ends = true;
-        for standing in STANDINGS {
+        for standing in RefundStanding::ALL {
             if let RefundStep::Move { to, effect } = refund::step(from, standing) {
                 ends = false;
                 let effect = match effect {

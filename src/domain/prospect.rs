@@ -189,6 +189,11 @@ impl Books {
                 Some(_) => P::DoneAlready,
             },
             Message::OrderPaidOffline(offline) => self.of_offline(offline),
+            // What it comes to is WeChat's to say; one that was carried out changes nothing.
+            Message::OrderOverride(decided) => match self.orders.get(&decided.order_id) {
+                None => P::WouldWait,
+                Some(_) => P::WouldAskWechat,
+            },
             Message::PaymentSeen(seen) => self.of_payment(&seen.payment),
             Message::WaitlistChange(change) => {
                 let waits = self.waiting.contains(&(change.schedule_id, change.user_id.clone()));
@@ -321,6 +326,7 @@ impl Books {
             | Message::OrderHeld(_)
             | Message::OrderAlarm(_)
             | Message::OrderCancel(_)
+            | Message::OrderOverride(_)
             | Message::WaitlistChange(_)
             | Message::NotificationDue(_) => None,
         };

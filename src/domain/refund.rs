@@ -52,6 +52,8 @@ pub enum RefundStanding {
 }
 
 impl RefundStanding {
+    pub const ALL: [Self; 4] = [Self::Processing, Self::Success, Self::Abnormal, Self::Closed];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Processing => "processing",
@@ -111,12 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn standings() -> impl Strategy<Value = RefundStanding> {
-        prop::sample::select(vec![
-            RefundStanding::Processing,
-            RefundStanding::Success,
-            RefundStanding::Abnormal,
-            RefundStanding::Closed,
-        ])
+        prop::sample::select(&RefundStanding::ALL[..])
     }
 
     proptest! {

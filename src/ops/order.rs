@@ -49,6 +49,7 @@ pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(
                 order_id: id.clone(),
                 receipt: receipt.clone(),
                 operator: operator.clone(),
+                reason: None,
                 amount_fen: Fen(*amount_fen),
                 paid_at: OffsetDateTime::now_utc(),
                 request_id: format!("cli-{}", Uuid::now_v7().simple()),

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     api::{AuthKeys, Role},
     config::Settings,
+    desk,
     domain::{
         document::{OrderDocument, ScheduleDocument},
         ids::{OrderId, ScheduleId},
@@ -130,7 +131,8 @@ async fn session_to_book(database: &Database, settings: &Settings) -> Result<Sch
             store::schedule::add(&mut step, &new).await?;
         }
         step.commit().await?;
-        super::schedule::announce(settings, &store::schedule::list(database.pool(), &bookable, 100).await?).await;
+        let sessions = store::schedule::list(database.pool(), &bookable, 100).await?;
+        desk::schedules::announce(super::cache(settings).as_ref(), &sessions).await;
     }
     Err(Failure::No("no session has a free seat".into()))
 }

@@ -4,8 +4,8 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use crate::{
-    cache::catalogue::Card,
     config::Settings,
+    desk,
     domain::{
         document::ScheduleDocument,
         ids::{CourseId, ScheduleId},
@@ -126,23 +126,9 @@ async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), 
 
 async fn add(new: &NewSchedule, settings: &Settings, json: bool) -> Result<(), Failure> {
     let database = super::database(settings)?;
-    let mut step = database.begin("schedule.add").await?;
-    store::schedule::add(&mut step, new).await?;
-    step.commit().await?;
-    let Some(document) = store::schedule::find(database.pool(), new.schedule_id).await? else {
-        return Err(Failure::No("the session is gone again".into()));
-    };
-    announce(settings, std::slice::from_ref(&document)).await;
+    let document = desk::schedules::add(&database, super::cache(settings).as_ref(), new).await?;
     super::print(json, &document, || listed(std::slice::from_ref(&document)));
     Ok(())
-}
-
-/// Tells the ingress of new sessions at once. Without the cache it finds them by itself, within half a minute.
-pub(super) async fn announce(settings: &Settings, schedules: &[ScheduleDocument]) {
-    if let Some(cache) = super::cache(settings) {
-        let cards: Vec<_> = schedules.iter().map(|schedule| (schedule.schedule_id, Card::of(schedule))).collect();
-        let _ = cache.put_cards(&cards).await;
-    }
 }
 
 fn listed(schedules: &[ScheduleDocument]) -> String {

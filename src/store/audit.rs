@@ -1,5 +1,7 @@
 //! `payment_audit_log`: one row per change of an order, chained by hash to the order's previous one.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::types::Json;
@@ -21,7 +23,7 @@ pub struct AuditRow {
     pub from: Option<Status>,
     pub to: Status,
     /// `worker:seats`, `user:…`, `operator:…`
-    pub actor: &'static str,
+    pub actor: Cow<'static, str>,
     pub reason: Option<String>,
     pub request_id: Option<String>,
     pub before: Option<Value>,
@@ -39,7 +41,7 @@ impl AuditRow {
             event: self.event,
             from: self.from,
             to: self.to,
-            actor: self.actor,
+            actor: &self.actor,
             reason: self.reason.as_deref(),
             request_id: self.request_id.as_deref(),
             before: self.before.as_ref(),
@@ -117,7 +119,7 @@ pub(super) async fn append(step: &mut Step<'_>, rows: &[AuditRow]) -> Result<(),
     .bind(rows.iter().map(|row| row.event).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.from).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.to).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.actor).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.actor.as_ref()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.reason.clone()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.request_id.clone()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.before.clone().map(Json)).collect::<Vec<_>>())
@@ -140,7 +142,7 @@ mod tests {
             event: "paid",
             from: Some(Status::Held),
             to: Status::Confirmed,
-            actor: "worker:payments",
+            actor: "worker:payments".into(),
             reason: None,
             request_id: Some("r".into()),
             before: None,

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use sqlx::{FromRow, PgExecutor};
+use utoipa::ToSchema;
 
 use super::{Database, StoreError};
 use crate::domain::{
@@ -22,20 +23,24 @@ pub async fn close(db: &Database, schedule: ScheduleId) -> Result<bool, StoreErr
 }
 
 /// How far the cancellation is.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize, ToSchema)]
 pub struct Progress {
     /// Bookings whose refund the books do not know yet, and what is left to give back of them.
     pub bookings: i64,
+    #[schema(value_type = i64)]
     pub bookings_fen: Fen,
     /// Orders that could still be paid.
     pub unpaid: i64,
     /// Refunds of this session's orders on their way.
     pub refunds_open: i64,
+    #[schema(value_type = i64)]
     pub refunds_open_fen: Fen,
     pub refunds_succeeded: i64,
+    #[schema(value_type = i64)]
     pub refunds_succeeded_fen: Fen,
     /// Refunds that the payer's account could not take: each is a case.
     pub refunds_abnormal: i64,
+    #[schema(value_type = i64)]
     pub refunds_abnormal_fen: Fen,
 }
 

@@ -1,16 +1,21 @@
 //! `cases`: money or a fact that needs a person. The same fact opens one case, however often it is seen.
 
 use serde_json::Value;
-use sqlx::{PgExecutor, types::Json};
+use sqlx::{FromRow, PgExecutor, types::Json};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Step, StoreError};
-use crate::domain::{ids::OrderId, money::Fen};
+use super::{Database, Step, StoreError};
+use crate::domain::{
+    case::{CaseDocument, CaseKind, CaseStatus, UNKNOWN_KIND},
+    ids::OrderId,
+    money::Fen,
+};
 
 /// Opens a case, unless it was opened before. `subject` is WeChat's or our number of the fact.
 pub async fn open(
     step: &mut Step<'_>,
-    kind: &'static str,
+    kind: CaseKind,
     subject: &str,
     order: Option<&OrderId>,
     money: Fen,
@@ -21,7 +26,7 @@ pub async fn open(
          ON CONFLICT (kind, subject) DO NOTHING",
     )
     .bind(Uuid::now_v7())
-    .bind(kind)
+    .bind(kind.as_str())
     .bind(subject)
     .bind(order)
     .bind(money)
@@ -30,6 +35,7 @@ pub async fn open(
     .await?
     .rows_affected();
     if opened > 0 {
+        let kind = kind.as_str();
         metrics::counter!("cases_opened_total", "kind" => kind).increment(1);
         tracing::error!(kind, subject, money_fen = money.0, "a case was opened");
     }
@@ -48,6 +54,98 @@ pub async fn close(step: &mut Step<'_>, subject: &str, by: &str, resolution: &st
     .execute(&mut *step.transaction)
     .await?;
     Ok(())
+}
+
+#[derive(FromRow)]
+struct Row {
+    case_id: Uuid,
+    kind: String,
+    subject: String,
+    order_id: Option<OrderId>,
+    money_fen: Fen,
+    details: Json<Value>,
+    status: CaseStatus,
+    opened_at: OffsetDateTime,
+    age_seconds: i64,
+    closed_at: Option<OffsetDateTime>,
+    closed_by: Option<String>,
+    resolution: Option<String>,
+}
+
+impl From<Row> for CaseDocument {
+    fn from(row: Row) -> Self {
+        let suggestion = CaseKind::parse(&row.kind).map_or(UNKNOWN_KIND, CaseKind::suggestion);
+        Self {
+            suggestion: suggestion.to_owned(),
+            case_id: row.case_id,
+            kind: row.kind,
+            subject: row.subject,
+            order_id: row.order_id,
+            money_fen: row.money_fen,
+            details: row.details.0,
+            status: row.status,
+            opened_at: row.opened_at,
+            age_seconds: row.age_seconds,
+            closed_at: row.closed_at,
+            closed_by: row.closed_by,
+            resolution: row.resolution,
+        }
+    }
+}
+
+/// What a list of cases is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct CaseFilter {
+    pub status: Option<CaseStatus>,
+    pub kind: Option<String>,
+    pub order_id: Option<OrderId>,
+    /// Where the page begins: after this case.
+    pub after: Option<(OffsetDateTime, Uuid)>,
+}
+
+/// At most `limit` cases, the oldest first.
+pub async fn list(db: impl PgExecutor<'_>, filter: &CaseFilter, limit: i64) -> Result<Vec<CaseDocument>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT *, extract(epoch FROM coalesce(closed_at, now()) - opened_at)::bigint AS age_seconds FROM cases
+          WHERE ($1::case_status IS NULL OR status = $1) AND ($2::text IS NULL OR kind = $2)
+            AND ($3::text IS NULL OR order_id = $3)
+            AND ($4::timestamptz IS NULL OR (opened_at, case_id) > ($4, $5))
+          ORDER BY opened_at, case_id LIMIT $6",
+    )
+    .bind(filter.status)
+    .bind(&filter.kind)
+    .bind(&filter.order_id)
+    .bind(filter.after.map(|(opened_at, _)| opened_at))
+    .bind(filter.after.map(|(_, id)| id))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(CaseDocument::from).collect())
+}
+
+pub async fn find(db: impl PgExecutor<'_>, id: Uuid) -> Result<Option<CaseDocument>, StoreError> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT *, extract(epoch FROM coalesce(closed_at, now()) - opened_at)::bigint AS age_seconds
+           FROM cases WHERE case_id = $1",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(CaseDocument::from))
+}
+
+/// A person closes a case and says what became of the money; says whether it was open.
+pub async fn settle(db: &Database, id: Uuid, by: &str, resolution: &str) -> Result<bool, StoreError> {
+    let closed = sqlx::query(
+        "UPDATE cases SET status = 'closed', closed_at = now(), closed_by = $2, resolution = $3
+          WHERE case_id = $1 AND status = 'open'",
+    )
+    .bind(id)
+    .bind(by)
+    .bind(resolution)
+    .execute(db.pool())
+    .await?;
+    Ok(closed.rows_affected() > 0)
 }
 
 /// What waits for a person: how many cases, and the money they are about.

@@ -174,7 +174,7 @@ fn first_audit_row(
         event,
         from: Some(Status::Submitted),
         to,
-        actor: "worker:seats",
+        actor: "worker:seats".into(),
         reason,
         request_id: Some(order.request_id.clone()),
         before: None,

@@ -1,5 +1,7 @@
 //! `payment_orders`: reading them as documents and moving them along the state table.
 
+use std::borrow::Cow;
+
 use serde_json::json;
 use sqlx::{FromRow, PgExecutor, types::Json};
 use time::OffsetDateTime;
@@ -171,7 +173,8 @@ pub struct Change {
     pub to: Status,
     /// What happened, for the audit log.
     pub event: &'static str,
-    pub actor: &'static str,
+    /// `worker:seats`, `user:…`, `operator:…`
+    pub actor: Cow<'static, str>,
     /// Why, where it does not go without saying.
     pub reason: Option<String>,
     pub request_id: Option<String>,
@@ -185,11 +188,11 @@ pub struct Change {
 
 impl Change {
     /// A change of status and nothing else.
-    pub fn of_status(to: Status, event: &'static str, actor: &'static str) -> Self {
+    pub fn of_status(to: Status, event: &'static str, actor: impl Into<Cow<'static, str>>) -> Self {
         Self {
             to,
             event,
-            actor,
+            actor: actor.into(),
             reason: None,
             request_id: None,
             code: None,
@@ -288,7 +291,7 @@ fn audit_row(order: &Locked, change: &Change) -> AuditRow {
         event: change.event,
         from: Some(order.status),
         to: change.to,
-        actor: change.actor,
+        actor: change.actor.clone(),
         reason: change.reason.clone(),
         request_id: change.request_id.clone(),
         before: order.seat_no.map(|seat| json!({ "seat_no": seat })),

@@ -1,7 +1,10 @@
 //! `payment_transactions` and what follows from them: a payment becomes a seat, a refund or a case, in one
 //! transaction for a whole batch.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+};
 
 use super::{
     Step, StoreError, hold,
@@ -9,6 +12,7 @@ use super::{
     payment_books::{Books, Case, LateMoney},
 };
 use crate::domain::{
+    case::CaseKind,
     ids::{OrderId, ScheduleId, SeatNo},
     message::{Payment, PaymentSeen, Source},
     money::Fen,
@@ -92,7 +96,7 @@ async fn settle<'a>(
     if mismatch.is_none() && settled_by == Some(&payment.transaction_id) {
         return Ok(Outcome::Repeated);
     }
-    let mismatch = mismatch.or(settled_by.map(|_| "paid_twice"));
+    let mismatch = mismatch.or(settled_by.map(|_| CaseKind::PaidTwice));
     let mut seat = None;
     let event = match mismatch {
         Some(_) => Event::PaymentMismatched,
@@ -133,7 +137,7 @@ async fn settle<'a>(
             }
             Effect::OpenCase => {
                 outcome = Outcome::Mismatched;
-                books.cases.push(Case::mismatch(order, payment, mismatch.unwrap_or("paid_without_code")));
+                books.cases.push(Case::mismatch(order, payment, mismatch.unwrap_or(CaseKind::PaidWithoutCode)));
             }
             Effect::Notify(kind) => books.notices.push((order.order_id.clone(), *kind)),
             Effect::HoldSeat | Effect::FreeSeat => {}
@@ -148,32 +152,43 @@ async fn settle<'a>(
             paid: Some(paid),
             promised,
             reason: match &seen.source {
-                Source::Offline { operator } => Some(format!("taken offline by {operator}")),
+                Source::Offline { operator, reason } => {
+                    let because = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                    Some(format!("taken offline by {operator}{because}"))
+                }
                 Source::Callback { .. } | Source::Query => None,
             },
-            ..Change::of_status(to, "paid", "worker:payments")
+            ..Change::of_status(to, "paid", actor(&seen.source))
         };
         books.changes.push((order, change));
     }
     Ok(outcome)
 }
 
+/// Whose word it is that settles.
+fn actor(source: &Source) -> Cow<'static, str> {
+    match source {
+        Source::Callback { .. } | Source::Query => "worker:payments".into(),
+        Source::Offline { operator, .. } => format!("operator:{operator}").into(),
+    }
+}
+
 /// Which of WeChat's facts is not the order's; `None` when all agree.
-fn mismatch(merchant: &Merchant, order: &Locked, payment: &Payment) -> Option<&'static str> {
+fn mismatch(merchant: &Merchant, order: &Locked, payment: &Payment) -> Option<CaseKind> {
     if payment.total_fen != order.amount_fen {
-        Some("amount_mismatch")
+        Some(CaseKind::AmountMismatch)
     } else if payment.currency != "CNY" {
-        Some("currency_mismatch")
+        Some(CaseKind::CurrencyMismatch)
     } else if payment.mchid != merchant.mchid {
-        Some("mchid_mismatch")
+        Some(CaseKind::MchidMismatch)
     } else if payment.appid != merchant.appid {
-        Some("appid_mismatch")
+        Some(CaseKind::AppidMismatch)
     } else {
         None
     }
 }
 
-type Sessions = HashMap<ScheduleId, hold::Session>;
+pub(super) type Sessions = HashMap<ScheduleId, hold::Session>;
 
 /// Whether a payment now would find no hold, but may find a seat.
 fn may_take_free_seat(order: &Locked) -> bool {
@@ -199,7 +214,16 @@ async fn take_free_seat(
     sessions: &Sessions,
     order: &Locked,
 ) -> Result<Option<SeatNo>, StoreError> {
-    if !may_take_free_seat(order) || !sessions.get(&order.schedule_id).is_some_and(|session| session.open) {
+    if may_take_free_seat(order) { lowest_free_seat(step, sessions, order).await } else { Ok(None) }
+}
+
+/// Takes the order's own seat if it is free, else the lowest free one of its locked and open session.
+pub(super) async fn lowest_free_seat(
+    step: &mut Step<'_>,
+    sessions: &Sessions,
+    order: &Locked,
+) -> Result<Option<SeatNo>, StoreError> {
+    if !sessions.get(&order.schedule_id).is_some_and(|session| session.open) {
         return Ok(None);
     }
     Ok(sqlx::query_scalar(

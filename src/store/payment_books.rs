@@ -7,9 +7,10 @@ use super::{
     Step, StoreError, case, notification,
     order::{self, Change, Locked},
     payment::Outcome,
-    schedule,
+    refund, schedule,
 };
 use crate::domain::{
+    case::CaseKind,
     ids::{OrderId, RefundId, SeatNo},
     message::{Payment, PaymentSeen, Source},
     money::Fen,
@@ -40,7 +41,7 @@ pub(super) struct LateMoney<'a> {
 
 /// A fact for a person, opened once however often it is seen.
 pub(super) struct Case {
-    kind: &'static str,
+    kind: CaseKind,
     subject: String,
     order_id: Option<OrderId>,
     money: Fen,
@@ -50,7 +51,7 @@ pub(super) struct Case {
 impl Case {
     pub(super) fn unknown_order(payment: &Payment) -> Self {
         Self {
-            kind: "unknown_order",
+            kind: CaseKind::UnknownOrder,
             subject: payment.transaction_id.clone(),
             order_id: None,
             money: payment.total_fen,
@@ -58,7 +59,7 @@ impl Case {
         }
     }
 
-    pub(super) fn mismatch(order: &Locked, payment: &Payment, kind: &'static str) -> Self {
+    pub(super) fn mismatch(order: &Locked, payment: &Payment, kind: CaseKind) -> Self {
         Self {
             kind,
             subject: payment.transaction_id.clone(),
@@ -180,17 +181,8 @@ impl<'a> Books<'a> {
     async fn write_refunds(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
         for LateMoney { order, fen, no_seat } in &self.refunds {
             let reason = if no_seat.is_some() { "付款时已无座位" } else { "订单已取消" };
-            sqlx::query(
-                "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, next_check_at)
-                 VALUES ($1, $2, 'requested', $3, $4, 'worker:payments', now())
-                 ON CONFLICT (refund_id) DO NOTHING",
-            )
-            .bind(RefundId::automatic(&order.order_id))
-            .bind(&order.order_id)
-            .bind(fen)
-            .bind(reason)
-            .execute(&mut *step.transaction)
-            .await?;
+            let refund_id = RefundId::automatic(&order.order_id);
+            refund::owe(step, &order.order_id, &refund_id, *fen, reason, "worker:payments").await?;
             if no_seat.is_some() {
                 let alternatives = schedule::alternatives(step, &[order.schedule_id]).await?.remove(&order.schedule_id);
                 sqlx::query("UPDATE payment_orders SET reason = $2, alternatives = $3 WHERE order_id = $1")

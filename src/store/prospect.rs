@@ -49,6 +49,7 @@ impl Named {
                 Message::OrderHeld(_)
                 | Message::OrderAlarm(_)
                 | Message::OrderCancel(_)
+                | Message::OrderOverride(_)
                 | Message::NotificationDue(_) => {}
             }
         }

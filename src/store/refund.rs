@@ -9,6 +9,7 @@ use super::{
     waitlist::Terms,
 };
 use crate::domain::{
+    case::CaseKind,
     ids::{OrderId, RefundId},
     message::{RefundFacts, RefundRequested, RefundSeen, Source},
     money::Fen,
@@ -68,11 +69,35 @@ pub async fn request(step: &mut Step<'_>, request: &RefundRequested, terms: &Ter
     }
     let change = Change {
         request_id: Some(request.request_id.clone()),
+        reason: Some(request.reason.clone()),
         promised: amount,
-        ..Change::of_status(order.status, "refund_requested", "worker:refunds")
+        ..Change::of_status(order.status, "refund_requested", request.requested_by.clone())
     };
     ending::apply(step, &order, Event::RefundRequested { whole: amount == left }, change, terms).await?;
     Ok(Requested::Accepted)
+}
+
+/// Enters a refund that nobody has to ask for; the order's promise is made with it.
+pub(super) async fn owe(
+    step: &mut Step<'_>,
+    order: &OrderId,
+    id: &RefundId,
+    amount: Fen,
+    reason: &str,
+    requested_by: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, next_check_at)
+         VALUES ($1, $2, 'requested', $3, $4, $5, now()) ON CONFLICT (refund_id) DO NOTHING",
+    )
+    .bind(id)
+    .bind(order)
+    .bind(amount)
+    .bind(reason)
+    .bind(requested_by)
+    .execute(&mut *step.transaction)
+    .await?;
+    Ok(())
 }
 
 fn refusal(order: &Locked, amount: Fen, left: Fen, count: i64) -> Option<&'static str> {
@@ -208,7 +233,7 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
             .await?;
     if amount != facts.refund_fen {
         let details = json!({ "asked_fen": amount, "refunded_fen": facts.refund_fen });
-        case::open(step, "refund_mismatch", id.as_str(), Some(&order_id), facts.refund_fen, details).await?;
+        case::open(step, CaseKind::RefundMismatch, id.as_str(), Some(&order_id), facts.refund_fen, details).await?;
         return Ok(Recorded::Mismatched);
     }
     let RefundStep::Move { to, effect } = decide(status, facts.standing) else {
@@ -223,7 +248,7 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
         RefundEffect::Nothing => {}
         RefundEffect::Settle => settle(step, &order, &id, amount, terms).await?,
         RefundEffect::OpenCase => {
-            case::open(step, "refund_abnormal", id.as_str(), Some(&order_id), amount, json!({})).await?;
+            case::open(step, CaseKind::RefundAbnormal, id.as_str(), Some(&order_id), amount, json!({})).await?;
         }
         RefundEffect::Replace => {
             let by = replace(step, &id).await?;
@@ -281,7 +306,7 @@ async fn replace(step: &mut Step<'_>, closed: &RefundId) -> Result<RefundId, Sto
 
 async fn unknown(step: &mut Step<'_>, facts: &RefundFacts) -> Result<Recorded, StoreError> {
     let details = json!({ "out_trade_no": facts.out_trade_no, "wechat_refund_id": facts.wechat_refund_id });
-    case::open(step, "unknown_refund", &facts.out_refund_no, None, facts.refund_fen, details).await?;
+    case::open(step, CaseKind::UnknownRefund, &facts.out_refund_no, None, facts.refund_fen, details).await?;
     Ok(Recorded::Unknown)
 }
 

@@ -8,9 +8,10 @@ use uuid::Uuid;
 
 use super::{Step, StoreError};
 use crate::domain::{
-    document::{Alternatives, Availability, OtherSchedule, ScheduleDocument},
-    ids::{ScheduleId, SeatNo},
+    document::{Alternatives, Availability, OtherSchedule, ScheduleDocument, SeatDocument},
+    ids::{OrderId, ScheduleId, SeatNo},
     money::Fen,
+    order::Status,
 };
 
 #[derive(FromRow)]
@@ -130,6 +131,36 @@ pub async fn find(db: impl PgExecutor<'_>, id: ScheduleId) -> Result<Option<Sche
     .fetch_optional(db)
     .await?;
     Ok(row.map(ScheduleDocument::from))
+}
+
+/// A session that is known to be there, since it was just added.
+pub async fn added(db: impl PgExecutor<'_>, id: ScheduleId) -> Result<ScheduleDocument, StoreError> {
+    find(db, id).await?.ok_or_else(|| StoreError::Bug(sqlx::Error::RowNotFound))
+}
+
+/// Each seat of a session, by number, with who has it.
+pub async fn seats(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Vec<SeatDocument>, StoreError> {
+    type Row = (SeatNo, String, Option<OrderId>, Option<Status>, Option<OffsetDateTime>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT seat_no, 'free' AS state, NULL AS order_id, NULL::order_status, NULL::timestamptz
+           FROM free_seats WHERE schedule_id = $1
+         UNION ALL
+         SELECT r.seat_no, CASE r.status WHEN 'temporary' THEN 'held' ELSE 'confirmed' END, o.order_id, o.status, r.expires_at
+           FROM seat_reservations r JOIN payment_orders o USING (order_id)
+          WHERE r.schedule_id = $1 AND r.status <> 'cancelled'
+          ORDER BY 1",
+    )
+    .bind(schedule)
+    .fetch_all(db)
+    .await?;
+    let seat = |(seat_no, state, order_id, order_status, held_until)| SeatDocument {
+        seat_no,
+        state,
+        order_id,
+        order_status,
+        held_until,
+    };
+    Ok(rows.into_iter().map(seat).collect())
 }
 
 /// Seats of one session now; `None` when there is no such session.

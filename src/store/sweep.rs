@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, FromRow};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{Database, StoreError};
 use crate::domain::{
     ids::{Malformed, OrderId, RefundId},
-    message::{Alarm, Message, NotificationDue, OrderAlarm, OrderHeld, RefundDue},
+    message::{Alarm, Message, NotificationDue, OrderAlarm, OrderHeld, OrderOverride, RefundDue},
     notification::Kind,
 };
 
@@ -29,6 +30,8 @@ pub enum Intent {
     SoldOut,
     Refund,
     Notification,
+    /// Decided by operators, and nothing came of it yet.
+    Override,
 }
 
 /// One sweep through all intents. What is overdue is judged by one moment, so that what a worker touches meanwhile
@@ -55,7 +58,7 @@ impl Pass {
 pub struct Overdue {
     since: OffsetDateTime,
     id: String,
-    /// The rest of the row's key: a notification's kind, else nothing.
+    /// The rest of the row's key: a notification's kind, an override's id, else nothing.
     part: String,
 }
 
@@ -73,7 +76,8 @@ pub(super) struct Source {
 }
 
 impl Intent {
-    pub const ALL: [Self; 6] = [Self::Payment, Self::Hold, Self::Code, Self::SoldOut, Self::Refund, Self::Notification];
+    pub const ALL: [Self; 7] =
+        [Self::Payment, Self::Hold, Self::Code, Self::SoldOut, Self::Refund, Self::Notification, Self::Override];
 
     /// The name in metrics and logs.
     pub fn as_str(self) -> &'static str {
@@ -84,6 +88,7 @@ impl Intent {
             Self::SoldOut => "sold_out",
             Self::Refund => "refund",
             Self::Notification => "notification",
+            Self::Override => "override",
         }
     }
 
@@ -123,6 +128,14 @@ impl Intent {
                 aged_from: "created_at",
                 is_open: "t.status = 'pending'",
             },
+            Self::Override => Source {
+                table: "order_overrides",
+                id: "order_id",
+                part: "t.override_id::text",
+                since: "proposed_at",
+                aged_from: "proposed_at",
+                is_open: "t.status = 'approved'",
+            },
         }
     }
 
@@ -147,6 +160,10 @@ impl Intent {
                 let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == overdue.part);
                 let kind = kind.ok_or(Malformed("no notification is of this kind"))?;
                 Ok(Message::NotificationDue(NotificationDue { order_id: order()?, kind }))
+            }
+            Self::Override => {
+                let override_id = Uuid::parse_str(&overdue.part).map_err(|_| Malformed("an override is a UUID"))?;
+                Ok(Message::OrderOverride(OrderOverride { override_id, order_id: order()? }))
             }
         }
     }

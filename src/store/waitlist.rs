@@ -120,3 +120,13 @@ pub async fn position(db: impl PgExecutor<'_>, schedule: ScheduleId, user: &User
     .fetch_optional(db)
     .await?)
 }
+
+/// How many wait for a seat of the session.
+pub async fn waiting(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT count(*) FROM waitlist WHERE schedule_id = $1 AND left_at IS NULL AND offered_order_id IS NULL",
+    )
+    .bind(schedule)
+    .fetch_one(db)
+    .await?)
+}

@@ -7,6 +7,10 @@ use crate::wechat::certificates::{self, CertificateFault, LearnGate};
 use crate::wechat::connection::{Answer, http_client, measure, receive};
 use crate::wechat::verify::SignatureFault;
 use crate::wechat::{Ambient, aead::OpenFault};
+use crate::{
+    domain::timeline::{EntryKind, Trace},
+    trace,
+};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Method, Url};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +28,8 @@ pub struct PayClient {
 /// What was asked, byte for byte.
 pub(super) struct Request {
     pub call: Call,
+    /// Our number of what it is about: `out_trade_no` or `out_refund_no`, which begins with the order's.
+    pub about: Option<String>,
     pub method: Method,
     pub url: Url,
     /// Empty for none.
@@ -63,7 +69,7 @@ impl PayClient {
         conclude: impl FnOnce(&Signed) -> Result<T, String>,
     ) -> Result<T, Inconclusive> {
         let call = request.call;
-        let mut record = Record::begin(call);
+        let mut record = Record { about: request.about.clone(), ..Record::begin(call) };
         let outcome = match self.exchange(request, &mut record).await {
             Ok(signed) => conclude(&signed)
                 .map_err(|detail| Inconclusive::unknown(call, Some(signed.status), record.request_id.clone(), detail)),
@@ -109,6 +115,7 @@ impl PayClient {
     async fn list_certificates(&self, record: &mut Record) -> Result<Certificates, Inconclusive> {
         let request = Request {
             call: Call::Certificates,
+            about: None,
             method: Method::GET,
             url: self.url(&["v3", "certificates"], None),
             body: Vec::new(),
@@ -153,7 +160,7 @@ impl PayClient {
 
     /// Signs and sends; an answer outside the 2xx class, or a 202, is already an error here.
     async fn send(&self, request: Request, record: &mut Record) -> Result<Answer, Inconclusive> {
-        let Request { call, method, url, body } = request;
+        let Request { call, method, url, body, about: _ } = request;
         // What is signed is what the URL type will send, whatever it normalised.
         let target = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
@@ -175,6 +182,7 @@ impl PayClient {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body);
         }
         let answer = receive(builder).await.map_err(|detail| Inconclusive::unknown(call, None, None, detail))?;
+        record.status = Some(answer.status);
         record.request_id = answer.headers.get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         match answer.status {
             200..=299 if answer.status != 202 => Ok(answer),
@@ -205,17 +213,35 @@ fn encode(segment: &str) -> String {
 /// One exchange for log and metrics.
 struct Record {
     call: Call,
+    about: Option<String>,
     started: Instant,
+    status: Option<u16>,
     request_id: Option<String>,
 }
 
 impl Record {
     fn begin(call: Call) -> Self {
-        Self { call, started: Instant::now(), request_id: None }
+        Self { call, about: None, started: Instant::now(), status: None, request_id: None }
     }
 
     fn unknown(&self, status: u16, detail: String) -> Inconclusive {
         Inconclusive::unknown(self.call, Some(status), self.request_id.clone(), detail)
+    }
+
+    /// Leaves a trace of the exchange at its order.
+    fn note(&self, label: &str, doubt: Option<&Inconclusive>) {
+        let Some(about) = self.about.as_ref().filter(|_| trace::is_kept()) else { return };
+        let order = about.split_once('-').map_or(about.as_str(), |(order, _)| order);
+        let details = serde_json::json!({
+            "about": about, "status": self.status, "code": doubt.and_then(|doubt| doubt.code.as_ref()),
+            "detail": doubt.map(|doubt| &doubt.detail),
+        });
+        trace::note(Trace {
+            who: Some("wechat".into()),
+            request_id: self.request_id.clone(),
+            details: Some(details),
+            ..trace::took(order, EntryKind::Wechat, self.call.label(), label, self.started)
+        });
     }
 
     fn end<T>(self, outcome: &Result<T, Inconclusive>) {
@@ -227,6 +253,7 @@ impl Record {
         };
         let code = outcome.as_ref().err().and_then(|inconclusive| inconclusive.code.as_deref());
         let duration_ms = measure(call, label, code, took);
+        self.note(label, outcome.as_ref().err());
         match outcome {
             Ok(_) => tracing::info!(call, outcome = label, request_id, duration_ms, "WeChat answered"),
             Err(Inconclusive { status, code, detail, .. }) => tracing::warn!(

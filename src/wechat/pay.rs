@@ -127,7 +127,7 @@ impl PayClient {
         }
         let path = ["v3", "pay", "transactions", "out-trade-no", out_trade_no, "close"];
         let mchid = &self.account.mchid;
-        let request = self.post(Call::CloseOrder, &path, &Body { mchid });
+        let request = self.post(Call::CloseOrder, out_trade_no, &path, &Body { mchid });
         self.call(request, |signed| match signed.status {
             204 => Ok(OrderClosed),
             status => Err(format!("expected 204, not {status}")),
@@ -161,7 +161,7 @@ impl PayClient {
             amount: RefundAmount { refund: refund.refund_fen, total: refund.total_fen, currency: "CNY" },
         };
         let path = ["v3", "refund", "domestic", "refunds"];
-        let request = self.post(Call::CreateRefund, &path, &body);
+        let request = self.post(Call::CreateRefund, refund.out_refund_no, &path, &body);
         self.call(request, |signed| refund_of(signed, refund.out_refund_no)).await
     }
 
@@ -169,6 +169,7 @@ impl PayClient {
     pub async fn query_refund(&self, out_refund_no: &str) -> Result<Refund, Inconclusive> {
         let request = Request {
             call: Call::QueryRefund,
+            about: Some(out_refund_no.to_owned()),
             method: Method::GET,
             url: self.url(&["v3", "refund", "domestic", "refunds", out_refund_no], None),
             body: Vec::new(),
@@ -185,6 +186,7 @@ impl PayClient {
         let path = ["v3", "pay", "transactions", kind, number];
         let request = Request {
             call: Call::QueryOrder,
+            about: (kind == "out-trade-no").then(|| number.to_owned()),
             method: Method::GET,
             url: self.url(&path, Some(&self.account.mchid)),
             body: Vec::new(),
@@ -230,13 +232,14 @@ impl PayClient {
             payer: openid.map(|openid| OrderPayer { openid }),
         };
         let path = ["v3", "pay", "transactions", product];
-        self.post(Call::CreateOrder, &path, &body)
+        self.post(Call::CreateOrder, order.out_trade_no, &path, &body)
     }
 
     /// A POST whose body is serialised here, once; these bytes are signed and sent.
-    fn post(&self, call: Call, path: &[&str], body: &impl Serialize) -> Request {
+    fn post(&self, call: Call, about: &str, path: &[&str], body: &impl Serialize) -> Request {
         Request {
             call,
+            about: Some(about.to_owned()),
             method: Method::POST,
             url: self.url(path, None),
             body: serde_json::to_vec(body).expect("structs of texts and numbers are JSON"),

@@ -258,6 +258,7 @@ async fn poison_message_among_alarms_and_cancellations() {
         Message::OrderCancel(OrderCancel {
             order_id: id(order),
             user_id: UserId::try_from(user.to_owned()).expect("a user id"),
+            requested_by: None,
             request_id: "r".into(),
         })
     };

@@ -74,7 +74,12 @@ impl Stack {
     }
 
     pub(crate) async fn lay_cancel(&self, user: &str, order: &str) {
-        let cancel = OrderCancel { order_id: order_id(order), user_id: user_id(user), request_id: "test".into() };
+        let cancel = OrderCancel {
+            order_id: order_id(order),
+            user_id: user_id(user),
+            requested_by: None,
+            request_id: "test".into(),
+        };
         self.lay(&Message::OrderCancel(cancel)).await;
     }
 

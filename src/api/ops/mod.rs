@@ -1,5 +1,6 @@
 //! What operators and viewers reach over HTTP: all that the console and the command line can do, one file per resource.
 
+mod case;
 mod dead_letter_acts;
 mod dead_letter_replays;
 mod dead_letters;
@@ -7,9 +8,12 @@ mod doubt;
 mod events;
 mod invariants;
 mod orders;
+mod overrides;
 mod overview;
 mod queues;
+mod schedule_new;
 mod schedules;
+mod timeline;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -36,9 +40,17 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(queues::list))
         .routes(routes!(events::events))
         .routes(routes!(orders::list))
-        .routes(routes!(orders::one))
-        .routes(routes!(schedules::list))
-        .routes(routes!(schedules::seats))
         .routes(routes!(doubt::list))
         .routes(routes!(invariants::ask))
+        .routes(routes!(timeline::one))
+        .routes(routes!(case::list))
+        .routes(routes!(case::one))
+        .routes(routes!(case::close))
+        .routes(routes!(overrides::list, overrides::propose))
+        .routes(routes!(overrides::one))
+        .routes(routes!(overrides::approve))
+        .routes(routes!(overrides::withdraw))
+        .routes(routes!(schedules::list, schedule_new::add))
+        .routes(routes!(schedules::one))
+        .routes(routes!(schedules::cancel))
 }

@@ -1,10 +1,10 @@
-//! `GET /v1/ops/orders` and `GET /v1/ops/orders/{id}`: any customer's orders, found by what a person can name.
+//! `GET /v1/ops/orders`: any customer's orders, found by what a person can name.
 
 use std::collections::{BTreeMap, HashMap};
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Query, State},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,9 +14,8 @@ use crate::{
         Api, Inner,
         auth::Viewer,
         fields::{Fields, text},
-        order_follow::order_id,
         paging::{PAGE, Page, Place},
-        problem::{Kind, Problem, ProblemDocument},
+        problem::{Problem, ProblemDocument},
     },
     domain::{
         document::{OrderDocument, Snapshot},
@@ -111,26 +110,4 @@ async fn in_order(api: &Inner, ids: &[OrderId]) -> Result<Vec<OwnedOrder>, Probl
     let mut found: HashMap<OrderId, Snapshot> =
         snapshots.into_iter().map(|snapshot| (snapshot.document.order_id.clone(), snapshot)).collect();
     Ok(ids.iter().filter_map(|id| found.remove(id)).map(OwnedOrder::from).collect())
-}
-
-/// Read any order
-#[utoipa::path(
-    get, path = "/v1/ops/orders/{id}", tag = "operators", security(("bearer" = [])),
-    params(("id" = String, Path)),
-    responses(
-        (status = 200, description = "The order as the books have it", body = OwnedOrder),
-        (status = 403, description = "`forbidden`: viewers and operators only", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "`no-such-order`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
-    )
-)]
-pub(super) async fn one(
-    State(api): State<Api>,
-    _viewer: Viewer,
-    Path(id): Path<String>,
-) -> Result<Json<OwnedOrder>, Problem> {
-    let id = order_id(&id)?;
-    let snapshot =
-        store::order::snapshot(api.database.pool(), &id).await.map_err(|error| Problem::from_store(&error))?;
-    snapshot.map(|found| Json(found.into())).ok_or_else(|| Problem::new(Kind::NoSuchOrder))
 }

@@ -1,154 +1,207 @@
-//! `GET /v1/ops/schedules` and `…/{id}/seats`: sessions as operators see them, with who sits where.
+//! `/v1/ops/schedules`: sessions seat by seat, and their cancellation.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
+    body::Body,
     extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
 };
-use serde::Serialize;
-use time::OffsetDateTime;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::super::{
+    Api,
+    auth::{Operator, Viewer},
+    fields::{self, text},
+    paging::Page,
+    problem::{Kind, Problem, ProblemDocument},
+    schedules,
+};
 use crate::{
-    api::{
-        Api,
-        auth::Viewer,
-        fields::{Fields, text},
-        paging::{PAGE, Page, Place},
-        problem::{Kind, Problem, ProblemDocument},
-        schedules::moment,
+    desk::{
+        cancellation::{self, Cancellation, FASTEST, LONGEST_REASON, REASON},
+        schedules::ScheduleSeats,
     },
     domain::{document::ScheduleDocument, ids::ScheduleId},
     store::{
         self,
-        schedule::ScheduleFilter,
-        seating::{self, Counts, Taken},
+        cancellation::Progress,
+        seating::{self, Counts},
     },
 };
 
-/// How many seats one answer tells of.
-const SEATS: i32 = 500;
+const BODY_BYTES_MAX: usize = 4 * 1024;
+/// Refunds and cancellations asked for per second, unless an operator says it otherwise.
+const RATE: u32 = 5;
 
 /// A session with its counts.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct CountedSchedule {
+pub(in crate::api) struct CountedSchedule {
     #[serde(flatten)]
     schedule: ScheduleDocument,
     #[serde(flatten)]
     counts: Counts,
 }
 
-/// Part of a room.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Seating {
-    #[serde(flatten)]
-    session: CountedSchedule,
-    /// The first seat of this part, and the last one.
-    first: i32,
-    last: i32,
-    /// The taken seats of this part, by number; all others of it are free.
-    items: Vec<Taken>,
-    /// The first seat of the next part: give it back as `first`; null at the end of the room.
-    next: Option<i32>,
-    #[serde(with = "time::serde::rfc3339")]
-    #[schema(value_type = String, format = DateTime)]
-    as_of: OffsetDateTime,
-}
-
-/// List sessions with their counts
+/// List sessions
 ///
-/// Soonest first, cancelled ones included.
+/// As customers see them, with how many seats are taken and how many customers wait.
 #[utoipa::path(
-    get, path = "/v1/ops/schedules", tag = "operators", security(("bearer" = [])),
+    get, path = "/v1/ops/schedules", tag = "operators", security(("bearer" = ["viewer", "operator"])),
     params(
+        ("course_id" = Option<String>, Query, description = "Only this course"),
         ("from" = Option<String>, Query, description = "Only sessions that start then or later (RFC 3339)"),
         ("to" = Option<String>, Query, description = "Only sessions that start before then (RFC 3339)"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ),
     responses(
         (status = 200, description = "A page of sessions", body = Page<CountedSchedule>),
-        (status = 403, description = "`forbidden`: viewers and operators only", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-request`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
     )
 )]
-pub(super) async fn list(
+pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Json<Page<CountedSchedule>>, Problem> {
-    let mut fields = Fields::of_query(query);
-    let filter = ScheduleFilter {
-        course_id: None,
-        from: fields.optional("from", moment),
-        to: fields.optional("to", moment),
-        after: fields.optional("cursor", |value| {
-            let place = Place::parse(text(value)?)?;
-            let id = ScheduleId::parse(&place.id).map_err(|_| "is not a cursor of this list")?;
-            Ok::<_, &str>((place.at, id))
-        }),
-    };
-    fields.finish()?;
-    let refused = |error| Problem::from_store(&error);
-    let limit = i64::try_from(PAGE).expect("a page is small") + 1;
-    let sessions = store::schedule::list(api.database.pool(), &filter, limit).await.map_err(refused)?;
-    let ids: Vec<ScheduleId> = sessions.iter().map(|session| session.schedule_id).collect();
-    let mut counts = seating::counts(api.database.pool(), &ids).await.map_err(refused)?;
-    let items = sessions
-        .into_iter()
-        .map(|schedule| CountedSchedule { counts: counts.remove(&schedule.schedule_id).unwrap_or_default(), schedule })
-        .collect();
-    Ok(Json(Page::cut(items, |item: &CountedSchedule| Place {
-        at: item.schedule.starts_at,
-        id: item.schedule.schedule_id.to_string(),
+    let Json(page) = schedules::page(&api, query).await?;
+    let ids: Vec<ScheduleId> = page.items().iter().map(|schedule| schedule.schedule_id).collect();
+    let counts = seating::counts(api.database.pool(), &ids).await.map_err(|error| Problem::from_store(&error))?;
+    Ok(Json(page.map(|schedule| CountedSchedule {
+        counts: counts.get(&schedule.schedule_id).copied().unwrap_or_default(),
+        schedule,
     })))
 }
 
-/// Who sits where
+/// Read a session with its seats
 ///
-/// A part of the room at a time, 500 seats.
+/// Every seat by number, and whose it is.
 #[utoipa::path(
-    get, path = "/v1/ops/schedules/{id}/seats", tag = "operators", security(("bearer" = [])),
-    params(
-        ("id" = String, Path),
-        ("first" = Option<i32>, Query, description = "The seat that the part begins with; 1 when absent"),
-    ),
+    get, path = "/v1/ops/schedules/{id}", tag = "operators", security(("bearer" = ["viewer", "operator"])),
+    params(("id" = String, Path)),
     responses(
-        (status = 200, description = "The session and a part of its seats", body = Seating),
-        (status = 403, description = "`forbidden`: viewers and operators only", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 200, description = "The session", body = ScheduleSeats),
+        (status = 403, description = "`forbidden`: a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 404, description = "`no-such-schedule`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
+    )
+)]
+pub(in crate::api) async fn one(
+    State(api): State<Api>,
+    _viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Json<ScheduleSeats>, Problem> {
+    let session = crate::desk::schedules::seats(&api.database, parse(&id)?).await;
+    let session = session.map_err(|error| Problem::from_store(&error))?;
+    session.map(Json).ok_or_else(|| Problem::new(Kind::NoSuchSchedule))
+}
+
+fn parse(id: &str) -> Result<ScheduleId, Problem> {
+    ScheduleId::parse(id).map_err(|_| Problem::new(Kind::NoSuchSchedule))
+}
+
+/// How a session is cancelled. Every member may be left out.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CancellationRequest)]
+#[allow(dead_code, reason = "describes the body; the fields are read one by one, so that all that is wrong is told")]
+pub(in crate::api) struct CancellationWish {
+    /// What customers read in WeChat beside their refund: at most 80 bytes.
+    #[schema(default = "课程取消")]
+    reason: Option<String>,
+    /// Refunds and cancellations asked for per second.
+    #[schema(minimum = 1, maximum = 150, default = 5)]
+    rate: Option<u32>,
+    /// Show what would be given back, and change nothing.
+    #[schema(default = false)]
+    dry_run: Option<bool>,
+}
+
+/// How far the cancellation is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CancellationProgress)]
+pub(in crate::api) struct CancellationReport {
+    #[schema(value_type = String, format = "uuid")]
+    schedule_id: ScheduleId,
+    dry_run: bool,
+    #[serde(flatten)]
+    progress: Progress,
+}
+
+/// Cancel a session
+///
+/// Takes no more orders at once, then asks for every refund and cancellation, at a rate that WeChat takes. Repeating it
+/// tells how far it is and goes on where it was; nobody is refunded twice.
+#[utoipa::path(
+    post, path = "/v1/ops/schedules/{id}/cancel", tag = "operators", security(("bearer" = ["operator"])),
+    params(("id" = String, Path)),
+    request_body(content = CancellationWish, content_type = "application/json", example = json!({"dry_run": true})),
+    responses(
+        (status = 200, description = "`dry_run`: what it would be about", body = CancellationReport),
+        (status = 202, description = "Under way: what is still to be done", body = CancellationReport),
+        (status = 400, description = "`unreadable`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: not an operator's token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "`no-such-schedule`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "`too-large`: more than 4 KiB", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported-media-type`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-request`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
     )
 )]
-pub(super) async fn seats(
+pub(in crate::api) async fn cancel(
     State(api): State<Api>,
-    _viewer: Viewer,
+    Operator(operator): Operator,
     Path(id): Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
-) -> Result<Json<Seating>, Problem> {
-    let mut fields = Fields::of_query(query);
-    let first = fields.optional("first", |value| match text(value)?.parse() {
-        Ok(seat @ 1..=1_000_000) => Ok(seat),
-        _ => Err("must be the number of a seat"),
-    });
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<CancellationReport>), Problem> {
+    let mut fields = fields::json_object(&headers, body, BODY_BYTES_MAX).await?;
+    let reason = fields.optional("reason", reason).unwrap_or_else(|| REASON.to_owned());
+    let rate = fields.optional("rate", rate).unwrap_or(RATE);
+    let dry_run = fields.optional("dry_run", |value| value.as_bool().ok_or("must be true or false")).unwrap_or(false);
     fields.finish()?;
-    let first = first.unwrap_or(1);
-    let refused = |error| Problem::from_store(&error);
-    let unknown = || Problem::new(Kind::NoSuchSchedule);
-    let id = ScheduleId::parse(&id).map_err(|_| unknown())?;
-    let pool = api.database.pool();
-    let schedule = store::schedule::find(pool, id).await.map_err(refused)?.ok_or_else(unknown)?;
-    let counts = seating::counts(pool, &[id]).await.map_err(refused)?.remove(&id).unwrap_or_default();
-    let items = seating::taken(pool, id, first, SEATS).await.map_err(refused)?;
-    let last = (first + SEATS - 1).min(schedule.capacity);
-    Ok(Json(Seating {
-        next: (last < schedule.capacity).then_some(last + 1),
-        session: CountedSchedule { schedule, counts },
-        first,
-        last,
-        items,
-        as_of: (api.now)(),
-    }))
+    let schedule_id = parse(&id)?;
+    let known = store::schedule::find(api.database.pool(), schedule_id).await;
+    if known.map_err(|error| Problem::from_store(&error))?.is_none() {
+        return Err(Problem::new(Kind::NoSuchSchedule));
+    }
+    if !dry_run {
+        let closed = cancellation::close(&api.database, Some(&api.cache), schedule_id).await;
+        closed.map_err(|error| Problem::from_store(&error))?;
+        let requested_by = format!("operator:{}", operator.user);
+        tokio::spawn(carry_on(Arc::clone(&api), schedule_id, reason, requested_by, rate));
+    }
+    let progress = store::cancellation::progress(api.database.pool(), schedule_id).await;
+    let progress = progress.map_err(|error| Problem::from_store(&error))?;
+    let status = if dry_run { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(CancellationReport { schedule_id, dry_run, progress })))
+}
+
+/// Asks for everything, in the background. Should this process end, the same request goes on where it was.
+async fn carry_on(api: Api, schedule: ScheduleId, reason: String, requested_by: String, rate: u32) {
+    let tell: fn(&str) = |words| tracing::info!(words, "cancelling a session");
+    let mut cancellation =
+        Cancellation::new(&api.database, &api.publisher, schedule, &reason, &requested_by, rate, tell);
+    tokio::select! {
+        asked = cancellation.ask_until_nothing_is_left() => match asked {
+            Ok(()) => tracing::info!(%schedule, "everything is asked for"),
+            Err(error) => tracing::error!(%schedule, %error, "a cancellation stopped"),
+        },
+        () = api.stop.cancelled() => tracing::warn!(%schedule, "a cancellation was interrupted by the end of the process"),
+    }
+}
+
+fn reason(value: &Value) -> Result<String, &'static str> {
+    let reason = text(value)?.trim();
+    let fits = (1..=LONGEST_REASON).contains(&reason.len()) && !reason.contains(char::is_control);
+    if fits { Ok(reason.to_owned()) } else { Err("must have 1 to 80 bytes, no control characters") }
+}
+
+fn rate(value: &Value) -> Result<u32, &'static str> {
+    let rate = value.as_u64().and_then(|rate| u32::try_from(rate).ok());
+    rate.filter(|rate| (1..=FASTEST).contains(rate)).ok_or("must be a whole number from 1 to 150")
 }

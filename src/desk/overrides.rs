@@ -1,0 +1,117 @@
+//! Proposing an override, and the second person's word on it.
+
+use uuid::Uuid;
+
+use crate::{
+    broker::{Publisher, TraceParent},
+    domain::{
+        message::{Message, OrderOverride},
+        money::Fen,
+        overrides::{OverrideDocument, OverrideStatus, Proposal, judge},
+    },
+    store::{self, Database, StoreError, overrides::OverrideFilter},
+};
+
+/// Why nothing was decided.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no such order in the books")]
+    NoSuchOrder,
+    #[error("there is no such override")]
+    NoSuchOverride,
+    #[error("not possible: {0}")]
+    NotPossible(&'static str),
+    #[error("another decision about this order is still open: {0}")]
+    AnotherIsOpen(Uuid),
+    #[error("a second operator must agree: nobody approves their own proposal")]
+    SamePerson,
+    #[error("it is {} already", .0.as_str())]
+    NotProposed(OverrideStatus),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Decides, or asks for a second person when the money at stake is above `second_person`. The same proposal twice is
+/// one.
+pub async fn propose(
+    db: &Database,
+    publisher: &Publisher,
+    trace: &TraceParent,
+    proposal: &Proposal,
+    second_person: Fen,
+) -> Result<OverrideDocument, Refusal> {
+    if let Some(known) = store::overrides::find(db.pool(), proposal.override_id).await? {
+        return Ok(known);
+    }
+    let standing = store::overrides::standing(db.pool(), &proposal.order_id).await?.ok_or(Refusal::NoSuchOrder)?;
+    let money = judge(proposal.action, proposal.amount_fen, standing).map_err(Refusal::NotPossible)?;
+    if !store::overrides::propose(db, proposal, money, money > second_person).await? {
+        return match store::overrides::find(db.pool(), proposal.override_id).await? {
+            Some(known) => Ok(known),
+            None => Err(another(db, proposal).await?),
+        };
+    }
+    tracing::info!(order_id = %proposal.order_id, action = proposal.action.as_str(), operator = proposal.operator,
+        money_fen = money.0, "an override was proposed");
+    metrics::counter!("overrides_proposed_total", "action" => proposal.action.as_str()).increment(1);
+    hand_over(db, publisher, trace, proposal.override_id).await
+}
+
+async fn another(db: &Database, proposal: &Proposal) -> Result<Refusal, StoreError> {
+    for status in [OverrideStatus::Proposed, OverrideStatus::Approved] {
+        let order_id = Some(proposal.order_id.clone());
+        let filter = OverrideFilter { status: Some(status), order_id, after: None };
+        if let Some(open) = store::overrides::list(db.pool(), &filter, 1).await?.pop() {
+            return Ok(Refusal::AnotherIsOpen(open.override_id));
+        }
+    }
+    Ok(Refusal::NotPossible("another decision about this order has just been settled: look again"))
+}
+
+/// The second person agrees.
+pub async fn approve(
+    db: &Database,
+    publisher: &Publisher,
+    trace: &TraceParent,
+    id: Uuid,
+    operator: &str,
+) -> Result<OverrideDocument, Refusal> {
+    if !store::overrides::decide(db, id, OverrideStatus::Approved, operator).await? {
+        return match store::overrides::find(db.pool(), id).await? {
+            None => Err(Refusal::NoSuchOverride),
+            Some(known) if known.status == OverrideStatus::Proposed => Err(Refusal::SamePerson),
+            // Approved by this very person before: a repeated request.
+            Some(known)
+                if known.decided_by.as_deref() == Some(operator) && known.status != OverrideStatus::Withdrawn =>
+            {
+                Ok(known)
+            }
+            Some(known) => Err(Refusal::NotProposed(known.status)),
+        };
+    }
+    hand_over(db, publisher, trace, id).await
+}
+
+/// Whoever proposed it, or the second person, wants it no more.
+pub async fn withdraw(db: &Database, id: Uuid, operator: &str) -> Result<OverrideDocument, Refusal> {
+    let withdrawn = store::overrides::decide(db, id, OverrideStatus::Withdrawn, operator).await?;
+    let now = store::overrides::find(db.pool(), id).await?.ok_or(Refusal::NoSuchOverride)?;
+    if withdrawn || now.status == OverrideStatus::Withdrawn { Ok(now) } else { Err(Refusal::NotProposed(now.status)) }
+}
+
+/// Tells the worker of what is approved. With the broker away the sweep will.
+async fn hand_over(
+    db: &Database,
+    publisher: &Publisher,
+    trace: &TraceParent,
+    id: Uuid,
+) -> Result<OverrideDocument, Refusal> {
+    let document = store::overrides::find(db.pool(), id).await?.ok_or(Refusal::NoSuchOverride)?;
+    if document.status == OverrideStatus::Approved {
+        let message = Message::OrderOverride(OrderOverride { override_id: id, order_id: document.order_id.clone() });
+        if let Err(error) = publisher.publish(&message, trace).await {
+            tracing::warn!(%error, override_id = %id, "an override waits for the sweep");
+        }
+    }
+    Ok(document)
+}

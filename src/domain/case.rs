@@ -1,0 +1,168 @@
+//! Cases: money or a fact that needs a person, and what to do about each kind.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{ids::OrderId, money::Fen};
+
+/// Why a person is needed. The database keeps the name, so that one release can read another's cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CaseKind {
+    /// WeChat took money for a number that is not in our books.
+    UnknownOrder,
+    AmountMismatch,
+    CurrencyMismatch,
+    MchidMismatch,
+    AppidMismatch,
+    /// An order that is settled was paid once more.
+    PaidTwice,
+    /// Money for an order that never had a code.
+    PaidWithoutCode,
+    /// WeChat refunded another sum than we asked for.
+    RefundMismatch,
+    /// The payer's account could not take the refund; or the money never was WeChat's.
+    RefundAbnormal,
+    /// WeChat tells of a refund that we did not ask for.
+    UnknownRefund,
+    /// The merchant's balance does not cover a refund.
+    MerchantBalance,
+    /// WeChat says, unsigned, that the payer's account cannot take the refund.
+    PayerAccountAbnormal,
+    RefundRefused,
+}
+
+impl CaseKind {
+    pub const ALL: [Self; 13] = [
+        Self::UnknownOrder,
+        Self::AmountMismatch,
+        Self::CurrencyMismatch,
+        Self::MchidMismatch,
+        Self::AppidMismatch,
+        Self::PaidTwice,
+        Self::PaidWithoutCode,
+        Self::RefundMismatch,
+        Self::RefundAbnormal,
+        Self::UnknownRefund,
+        Self::MerchantBalance,
+        Self::PayerAccountAbnormal,
+        Self::RefundRefused,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownOrder => "unknown_order",
+            Self::AmountMismatch => "amount_mismatch",
+            Self::CurrencyMismatch => "currency_mismatch",
+            Self::MchidMismatch => "mchid_mismatch",
+            Self::AppidMismatch => "appid_mismatch",
+            Self::PaidTwice => "paid_twice",
+            Self::PaidWithoutCode => "paid_without_code",
+            Self::RefundMismatch => "refund_mismatch",
+            Self::RefundAbnormal => "refund_abnormal",
+            Self::UnknownRefund => "unknown_refund",
+            Self::MerchantBalance => "merchant_balance",
+            Self::PayerAccountAbnormal => "payer_account_abnormal",
+            Self::RefundRefused => "refund_refused",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// What a person can do about it.
+    pub fn suggestion(self) -> &'static str {
+        match self {
+            Self::UnknownOrder => {
+                "Look the number up in the merchant platform. Is it another environment's under the same merchant number? \
+                 Else give the money back there, and close the case with the refund's number."
+            }
+            Self::AmountMismatch => {
+                "Compare with the merchant platform. If WeChat holds this sum, give it back with the override `refund`; \
+                 if WeChat holds the price, `confirm` takes its word."
+            }
+            Self::CurrencyMismatch | Self::MchidMismatch | Self::AppidMismatch => {
+                "A payment under another merchant, app or currency: check who else uses this address for callbacks. Give the money \
+                 back where it lies, and close the case with the refund's number."
+            }
+            Self::PaidTwice => {
+                "The order was settled before this payment. Give this one back in the merchant platform, and close the \
+                 case with the refund's number."
+            }
+            Self::PaidWithoutCode => {
+                "This order never had a code of ours. Find out who made one; give the money back in the merchant platform, \
+                 and close the case with the refund's number."
+            }
+            Self::RefundMismatch | Self::UnknownRefund => {
+                "Somebody refunded in the merchant platform. Find out who and why, set the books right with the customer, \
+                 and close the case with what was found."
+            }
+            Self::RefundAbnormal | Self::PayerAccountAbnormal => {
+                "The customer is still owed this. Ask for another account and use the merchant platform's handling of \
+                 abnormal refunds, or pay by hand; the case closes by itself when WeChat says succeeded."
+            }
+            Self::MerchantBalance => {
+                "Fund the merchant account. The refund is repeated by itself and the case closes with it."
+            }
+            Self::RefundRefused => {
+                "WeChat refuses this refund for good; the details say why. Give the money back by hand, and close the case \
+                 with the receipt's number."
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CaseStatus {
+    Open,
+    Closed,
+}
+
+impl CaseStatus {
+    pub const ALL: [Self; 2] = [Self::Open, Self::Closed];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A case, as the queue of things that need a person shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CaseDocument {
+    #[schema(value_type = String, format = "uuid")]
+    pub case_id: Uuid,
+    #[schema(example = "refund_abnormal")]
+    pub kind: String,
+    /// WeChat's or our number of the fact: a transaction's, a refund's.
+    pub subject: String,
+    /// Null when WeChat names an order that is not ours.
+    #[schema(value_type = Option<String>)]
+    pub order_id: Option<OrderId>,
+    /// What is at stake.
+    #[schema(value_type = i64, example = 20000)]
+    pub money_fen: Fen,
+    pub details: serde_json::Value,
+    pub status: CaseStatus,
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub opened_at: OffsetDateTime,
+    /// By the database's clock, until now or until it was closed.
+    pub age_seconds: i64,
+    /// What to do about it.
+    pub suggestion: String,
+    #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub closed_at: Option<OffsetDateTime>,
+    pub closed_by: Option<String>,
+    /// What became of the money, in words.
+    pub resolution: Option<String>,
+}
+
+/// What to do about a case of a kind that only a newer release knows.
+pub const UNKNOWN_KIND: &str = "This release does not know the kind: look at the details.";

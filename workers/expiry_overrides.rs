@@ -1,0 +1,259 @@
+//! Worker `expiry`, carrying out what operators decided: like a deadline or a cancellation, a decision about an order
+//! asks WeChat first, and can be taken from the queue twice.
+
+use uuid::Uuid;
+
+use crate::{
+    broker::consume::{Fault, Verdict},
+    domain::{
+        ids::RefundId,
+        message::{Message, OrderOverride, OrderPaidOffline, RefundRequested},
+        money::Fen,
+        order::{Event, Status},
+        overrides::{OverrideAction, OverrideDocument, OverrideStatus, judge},
+        retry,
+    },
+    store::{self, order::Due},
+    wechat::{
+        answers::{Claim, Class, Inconclusive},
+        pay::OrderClosed,
+        transaction::Standing,
+    },
+};
+
+use super::expiry::{Ending, Expiry, again, not_in_the_books, paid};
+
+/// Whether WeChat can take no money for the order any more.
+enum Shut {
+    Closed,
+    /// It was paid, or WeChat's answer proves nothing yet.
+    No(Verdict),
+}
+
+impl Expiry {
+    pub(super) async fn carry_out(&self, decided: &OrderOverride) -> Result<Verdict, Fault> {
+        let Some(document) = store::overrides::find(self.db.pool(), decided.override_id).await? else {
+            let error = format!("there is no override {}", decided.override_id);
+            return Ok(Verdict::Park { class: "no_such_override", error });
+        };
+        let Some(order) = store::order::due(self.db.pool(), &document.order_id).await? else {
+            return Ok(not_in_the_books(&document.order_id));
+        };
+        if document.status == OverrideStatus::Done
+            && document.action == OverrideAction::Confirm
+            && order.status != Status::Confirmed
+        {
+            // WeChat's word was heard, but may not have come to its worker.
+            return self.ask_wechat(&document, &order).await;
+        }
+        if document.status != OverrideStatus::Approved {
+            // Carried out before; what that led to is derived again, in case it was not said then.
+            return self.follow_ups(&document, &order).await;
+        }
+        let standing = store::overrides::standing(self.db.pool(), &document.order_id).await?;
+        let Some(standing) = standing else { return Ok(not_in_the_books(&document.order_id)) };
+        if let Err(why) = judge(document.action, document.amount_fen, standing) {
+            // Something else came first.
+            self.settle(document.override_id, OverrideStatus::Refused, why).await?;
+            return self.follow_ups(&document, &order).await;
+        }
+        match document.action {
+            OverrideAction::Confirm => self.ask_wechat(&document, &order).await,
+            OverrideAction::Waive => self.waive(&document, &order).await,
+            OverrideAction::Release if order.status == Status::Confirmed => self.revoke(&document, &order).await,
+            OverrideAction::Release => self.end_for(&document, &order, Event::HoldOver, "released").await,
+            OverrideAction::Close => self.end_for(&document, &order, Event::CancelClosed, "closed").await,
+            OverrideAction::Refund if order.status == Status::Confirmed => self.refund(&document, &order).await,
+            OverrideAction::Refund => self.give_back(&document, &order).await,
+            OverrideAction::RecordPayment => self.record_payment(&document, standing.price_fen).await,
+        }
+    }
+
+    /// WeChat's signed word settles, whatever became of the order.
+    async fn ask_wechat(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
+        match self.standing(order).await {
+            Ok(Standing::Paid(payment)) => {
+                self.settle(document.override_id, OverrideStatus::Done, "WeChat says it is paid: recorded").await?;
+                Ok(paid(*payment))
+            }
+            Ok(Standing::Unpaid | Standing::Closed) => self.refuse(document, order, "WeChat says it is not paid").await,
+            Ok(Standing::Unclear(why)) => Ok(Verdict::Park { class: "wechat_unclear", error: why.to_owned() }),
+            Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => {
+                self.refuse(document, order, "WeChat has no such order").await
+            }
+            Err(doubt) => Ok(again(&doubt)),
+        }
+    }
+
+    async fn waive(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
+        // Also an order that was given up: a late payment would meet the waiver.
+        if let Shut::No(verdict) = self.shut(order).await {
+            let Verdict::Done(mut messages) = verdict else { return Ok(verdict) };
+            // Paid at WeChat: that settles the order, and the next look finds it settled.
+            messages.push(Message::OrderOverride(OrderOverride {
+                override_id: document.override_id,
+                order_id: order.order_id.clone(),
+            }));
+            return Ok(Verdict::Done(messages));
+        }
+        let mut step = self.db.begin("override.waive").await?;
+        let Some(locked) = store::override_effects::lock(&mut step, &order.order_id).await? else {
+            return Ok(not_in_the_books(&order.order_id));
+        };
+        let (to, outcome) = if store::override_effects::waive(&mut step, &locked, document).await? {
+            (OverrideStatus::Done, "the seat is theirs; nobody took money")
+        } else {
+            (OverrideStatus::Refused, "no seat can be given")
+        };
+        store::overrides::settle(&mut step, document.override_id, to, outcome).await?;
+        step.commit().await?;
+        self.follow_ups(document, order).await
+    }
+
+    async fn revoke(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
+        let mut step = self.db.begin("override.revoke").await?;
+        let Some(locked) = store::override_effects::lock(&mut step, &order.order_id).await? else {
+            return Ok(not_in_the_books(&order.order_id));
+        };
+        let (to, outcome) = if store::override_effects::revoke(&mut step, &locked, document, &self.terms).await? {
+            (OverrideStatus::Done, "the seat is free again")
+        } else {
+            (OverrideStatus::Refused, "it was paid: a refund frees the seat")
+        };
+        store::overrides::settle(&mut step, document.override_id, to, outcome).await?;
+        step.commit().await?;
+        self.follow_ups(document, order).await
+    }
+
+    /// Ends a hold or the order as a deadline or the customer would: WeChat is asked, or closes it, first.
+    async fn end_for(
+        &self,
+        document: &OverrideDocument,
+        order: &Due,
+        event: Event,
+        name: &'static str,
+    ) -> Result<Verdict, Fault> {
+        let by = document.decided_by.as_ref().unwrap_or(&document.proposed_by);
+        let ending = Ending {
+            event,
+            name,
+            actor: format!("operator:{by}").into(),
+            reason: Some(document.reason.clone()),
+            request_id: None,
+            of_override: Some(document.override_id),
+        };
+        let verdict =
+            if event == Event::HoldOver { self.lapse(order, ending).await? } else { self.close(order, ending).await? };
+        if let Verdict::Done(_) = &verdict {
+            // Done was said with the deed; else WeChat's word about a payment is on its way to its worker.
+            self.settle(document.override_id, OverrideStatus::Refused, "WeChat says it is paid: recorded").await?;
+        }
+        Ok(verdict)
+    }
+
+    async fn refund(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
+        let refund_id = RefundId::of_override(&order.order_id, document.override_id);
+        self.settle(document.override_id, OverrideStatus::Done, &format!("asked for: refund {refund_id}")).await?;
+        self.follow_ups(document, order).await
+    }
+
+    async fn give_back(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
+        let mut step = self.db.begin("override.give_back").await?;
+        let Some(locked) = store::override_effects::lock(&mut step, &order.order_id).await? else {
+            return Ok(not_in_the_books(&order.order_id));
+        };
+        match store::override_effects::give_back(&mut step, &locked, document, &self.terms).await? {
+            Some(refund_id) => {
+                let outcome = format!("asked for: refund {refund_id}");
+                store::overrides::settle(&mut step, document.override_id, OverrideStatus::Done, &outcome).await?;
+                step.commit().await?;
+                self.follow_ups(document, order).await
+            }
+            None => {
+                drop(step);
+                self.refuse(document, order, "more than one payment was set aside: settle them by hand").await
+            }
+        }
+    }
+
+    async fn record_payment(&self, document: &OverrideDocument, price: Fen) -> Result<Verdict, Fault> {
+        let offline = offline(document, price);
+        let verdict = self.take_offline(&offline).await?;
+        if let Verdict::Done(_) = &verdict {
+            let outcome = format!("recorded as offline-{}", offline.receipt);
+            self.settle(document.override_id, OverrideStatus::Done, &outcome).await?;
+        }
+        Ok(verdict)
+    }
+
+    /// Closes the order at WeChat. Paid there after all: that settles it, and the override is looked at again.
+    async fn shut(&self, order: &Due) -> Shut {
+        match self.wechat.close_order(order.order_id.as_str()).await {
+            Ok(OrderClosed) => Shut::Closed,
+            Err(Inconclusive { class: Class::Claimed(_), .. }) => match self.standing(order).await {
+                Ok(Standing::Closed) => Shut::Closed,
+                Ok(Standing::Paid(payment)) => Shut::No(paid(*payment)),
+                Ok(Standing::Unpaid | Standing::Unclear(_)) => Shut::No(Verdict::Retry {
+                    class: retry::Class::Unknown,
+                    error: "WeChat did not close it, and it is not paid".to_owned(),
+                }),
+                Err(doubt) => Shut::No(again(&doubt)),
+            },
+            Err(doubt) => Shut::No(again(&doubt)),
+        }
+    }
+
+    async fn refuse(&self, document: &OverrideDocument, order: &Due, why: &str) -> Result<Verdict, Fault> {
+        self.settle(document.override_id, OverrideStatus::Refused, why).await?;
+        self.done(order).await
+    }
+
+    async fn settle(&self, id: Uuid, to: OverrideStatus, outcome: &str) -> Result<(), Fault> {
+        let mut step = self.db.begin("override.settle").await?;
+        store::overrides::settle(&mut step, id, to, outcome).await?;
+        step.commit().await?;
+        Ok(())
+    }
+
+    /// What follows from an override that is in the books as settled, from what is stored: the same after a crash.
+    async fn follow_ups(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
+        let Verdict::Done(mut messages) = self.done(order).await? else {
+            return Ok(Verdict::Done(Vec::new()));
+        };
+        let now = store::overrides::find(self.db.pool(), document.override_id).await?;
+        if now.is_some_and(|now| now.status == OverrideStatus::Done) {
+            let by = document.decided_by.as_ref().unwrap_or(&document.proposed_by);
+            match document.action {
+                OverrideAction::Refund => {
+                    let refund_id = RefundId::of_override(&order.order_id, document.override_id);
+                    // In the books already when it was set-aside money: then the request only carries it on.
+                    messages.push(Message::RefundRequested(RefundRequested {
+                        refund_id,
+                        order_id: order.order_id.clone(),
+                        amount_fen: document.amount_fen,
+                        reason: document.reason.clone(),
+                        requested_by: format!("operator:{by}"),
+                        request_id: document.override_id.to_string(),
+                    }));
+                }
+                OverrideAction::RecordPayment => {
+                    messages.push(Message::OrderPaidOffline(offline(document, document.money_fen)));
+                }
+                OverrideAction::Confirm | OverrideAction::Waive | OverrideAction::Release | OverrideAction::Close => {}
+            }
+        }
+        Ok(Verdict::Done(messages))
+    }
+}
+
+fn offline(document: &OverrideDocument, price: Fen) -> OrderPaidOffline {
+    OrderPaidOffline {
+        order_id: document.order_id.clone(),
+        receipt: document.receipt.clone().unwrap_or_else(|| document.override_id.simple().to_string()),
+        operator: document.decided_by.clone().unwrap_or_else(|| document.proposed_by.clone()),
+        reason: Some(document.reason.clone()),
+        amount_fen: document.amount_fen.unwrap_or(price),
+        paid_at: document.proposed_at,
+        request_id: document.override_id.to_string(),
+    }
+}
