@@ -11,6 +11,7 @@ pub mod dead_letter_act;
 pub mod dead_letter_replay;
 pub mod doubt;
 pub mod ending;
+pub mod errors;
 pub mod fairness;
 pub mod hold;
 pub mod leader;

@@ -36,11 +36,11 @@ pub(super) struct DoubtList {
 ///
 /// Longest in doubt first. In quiet times: refunds that WeChat has not finished.
 #[utoipa::path(
-    get, path = "/v1/ops/money-in-doubt", tag = "operators", security(("bearer" = [])),
+    get, path = "/v1/ops/money-in-doubt", tag = "operators", security(("bearer" = ["viewer", "operator"])),
     params(("cursor" = Option<String>, Query, description = "`next` of the page before")),
     responses(
         (status = 200, description = "The sum and a page of orders", body = DoubtList),
-        (status = 403, description = "`forbidden`: viewers and operators only", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-request`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
     )

@@ -28,10 +28,10 @@ const RECONNECT: Duration = Duration::from_secs(2);
 ///
 /// An `overview` event every two seconds, the first at once.
 #[utoipa::path(
-    get, path = "/v1/ops/events", tag = "operators", security(("bearer" = [])),
+    get, path = "/v1/ops/events", tag = "operators", security(("bearer" = ["viewer", "operator"])),
     responses(
         (status = 200, description = "The stream", body = String, content_type = "text/event-stream"),
-        (status = 403, description = "`forbidden`: viewers and operators only", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`overloaded`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
     )
 )]

@@ -46,10 +46,10 @@ struct End {
 /// Events: `begin` with the number of `items` to come; `item` for each, as `holdfast verify --json` has it; `end` with
 /// the `outcome`: `done`, `time_is_over` (after 60 s; those not told are unknown) or `store_away`. One at a time.
 #[utoipa::path(
-    get, path = "/v1/ops/invariants", tag = "operators", security(("bearer" = [])),
+    get, path = "/v1/ops/invariants", tag = "operators", security(("bearer" = ["viewer", "operator"])),
     responses(
         (status = 200, description = "The stream", body = String, content_type = "text/event-stream"),
-        (status = 403, description = "`forbidden`: viewers and operators only", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`overloaded`: somebody else is asking", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
     )
 )]

@@ -5,6 +5,7 @@ mod dead_letter_acts;
 mod dead_letter_replays;
 mod dead_letters;
 mod doubt;
+mod errors;
 mod events;
 mod invariants;
 mod orders;
@@ -41,6 +42,7 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(events::events))
         .routes(routes!(orders::list))
         .routes(routes!(doubt::list))
+        .routes(routes!(errors::list))
         .routes(routes!(invariants::ask))
         .routes(routes!(timeline::one))
         .routes(routes!(case::list))

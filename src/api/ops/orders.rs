@@ -44,14 +44,14 @@ impl From<Snapshot> for OwnedOrder {
 /// By the order's id, a customer's id, WeChat's `transaction_id`, or a refund's number, ours or WeChat's. Without
 /// `text`: those that moved last.
 #[utoipa::path(
-    get, path = "/v1/ops/orders", tag = "operators", security(("bearer" = [])),
+    get, path = "/v1/ops/orders", tag = "operators", security(("bearer" = ["viewer", "operator"])),
     params(
         ("text" = Option<String>, Query, description = "An id or number, whole"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ),
     responses(
         (status = 200, description = "A page of orders; a customer's newest first", body = Page<OwnedOrder>),
-        (status = 403, description = "`forbidden`: viewers and operators only", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-request`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
     )

@@ -102,10 +102,10 @@ pub(super) struct QueueList {
 ///
 /// At most a second old.
 #[utoipa::path(
-    get, path = "/v1/ops/queues", tag = "operators", security(("bearer" = [])),
+    get, path = "/v1/ops/queues", tag = "operators", security(("bearer" = ["viewer", "operator"])),
     responses(
         (status = 200, description = "Every queue; what cannot be told at present is null", body = QueueList),
-        (status = 403, description = "`forbidden`: viewers and operators only", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(State(api): State<Api>, _viewer: Viewer) -> Result<Json<QueueList>, Problem> {

@@ -3,30 +3,46 @@
 // when it is left; whatever it started hangs on that.
 //
 //   #/                  what stands open, and the queues
+//   #/letters?state=…   dead letters               #/letters/<id>     one of them
+//   #/replays           replays                    #/replays/<id>     how far one is
+//   #/cases             what needs a person
 //   #/orders?text=…     finding an order           #/orders/<id>      its whole story
 //   #/sessions          sessions                   #/sessions/<id>    who sits where
+//   #/errors?range=…    what went wrong over time
 //   #/money             money in doubt             #/invariants       every promise, asked of the books
 
 import "./words.js";
 import { announce, el, svg } from "../both/dom.js";
 import { arrive, forget, role, token, user } from "../both/identity.js";
 import { language, locale, setLanguage, t } from "../both/language.js";
+import { casesView } from "./cases.js";
+import { errorsView } from "./errors.js";
 import { invariantsView } from "./invariants.js";
+import { letterView } from "./letter.js";
+import { lettersView } from "./letters.js";
 import * as live from "./live.js";
 import { moneyView } from "./money.js";
 import { nowView } from "./now.js";
 import { orderView } from "./order.js";
 import { ordersView } from "./orders.js";
+import { replayView } from "./replay.js";
+import { replaysView } from "./replays.js";
 import { sessionView } from "./session.js";
 import { sessionsView } from "./sessions.js";
 import { signInView } from "./signin.js";
 
 const ROUTES = [
   [/^\/?$/, nowView],
+  [/^\/letters$/, lettersView],
+  [/^\/letters\/([^/]+)$/, letterView],
+  [/^\/replays$/, replaysView],
+  [/^\/replays\/([^/]+)$/, replayView],
+  [/^\/cases$/, casesView],
   [/^\/orders$/, ordersView],
   [/^\/orders\/([^/]+)$/, orderView],
   [/^\/sessions$/, sessionsView],
   [/^\/sessions\/([^/]+)$/, sessionView],
+  [/^\/errors$/, errorsView],
   [/^\/money$/, moneyView],
   [/^\/invariants$/, invariantsView],
 ];
@@ -34,8 +50,11 @@ const ROUTES = [
 /** Page, its words, and the count beside it: from the overview, null when nobody can tell. */
 const NAV = [
   ["/", "nav_now"],
+  ["/letters", "nav_letters", (overview) => overview.dead_letters],
+  ["/cases", "nav_cases", (overview) => overview.cases?.open],
   ["/orders", "nav_orders"],
   ["/sessions", "nav_sessions"],
+  ["/errors", "nav_errors"],
   ["/money", "nav_money", (overview) => overview.money_in_doubt?.orders],
   ["/invariants", "nav_invariants"],
 ];

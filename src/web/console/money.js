@@ -5,7 +5,7 @@ import { money } from "../both/format.js";
 import { count, t } from "../both/language.js";
 import * as api from "./api.js";
 import { refresh } from "./live.js";
-import { ago, heading, more, none, orderLink, status, sum } from "./say.js";
+import { ago, heading, more, none, orderLink, quote, status, sum } from "./say.js";
 import { table } from "./table.js";
 import { nothing, place } from "./trouble.js";
 
@@ -44,6 +44,6 @@ const list = () => table({
     { title: t("refund"), cell: (doubt) => doubt.refund_status
       ? el("span", { class: "chip", data: { tone: "wait" } }, t(`refund_${doubt.refund_status}`))
       : el("span", { class: "chip", data: { tone: "bad" } }, t("refund_none")) },
-    { title: t("doubt_error"), cell: (doubt) => doubt.error ? el("span", { class: "quote", dir: "auto" }, doubt.error) : none() },
+    { title: t("doubt_error"), cell: (doubt) => doubt.error ? quote(doubt.error) : none() },
   ],
 });

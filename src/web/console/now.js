@@ -10,8 +10,8 @@ import { waiting } from "./trouble.js";
 
 export function nowView({ root, signal, retitle }) {
   retitle(t("nav_now"));
-  const dead = tile("dead", t("tile_dead"));
-  const cases = tile("cases", t("tile_cases"));
+  const dead = tile("dead", t("tile_dead"), "#/letters");
+  const cases = tile("cases", t("tile_cases"), "#/cases");
   const doubt = tile("doubt", t("tile_doubt"), "#/money");
   const breakers = tile("breakers", t("tile_breakers"));
   const trouble = el("div", {});

@@ -2,7 +2,7 @@
 
 import { now } from "../both/clock.js";
 import { el, unseen } from "../both/dom.js";
-import { format, money } from "../both/format.js";
+import { ZONE, money } from "../both/format.js";
 import { locale, t } from "../both/language.js";
 
 /** Not zero, not nothing: nobody can tell. */
@@ -30,10 +30,12 @@ export function ago(at) {
   return el("time", { datetime: at, title: moment(at) }, span((now() - Date.parse(at)) / 1000));
 }
 
-/** A time in full: `2026-11-22 20:04:31`. */
-export const moment = (at) => at ? format(at, {
-  year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
-}) : "—";
+const FULL = new Intl.DateTimeFormat("sv-SE", {
+  timeZone: ZONE, year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+
+/** A time in full, the same in every language: `2026-11-22 20:04:31`. */
+export const moment = (at) => at ? FULL.format(new Date(at)) : "—";
 
 /** There is none, and that is known. */
 export const none = () => el("span", { class: "zero" }, "–", unseen(t("none")));
@@ -46,6 +48,26 @@ export const status = (name) =>
   el("span", { class: "chip", data: { tone: TONES[name] ?? "", status: name } }, t(`status_${name}`));
 
 const TONES = { confirmed: "good", refunded: "", refunding: "wait", held: "wait", awaiting_payment: "wait", lapsed: "wait" };
+
+/** What could hide or turn round its neighbours on the screen: controls, bidirectional marks, nothing-wide ones. */
+const SNEAKY = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+const LONGEST = 20_000;
+
+/** Somebody else's text with everything sneaky written out, and not longer than a page can bear. */
+export function plain(text, longest = LONGEST) {
+  const whole = String(text);
+  const shown = whole.slice(0, longest).replace(SNEAKY, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return whole.length > longest ? `${shown}… ${t("cut_off", { n: whole.length - longest })}` : shown;
+}
+
+/** Somebody else's text in a line; `short`: cut off where the room ends, whole on hover. */
+export const quote = (text, { short = false, kind = "" } = {}) => el("span", {
+  class: `quote ${short ? "short" : ""} ${kind}`.replace(/ +/g, " ").trim(), dir: "auto", title: short ? plain(text, 1_000) : null,
+}, plain(text, 2_000));
+
+/** Somebody else's text or document as it is, set out for reading. */
+export const raw = (what, testid) => el("pre", { class: "raw", dir: "ltr", tabindex: 0, data: { testid } },
+  plain(typeof what === "string" ? what : JSON.stringify(what, null, 2)));
 
 /** Facts in two columns: `[[term, value]]`; those without a value are left out. */
 export const facts = (pairs) => el("dl", { class: "facts" }, pairs

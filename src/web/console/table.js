@@ -1,4 +1,4 @@
-// Tables: numbers to the right, ids in one width, the first column names the row. A new reading goes into
+// Tables: numbers to the right, ids in one width, the first column (after a tick) names the row. A new reading goes into
 // the same rows, so that neither focus nor place is lost.
 
 import { el } from "../both/dom.js";
@@ -30,7 +30,8 @@ export function table({ label, columns, key, tone = () => null, testid }) {
 }
 
 function emptyRow(columns, id) {
-  const cells = columns.map(({ kind }, at) => el(at === 0 ? "th" : "td", { scope: at === 0 ? "row" : null, class: kind }));
+  const name = columns.findIndex(({ kind }) => kind !== "tick");
+  const cells = columns.map(({ kind }, at) => el(at === name ? "th" : "td", { scope: at === name ? "row" : null, class: kind }));
   const node = el("tr", { data: { key: id } }, cells);
   const last = [];
   return {

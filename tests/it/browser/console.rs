@@ -1,7 +1,9 @@
 //! The operators' console in Chromium: each page over a stack where things have happened, good and bad. Its
 //! pictures are the tour in `docs/operations.md`.
 
+mod desk;
 mod frame;
+mod letters;
 
 use holdfast::api::Role;
 use serde_json::json;
@@ -10,8 +12,14 @@ use crate::{
     browser::add_session,
     chromium::{Browser, Chromium, DESKTOP, SCREENS},
     queues::Queues,
-    stack::{Stack, until},
+    stack::{Choice, Stack, WORKERS, until},
 };
+
+/// What a page must show as what it is: text.
+const HOSTILE: &str = concat!(
+    r#"{"out_trade_no":"<script>window.hostile=1</script>","note":"<img src=x onerror=window.hostile=2>","#,
+    "\"name\":\"\u{202e}drowssap\u{202c} \u{2066}isolated\u{2069} \u{0}\"}",
+);
 
 /// Lands on a page of the console with a token of this role.
 async fn arrive(browser: &Browser, stack: &Stack, role: Role, view: &str) {
@@ -33,7 +41,8 @@ struct Morning {
 }
 
 async fn morning(test: &str) -> Morning {
-    let stack = Stack::start(test).await;
+    let roles = ["api", "reconcile"].into_iter().chain(WORKERS).collect();
+    let stack = Stack::start_with(test, Choice { roles, ..Choice::default() }).await;
     let pottery = add_session(&stack, "pottery", "陶艺入门：拉坯", 1, 14, 48).await;
     let tea = add_session(&stack, "tea", "武夷岩茶品鉴", 2, 10, 3).await;
     add_session(&stack, "ink", "水墨写意：从一片叶子开始", 5, 19, 1_200).await;
@@ -59,6 +68,23 @@ async fn morning(test: &str) -> Morning {
     stack.until_refund(&refund, "processing").await;
     assert_eq!(stack.pay(&mismatched).await.status, 200);
     until("the wrong amount is a case", async || (!stack.open_cases().await.is_empty()).then_some(())).await;
+
+    // Orders whose code WeChat would not give: two for a wrong setting, one after some trouble.
+    let settings = json!({ "on": "order", "count": 2, "status": 400, "code": "APPID_MCHID_NOT_MATCH" });
+    stack.script(&json!({ "rules": [slow, settings] })).await;
+    for user in ["pia", "quin"] {
+        stack.submit(&stack.quick_token(user), &pottery).await;
+    }
+    until("both are set aside", async || (stack.ready_in("prepay.dead").await == 2).then_some(())).await;
+    stack
+        .script(&json!({ "rules": [slow, { "on": "order", "count": 2, "status": 500, "code": "SYSTEM_ERROR" }] }))
+        .await;
+    stack.payable("rae", &pottery).await;
+
+    // A stranger's message.
+    let queues = Queues::of(&stack).await;
+    queues.put("payments", "payment.seen", HOSTILE.as_bytes()).await;
+    until("it is set aside", async || (stack.ready_in("payments.dead").await == 1).then_some(())).await;
     Morning { stack, pottery, confirmed, refunding, mismatched }
 }
 
@@ -71,7 +97,7 @@ async fn p4_the_console_shows_what_stands_open() {
         arrive(&browser, &stack, Role::Viewer, "/").await;
         browser.until_says("[data-testid=tile-cases]", "1").await;
         browser.until_says("[data-testid=tile-doubt]", "¥200.00").await;
-        browser.until_says("[data-testid=tile-dead]", "0").await;
+        browser.until_says("[data-testid=tile-dead]", "3").await;
         browser.until_says("[data-testid=pulse]", "Live").await;
         browser.until_says("tr[data-key='orders.0']", "closed").await;
         browser.picture("console-now").await;
@@ -85,15 +111,23 @@ async fn p4_the_console_shows_what_stands_open() {
         go(&browser, &stack, &format!("/orders?text={confirmed}")).await;
         browser.until_says("[data-testid=order]", "confirmed").await;
         browser.until_says("[data-testid=order]", "ann").await;
+        browser.until_says("[data-testid=answer]", "seat").await;
+        browser.until_says("[data-testid=timeline]", "code_issued").await;
         browser.picture("console-order").await;
 
         go(&browser, &stack, "/sessions").await;
         browser.until_says(&format!("tr[data-key='{pottery}']"), "48").await;
         browser.picture("console-sessions").await;
         browser.click(&format!("tr[data-key='{pottery}'] a")).await;
-        browser.see("[data-seat-no='1'][data-state=booked]").await;
+        browser.see("[data-seat-no='1'][data-state=confirmed]").await;
         browser.see("[data-state=held]").await;
         browser.picture("console-session").await;
+
+        go(&browser, &stack, "/errors").await;
+        browser.see("[data-testid=errors-wechat] [data-name=APPID_MCHID_NOT_MATCH]").await;
+        browser.see("[data-testid=errors-parked] [data-name=unreadable]").await;
+        browser.see("[data-testid=errors-retried]").await;
+        browser.picture("console-errors").await;
 
         go(&browser, &stack, "/money").await;
         browser.until_says("[data-testid=doubt-total]", "¥200.00").await;
