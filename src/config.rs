@@ -156,8 +156,10 @@ pub struct ReconcileSettings {
 }
 
 impl ReconcileSettings {
-    pub fn pace(&self) -> Pace {
+    pub fn pace(&self, retention: &RetentionSettings) -> Pace {
         Pace {
+            keep_audit: retention.audit_months,
+            keep_traces: retention.trace_months,
             every: std::time::Duration::from_secs(self.every_seconds),
             grace: std::time::Duration::from_secs(self.grace_seconds),
             batch: self.batch,

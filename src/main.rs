@@ -46,6 +46,12 @@ enum Command {
     /// One order.
     #[command(subcommand)]
     Order(ops::order::Command),
+    /// Money and facts that need a person.
+    #[command(subcommand)]
+    Case(ops::case::Command),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(ops::audit::Command),
     /// Check every invariant of the books; exit 1 if one is broken.
     Verify(ops::verify::Arguments),
     /// Drive one sample booking through a running stack and its simulator, and tell its story.
@@ -102,6 +108,8 @@ async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
         Command::Token(arguments) => ops::token::run(&arguments, &settings),
         Command::Schedule(command) => ops::schedule::run(command, &settings, json).await,
         Command::Order(command) => ops::order::run(&command, &settings, json).await,
+        Command::Case(command) => ops::case::run(&command, &settings, json).await,
+        Command::Audit(command) => ops::audit::run(&command, &settings, json).await,
         Command::Verify(arguments) => ops::verify::run(&arguments, &settings, json).await,
         Command::Sample(arguments) => ops::sample::run(&arguments, &settings, json).await,
         Command::Config(_) => Ok(()),

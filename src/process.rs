@@ -22,8 +22,8 @@ use crate::{
     domain::{message::Queue, money::Fen},
     exit::Failure,
     heartbeat,
-    store::{Database, payment::Merchant, user::PersonalKey},
-    telemetry,
+    store::{self, Database, payment::Merchant, user::PersonalKey},
+    telemetry, trace,
     wechat::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
     },
@@ -140,6 +140,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         stop: process.stop.clone(),
     };
     let _certificates = tokio::spawn(keep_certificates(wechat));
+    let traces = keep_traces(parts.database.clone());
     // Callbacks and orders are taken (or answered 503) from the first moment; only a broker that is there and
     // differs ends the process.
     let check = async {
@@ -147,10 +148,12 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         topology_checked.store(true, Ordering::Relaxed);
         Ok(())
     };
-    tokio::select! {
+    let ended = tokio::select! {
         served = api::serve::run(parts, process.grace()) => served,
         Err(failure) = check => Err(failure),
-    }
+    };
+    traces.finish().await;
+    ended
 }
 
 /// Runs these workers in one process until it is told to stop.
@@ -162,6 +165,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     // The worker that heals a broker without queues must not be kept from it by their absence.
     process.check_topology(names.contains(&WorkerName::Reconcile)).await?;
 
+    let traces = keep_traces(database.clone());
     let mut running = JoinSet::new();
     for name in names {
         match name {
@@ -229,7 +233,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
             }
             WorkerName::Reconcile => {
-                let pace = process.settings.reconcile.pace();
+                let pace = process.settings.reconcile.pace(&process.settings.retention);
                 let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), pace };
                 running.spawn(reconcile.run(process.stop.clone()));
                 let account = process.pay_account()?;
@@ -252,6 +256,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
         // One that consumes no more must not look alive: the whole process ends, to be started again.
         ended.map_err(|panic| Failure::Away(format!("a consumer ended: {panic}")))?;
     }
+    traces.finish().await;
     broker.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -265,6 +270,45 @@ fn spawn<H: Handler>(
     stop: &CancellationToken,
 ) {
     running.spawn(consume::run(broker.clone(), queue, handler, stop.clone()));
+}
+
+/// Writes the trace of orders, set by set, for as long as the process lives.
+struct KeptTraces {
+    task: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+fn keep_traces(database: Database) -> KeptTraces {
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let task = tokio::spawn(async move {
+        let Some(mut gathered) = trace::keep() else { return };
+        loop {
+            let (set, is_last) = tokio::select! {
+                set = gathered.next() => (set, false),
+                () = stopped.cancelled() => (gathered.rest(), true),
+            };
+            if !set.is_empty()
+                && let Err(error) = store::trace::write(&database, &set).await
+            {
+                // Traces are not worth waiting for: what could not be written is gone.
+                metrics::counter!("traces_dropped_total").increment(set.len() as u64);
+                tracing::debug!(%error, rows = set.len(), "traces were lost");
+            }
+            if is_last {
+                return;
+            }
+        }
+    });
+    KeptTraces { task, stop }
+}
+
+impl KeptTraces {
+    /// Writes what is left.
+    async fn finish(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
 }
 
 fn pay_client(account: Arc<PayAccount>) -> Result<Arc<PayClient>, Failure> {

@@ -62,39 +62,33 @@ pub fn took(
 /// What has gathered, set by set.
 pub struct Gathered {
     line: mpsc::Receiver<Trace>,
+    set: Vec<Trace>,
 }
 
 /// Begins to keep notes. `None` when somebody has begun before.
 pub fn keep() -> Option<Gathered> {
     let (line_in, line) = mpsc::channel(LINE);
-    LINE_IN.set(line_in).ok().map(|()| Gathered { line })
+    LINE_IN.set(line_in).ok().map(|()| Gathered { line, set: Vec::new() })
 }
 
 impl Gathered {
-    /// The next set, once something is there and a moment has passed.
+    /// The next set, once something is there and a moment has passed. Cancel-safe.
     pub async fn next(&mut self) -> Vec<Trace> {
-        let mut set = Vec::new();
         // The sender is never dropped, so the line never ends.
-        self.line.recv_many(&mut set, SET).await;
-        if set.len() < SET {
+        self.line.recv_many(&mut self.set, SET).await;
+        if self.set.len() < SET {
             tokio::time::sleep(GATHER).await;
-            self.rest_of(&mut set);
         }
-        set
+        self.rest()
     }
 
-    /// What is there now, at the end of the process.
+    /// What is there now.
     pub fn rest(&mut self) -> Vec<Trace> {
-        let mut set = Vec::new();
-        self.rest_of(&mut set);
-        set
-    }
-
-    fn rest_of(&mut self, set: &mut Vec<Trace>) {
-        while set.len() < SET
+        while self.set.len() < SET
             && let Ok(trace) = self.line.try_recv()
         {
-            set.push(trace);
+            self.set.push(trace);
         }
+        std::mem::take(&mut self.set)
     }
 }

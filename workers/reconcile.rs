@@ -1,7 +1,7 @@
 //! Worker `reconcile`: puts what is overdue back onto the queues, and watches over the whole.
 //!
 //! Consumes   the clock; of several instances one leads, by a lock of PostgreSQL
-//! Changes    `swept_at` of payment_orders, refunds, notifications and order_overrides; the broker's missing queues; the audit log's partitions
+//! Changes    `swept_at` of payment_orders, refunds, notifications and order_overrides; the broker's missing queues; the partitions of audit log and trace
 //! Emits      order.held, order.alarm, order.override, refund.due, notification.due; canaries into every queue
 //! Calls      nobody
 //! Retries    with the next pass, whatever failed
@@ -23,7 +23,7 @@ use crate::{
     },
     domain::message::Message,
     store::{
-        Database, StoreError,
+        self, Database, StoreError,
         leader::Candidate,
         sweep::{self, Intent, Pass},
     },
@@ -47,6 +47,9 @@ pub struct Pace {
     pub batch: u16,
     /// Between two canaries of a queue; zero sends none.
     pub canary_every: Duration,
+    /// Months of the audit log, and of the trace, that stay.
+    pub keep_audit: u16,
+    pub keep_traces: u16,
 }
 
 /// Why a piece of work has to wait for the next pass.
@@ -87,14 +90,21 @@ impl Reconcile {
                 continue;
             }
             if partitions_made.is_none_or(|made| made.elapsed() >= A_DAY) {
-                match self.db.make_audit_partitions().await {
+                match self.housekeeping().await {
                     Ok(()) => partitions_made = Some(Instant::now()),
-                    Err(error) => tracing::error!(%error, "the audit log's next partitions are not there"),
+                    Err(error) => tracing::error!(%error, "the daily housekeeping was interrupted"),
                 }
             }
             self.pass(&mut watch, &stop).await;
         }
         candidate.resign().await;
+    }
+
+    /// The next months' partitions are made, those whose time is over are dropped.
+    async fn housekeeping(&self) -> Result<(), StoreError> {
+        self.db.make_partitions(self.pace.keep_traces).await?;
+        store::retention::prune(&self.db, self.pace.keep_audit, false).await?;
+        Ok(())
     }
 
     /// One pass through everything. What fails is told and waits for the next one; the rest goes on.

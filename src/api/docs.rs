@@ -143,6 +143,19 @@ mod tests {
             ("get", "/v1/schedules/{id}/waitlist", &["200", "401", "403", "404", "503"]),
             ("post", "/v1/wechat/notify/payments", &["204", "400", "401", "413", "503"]),
             ("post", "/v1/wechat/notify/refunds", &["204", "400", "401", "413", "503"]),
+            ("get", "/v1/ops/orders/{id}/timeline", &["200", "401", "403", "404", "503"]),
+            ("get", "/v1/ops/cases", &["200", "401", "403", "422", "503"]),
+            ("get", "/v1/ops/cases/{id}", &["200", "401", "403", "404", "503"]),
+            ("post", "/v1/ops/cases/{id}/close", &["200", "401", "403", "404", "409", "422", "503"]),
+            ("get", "/v1/ops/overrides", &["200", "401", "403", "422", "503"]),
+            ("post", "/v1/ops/overrides", &["202", "400", "401", "403", "404", "409", "422", "503"]),
+            ("get", "/v1/ops/overrides/{id}", &["200", "401", "403", "404", "503"]),
+            ("post", "/v1/ops/overrides/{id}/approve", &["202", "401", "403", "404", "409", "503"]),
+            ("post", "/v1/ops/overrides/{id}/withdraw", &["200", "401", "403", "404", "409", "503"]),
+            ("get", "/v1/ops/schedules", &["200", "401", "403", "422", "503"]),
+            ("post", "/v1/ops/schedules", &["201", "401", "403", "422", "503"]),
+            ("get", "/v1/ops/schedules/{id}", &["200", "401", "403", "404", "503"]),
+            ("post", "/v1/ops/schedules/{id}/cancel", &["200", "202", "401", "403", "404", "422", "503"]),
         ] {
             let operation = &openapi["paths"][path][method];
             assert!(operation["summary"].is_string(), "{method} {path} has no summary");

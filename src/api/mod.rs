@@ -11,6 +11,7 @@ mod headers;
 pub mod health;
 mod language;
 mod names;
+mod noted;
 mod ops;
 mod order_cancel;
 mod order_events;

@@ -1,5 +1,7 @@
 //! `POST /v1/orders/{id}/cancel`: the customer does not want the order any more.
 
+use std::time::Instant;
+
 use axum::{
     Extension, Json,
     extract::{Path, State},
@@ -13,6 +15,7 @@ use super::{
     Api, Inner,
     auth::Caller,
     hand_over::{counted, hand_over, pace},
+    noted::Asked,
     order_follow::own_order,
     order_submit::location,
     problem::{Kind, Problem, ProblemDocument},
@@ -58,6 +61,7 @@ pub(super) async fn cancel(
 }
 
 async fn take(api: &Inner, context: &Context, caller: Caller, id: &str) -> Result<Response, Problem> {
+    let started = Instant::now();
     pace(api, &caller).await?;
     let order = own_order(api, &caller, id).await?.document;
     match order.status {
@@ -68,7 +72,13 @@ async fn take(api: &Inner, context: &Context, caller: Caller, id: &str) -> Resul
                 requested_by: None,
                 request_id: context.request_id.clone(),
             };
-            hand_over(api, context, Message::OrderCancel(message)).await?;
+            let asked = Asked {
+                order: order.order_id.as_str(),
+                what: "POST /v1/orders/{id}/cancel",
+                who: format!("user:{}", message.user_id),
+                started,
+            };
+            asked.noted(context, hand_over(api, context, Message::OrderCancel(message)).await)?;
         }
         Status::Cancelled => {}
         Status::Confirmed | Status::Refunding | Status::Refunded => {

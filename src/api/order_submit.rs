@@ -19,6 +19,7 @@ use super::{
     auth::{Caller, Customer},
     headers::{PREFERENCE_APPLIED, Wait, idempotency_key},
     names,
+    noted::Asked,
     order_follow::Follow,
     order_request::OrderRequest,
     problem::{Kind, Problem, ProblemDocument},
@@ -94,8 +95,16 @@ pub(super) async fn submit(
     })?;
 
     let mut newest = taken;
-    if newest.is_none() {
-        place_in_line.publish(&wish, &context).await?;
+    let asked = Asked {
+        order: order_id.as_str(),
+        what: "POST /v1/orders",
+        who: format!("user:{}", caller.user),
+        started: started.into_std(),
+    };
+    if newest.is_some() {
+        asked.note(&context, "repeated");
+    } else {
+        asked.noted(&context, place_in_line.publish(&wish, &context).await)?;
     }
 
     let Some(wait) = Wait::wished(&headers) else {

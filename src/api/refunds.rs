@@ -1,6 +1,6 @@
 //! `/v1/orders/{id}/refunds`: money that is to go back, and what became of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use axum::{
     Extension, Json,
@@ -19,6 +19,7 @@ use super::{
     fields::{self, Fields, text},
     hand_over::{counted, hand_over, pace},
     headers::idempotency_key,
+    noted::Asked,
     order_follow::visible_order,
     paging::{PAGE, Page, Place},
     problem::{FieldError, Kind, Problem, ProblemDocument},
@@ -152,6 +153,7 @@ async fn take(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<RefundReceipt, Problem> {
+    let started = Instant::now();
     let key = idempotency_key(headers)?;
     let wish = Wish::read(headers, body).await?;
     pace(api, caller).await?;
@@ -174,7 +176,13 @@ async fn take(
         requested_by,
         request_id: context.request_id.clone(),
     };
-    hand_over(api, context, Message::RefundRequested(message)).await?;
+    let asked = Asked {
+        order: order.order_id.as_str(),
+        what: "POST /v1/orders/{id}/refunds",
+        who: message.requested_by.clone(),
+        started,
+    };
+    asked.noted(context, hand_over(api, context, Message::RefundRequested(message)).await)?;
     let status = RefundStatus::Requested;
     Ok(RefundReceipt { refund_id, order_id: order.order_id, status, amount_fen: wish.amount_fen })
 }

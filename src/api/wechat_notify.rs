@@ -9,10 +9,11 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     Api, Inner, fields, names,
+    noted::Asked,
     problem::{Kind, Problem},
     request::Context,
 };
@@ -90,6 +91,7 @@ pub(super) async fn refunds(
 }
 
 async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
+    let started = Instant::now();
     let raw_body = raw_body(headers, body).await?;
     let notification = match read_payment_notification(headers, &raw_body, (api.now)(), &api.account.keys) {
         Ok(notification) => notification,
@@ -110,10 +112,11 @@ async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body:
         source: Source::Callback { notification_id: notification.id },
         request_id: request_id(headers, context),
     };
-    publish(api, context, Message::PaymentSeen(message)).await
+    publish(api, context, "POST /v1/wechat/notify/payments", Message::PaymentSeen(message), started).await
 }
 
 async fn take_refund(api: &Inner, context: &Context, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
+    let started = Instant::now();
     let raw_body = raw_body(headers, body).await?;
     let notification = match read_refund_notification(headers, &raw_body, (api.now)(), &api.account.keys) {
         Ok(notification) => notification,
@@ -128,11 +131,21 @@ async fn take_refund(api: &Inner, context: &Context, headers: &HeaderMap, body: 
         source: Source::Callback { notification_id: notification.id },
         request_id: request_id(headers, context),
     };
-    publish(api, context, Message::RefundSeen(message)).await
+    publish(api, context, "POST /v1/wechat/notify/refunds", Message::RefundSeen(message), started).await
 }
 
-async fn publish(api: &Inner, context: &Context, message: Message) -> Result<Taken, Refused> {
+async fn publish(
+    api: &Inner,
+    context: &Context,
+    what: &'static str,
+    message: Message,
+    started: Instant,
+) -> Result<Taken, Refused> {
     let published = api.publisher.publish(&message, &context.trace).await;
+    if let Some(order) = message.order() {
+        let asked = Asked { order, what, who: "wechat".into(), started };
+        asked.note(context, if published.is_ok() { "taken" } else { "broker-unavailable" });
+    }
     published.map(|()| Taken::Published).map_err(|error| {
         tracing::warn!(%error, kind = message.kind(), "a callback could not be published; WeChat will send it again");
         Refused {

@@ -74,15 +74,17 @@ fn owed_by(event: Event) -> Option<&'static str> {
     }
 }
 
-/// Whether the event can be the next one, as far as the facts tell.
-fn can_be_next(event: Event, facts: &Facts) -> bool {
+/// Whether the event can be the next one, as far as the facts tell; a later one, with seats that may have changed.
+fn can_be_next(event: Event, facts: &Facts, is_later: bool) -> bool {
     match event {
         Event::Paid(seat) | Event::Granted(seat) => {
-            seat == match (facts.holds_seat, facts.seat_is_free) {
-                (true, _) => SeatAtPayment::Held,
-                (false, true) => SeatAtPayment::Free,
-                (false, false) => SeatAtPayment::None,
-            }
+            is_later
+                || seat
+                    == match (facts.holds_seat, facts.seat_is_free) {
+                        (true, _) => SeatAtPayment::Held,
+                        (false, true) => SeatAtPayment::Free,
+                        (false, false) => SeatAtPayment::None,
+                    }
         }
         Event::Returned => facts.money.set_aside_fen > Fen::ZERO,
         Event::Revoked => facts.is_waived,
@@ -106,7 +108,7 @@ pub fn waits_for(facts: &Facts) -> Vec<Waiting> {
     for event in Event::ALL {
         let is_payment = matches!(event, Event::Paid(_));
         if let (Some(whom), Step::Move { .. }) = (owed_by(event), step(facts.status, event))
-            && can_be_next(event, facts)
+            && can_be_next(event, facts, false)
             // After WeChat closed it nobody expects money; should it come, the table knows what follows.
             && (!is_payment || facts.status.is_payable())
         {
@@ -175,7 +177,7 @@ pub fn endings(facts: &Facts) -> Vec<Ending> {
     others.map(|status| Ending { status, through: way(facts, status) }).collect()
 }
 
-/// Breadth first through the table. The first step must fit the facts; later ones are open.
+/// Breadth first through the table, along events that fit the facts.
 fn way(facts: &Facts, ending: Status) -> Option<Vec<String>> {
     let mut seen = HashSet::from([facts.status]);
     let mut line = VecDeque::from([(facts.status, Vec::new())]);
@@ -184,9 +186,8 @@ fn way(facts: &Facts, ending: Status) -> Option<Vec<String>> {
             return Some(path);
         }
         for event in Event::ALL {
-            let first = path.is_empty();
             if let Step::Move { to, .. } = step(status, event)
-                && (!first || can_be_next(event, facts))
+                && can_be_next(event, facts, !path.is_empty())
                 && seen.insert(to)
             {
                 let mut longer = path.clone();
@@ -219,6 +220,9 @@ pub fn answer(facts: &Facts) -> String {
         Status::Confirmed => format!("Paid {paid_fen} and has {seat}."),
         Status::Rejected => format!("No seat could be had{why}. Nothing was charged."),
         Status::Lapsed => "Not paid in time: the hold ran out. It can still be paid while a seat is free.".to_owned(),
+        Status::Cancelled if facts.is_waived => {
+            "An operator waived the price and took the seat back. Nothing was charged.".to_owned()
+        }
         Status::Cancelled => "Cancelled before it was paid; WeChat closed it. Nothing was charged.".to_owned(),
         Status::Expired => "Not paid by the deadline; WeChat closed it. Nothing was charged.".to_owned(),
         Status::Refunding => format!("{came_too_late} {refunded_fen} of it went back so far; the rest is on its way."),

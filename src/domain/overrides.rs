@@ -195,6 +195,9 @@ pub fn judge(action: OverrideAction, amount: Option<Fen>, at: Standing) -> Resul
         (A::Confirm | A::Waive | A::RecordPayment, S::Rejected) => {
             Err("it was rejected and has no order at WeChat: the customer orders again")
         }
+        (A::Waive, S::Cancelled) if at.is_waived => {
+            Err("its seat was given for nothing and taken back once: the customer orders again")
+        }
         (A::Confirm | A::Waive, S::Held | S::AwaitingPayment | S::Lapsed | S::Expired | S::Cancelled) => {
             Ok(at.price_fen)
         }

@@ -1,8 +1,12 @@
 //! The operator's commands, one file each. Results go to standard output, everything else to standard error.
 
+pub mod audit;
+pub mod case;
 pub mod config;
 pub mod migrate;
 pub mod order;
+pub mod order_explain;
+pub mod order_override;
 pub mod sample;
 pub mod schedule;
 pub mod schedule_cancel;
@@ -17,6 +21,7 @@ use serde::Serialize;
 use crate::{
     cache::{Cache, CacheSettings},
     config::{Settings, needed},
+    domain::ids::UserId,
     exit::Failure,
     store::Database,
 };
@@ -47,6 +52,36 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
         table.add_row(row);
     }
     table.trim_fmt()
+}
+
+/// A document's members, one to a line; what is null is left out.
+fn members<T: Serialize>(document: &T) -> String {
+    let document = serde_json::to_value(document).expect("results are plain data");
+    let rows = document.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    table(&[], rows.map(|(name, value)| vec![name.clone(), value.to_string().trim_matches('"').to_owned()]))
+}
+
+/// How long ago, in the largest unit that says something.
+fn age(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A sentence that a person wrote for others: one line of 1 to 500 characters.
+fn sentence(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let fits = (1..=500).contains(&text.chars().count()) && !text.contains(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err("one line of 1 to 500 characters".into()) }
+}
+
+/// An operator's name: a token's `sub`, so that the same person has one name everywhere.
+fn operator(text: &str) -> Result<String, String> {
+    let name = UserId::try_from(text.to_owned()).map_err(|malformed| malformed.to_string())?;
+    Ok(name.as_str().to_owned())
 }
 
 fn database(settings: &Settings) -> Result<Database, Failure> {

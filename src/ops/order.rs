@@ -10,16 +10,30 @@ use crate::{
         ids::OrderId,
         message::{Message, OrderPaidOffline},
         money::Fen,
+        overrides::{OverrideStatus, receipt},
     },
     exit::Failure,
-    store,
+    store::{self, overrides::OverrideFilter},
 };
 
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// The order as its owner sees it.
     Show { order_id: String },
-    /// Record that the customer paid in another way. The order is closed at WeChat first, so that it is not paid twice.
+    /// Its whole story: what happened, what it waits for, how it can end.
+    Explain { order_id: String },
+    /// Decide about it by hand; above `override.second_person_fen` a second operator must agree.
+    Override(super::order_override::Arguments),
+    /// Decisions about orders, the newest first.
+    Overrides {
+        /// Only what waits for a second operator.
+        #[arg(long)]
+        proposed: bool,
+        /// At most this many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Record that the customer paid in another way; `override ID record-payment` with a second person's word. The order is closed at WeChat first, so that it is not paid twice.
     PaidOffline {
         order_id: String,
         /// What was taken, in fen: the order's whole price.
@@ -34,15 +48,12 @@ pub enum Command {
     },
 }
 
-fn receipt(text: &str) -> Result<String, String> {
-    let fits = (1..=24).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if fits { Ok(text.to_owned()) } else { Err("1 to 24 of a-z, 0-9 and -".into()) }
-}
-
 pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(), Failure> {
     match command {
         Command::Show { order_id } => show(&parse(order_id)?, settings, json).await,
+        Command::Explain { order_id } => super::order_explain::run(&parse(order_id)?, settings, json).await,
+        Command::Override(arguments) => super::order_override::run(arguments, settings, json).await,
+        Command::Overrides { proposed, limit } => overrides(*proposed, *limit, settings, json).await,
         Command::PaidOffline { order_id, amount_fen, receipt, operator } => {
             let id = parse(order_id)?;
             let paid = OrderPaidOffline {
@@ -62,7 +73,30 @@ pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(
     }
 }
 
-fn parse(order_id: &str) -> Result<OrderId, Failure> {
+async fn overrides(proposed: bool, limit: i64, settings: &Settings, json: bool) -> Result<(), Failure> {
+    let database = super::database(settings)?;
+    let filter = OverrideFilter { status: proposed.then_some(OverrideStatus::Proposed), ..OverrideFilter::default() };
+    let items = store::overrides::list(database.pool(), &filter, limit).await?;
+    let page = super::Page { items, next: None };
+    super::print(json, &page, || {
+        let rows = page.items.iter().map(|document| {
+            vec![
+                document.order_id.to_string(),
+                document.action.as_str().to_owned(),
+                document.money_fen.to_string(),
+                document.status.as_str().to_owned(),
+                document.proposed_by.clone(),
+                document.decided_by.clone().unwrap_or_default(),
+                document.reason.clone(),
+                document.outcome.clone().unwrap_or_default(),
+            ]
+        });
+        super::table(&["order_id", "action", "money", "status", "by", "and", "why", "what came of it"], rows)
+    });
+    Ok(())
+}
+
+pub(super) fn parse(order_id: &str) -> Result<OrderId, Failure> {
     OrderId::try_from(order_id.to_owned()).map_err(|malformed| Failure::wrong(malformed.to_string()))
 }
 
@@ -76,19 +110,20 @@ async fn find(id: &OrderId, settings: &Settings) -> Result<crate::domain::docume
 
 async fn show(id: &OrderId, settings: &Settings, json: bool) -> Result<(), Failure> {
     let document = find(id, settings).await?;
-    super::print(json, &document, || {
-        let document = serde_json::to_value(&document).expect("plain data");
-        let rows = document.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-        super::table(&[], rows.map(|(name, value)| vec![name.clone(), value.to_string().trim_matches('"').to_owned()]))
-    });
+    super::print(json, &document, || super::members(&document));
     Ok(())
 }
 
 async fn hand_over(message: &Message, settings: &Settings) -> Result<(), Failure> {
     let broker = Broker::start(&needed("broker.url", &settings.broker.url)?, "order", settings.broker.confirm_within());
-    let mut random = [0; 24];
-    random[..16].copy_from_slice(Uuid::now_v7().as_bytes());
-    let published = broker.publisher.publish(message, &TraceParent::new(random)).await;
+    let published = broker.publisher.publish(message, &trace()).await;
     broker.close().await;
     published.map_err(|error| Failure::Away(format!("RabbitMQ did not take it: {error}")))
+}
+
+/// The context of what a command sets off.
+pub(super) fn trace() -> TraceParent {
+    let mut random = [0; 24];
+    random[..16].copy_from_slice(Uuid::now_v7().as_bytes());
+    TraceParent::new(random)
 }

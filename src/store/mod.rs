@@ -26,6 +26,7 @@ mod payment_books;
 pub mod prospect;
 pub mod refund;
 mod replay;
+pub mod retention;
 pub mod schedule;
 pub mod seating;
 pub mod standing;
@@ -49,6 +50,8 @@ use sqlx::{
 
 /// A connection that was used so shortly ago is taken to stand.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// A migration lets go of nothing.
+const KEEP_ALL_MONTHS: u16 = 1_200;
 
 /// How we reach PostgreSQL.
 #[derive(Debug, Clone)]
@@ -129,16 +132,20 @@ impl Database {
         Ok(())
     }
 
-    /// Brings the schema to head and makes the audit log's next partitions.
+    /// Brings the schema to head and makes the next partitions.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         sqlx::migrate!("./migrations").run(&self.pool).await?;
-        self.make_audit_partitions().await?;
+        self.make_partitions(KEEP_ALL_MONTHS).await?;
         Ok(())
     }
 
-    /// Makes the audit log's partitions of this month and the next three, long before their first rows.
-    pub async fn make_audit_partitions(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT audit_log_make_partitions(3)").execute(&self.pool).await?;
+    /// Makes the partitions of this month and the next three, of audit log and trace, long before their first rows;
+    /// lets go of the trace's months that are older than `keep_traces`.
+    pub async fn make_partitions(&self, keep_traces: u16) -> Result<(), StoreError> {
+        sqlx::query("SELECT audit_log_make_partitions(3), order_trace_keep(3, $1)")
+            .bind(i32::from(keep_traces))
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }

@@ -23,8 +23,18 @@ struct Line {
     status: Status,
     order_version: i32,
     audit_head: Vec<u8>,
+    /// Where the order's audit log was when its older months were pruned.
+    #[sqlx(flatten)]
+    pruned: Pruned,
     #[sqlx(flatten)]
     row: Row,
+}
+
+#[derive(FromRow)]
+struct Pruned {
+    pruned_version: Option<i32>,
+    pruned_status: Option<Status>,
+    pruned_hash: Option<Vec<u8>>,
 }
 
 #[derive(FromRow)]
@@ -54,6 +64,19 @@ struct Reached {
 impl Reached {
     fn nowhere(order_id: OrderId) -> Self {
         Self { order_id, status: Status::Submitted, version: 0, hash: GENESIS.to_vec() }
+    }
+
+    /// Goes on behind what was pruned, when the next row, or the end, does.
+    fn skip_pruned(&mut self, pruned: &Pruned, next: Option<i32>) {
+        if let (Some(version), Some(status), Some(hash)) =
+            (pruned.pruned_version, pruned.pruned_status, &pruned.pruned_hash)
+            && version > self.version
+            && next.is_none_or(|next| next == version + 1)
+        {
+            self.version = version;
+            self.status = status;
+            self.hash.clone_from(hash);
+        }
     }
 
     /// What is wrong with the next row; then goes on from there, so that one fault is told once.
@@ -108,8 +131,10 @@ pub(super) async fn histories(tx: &mut PgConnection) -> Result<[Item; ITEMS], St
     // The primary keys of both tables have this order, so nothing needs to be sorted.
     let mut lines = sqlx::query_as::<_, Line>(
         "SELECT order_id, o.status, o.version AS order_version, o.audit_head, a.version, a.at, a.event, a.from_status,
-                a.to_status, a.actor, a.reason, a.request_id, a.before, a.after, a.prev_hash, a.hash
+                a.to_status, a.actor, a.reason, a.request_id, a.before, a.after, a.prev_hash, a.hash,
+                p.version AS pruned_version, p.to_status AS pruned_status, p.hash AS pruned_hash
            FROM payment_orders o JOIN payment_audit_log a USING (order_id)
+           LEFT JOIN audit_log_pruned p USING (order_id)
           ORDER BY order_id, a.version",
     )
     .fetch(&mut *tx);
@@ -122,6 +147,7 @@ pub(super) async fn histories(tx: &mut PgConnection) -> Result<[Item; ITEMS], St
                 Reached::nowhere(line.order_id.clone())
             }
         };
+        so_far.skip_pruned(&line.pruned, Some(line.row.version));
         let faults = so_far.follow(&line.row);
         let told = |what| json!({ "order_id": line.order_id, "version": line.row.version, "what": what });
         faults.history.into_iter().for_each(|what| replay.offend(told(what)));
@@ -135,7 +161,8 @@ pub(super) async fn histories(tx: &mut PgConnection) -> Result<[Item; ITEMS], St
 
 /// The history of one order is read: did it lead to where the order is?
 fn close(reached: Option<(Reached, Line)>, replay: &mut Item, chain: &mut Item) {
-    let Some((reached, line)) = reached else { return };
+    let Some((mut reached, line)) = reached else { return };
+    reached.skip_pruned(&line.pruned, None);
     replay.checked += 1;
     if (reached.status, reached.version) != (line.status, line.order_version) {
         replay.offend(json!({

@@ -34,12 +34,6 @@ pub async fn write(db: &Database, traces: &[Trace]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes the next months' partitions and drops those that are over by more than `keep_months`.
-pub async fn keep(db: &Database, keep_months: i32) -> Result<(), StoreError> {
-    sqlx::query("SELECT order_trace_keep(3, $1)").bind(keep_months).execute(db.pool()).await?;
-    Ok(())
-}
-
 #[derive(FromRow)]
 struct Row {
     order_id: String,

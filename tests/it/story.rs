@@ -184,6 +184,24 @@ impl Stack {
         self.lay(&Message::OrderAlarm(alarm)).await;
     }
 
+    /// Lets the payment deadline of an order run out now.
+    pub(crate) async fn end_deadline(&self, order: &str) {
+        sqlx::query("UPDATE payment_orders SET hold_expires_at = now(), pay_before = now() WHERE order_id = $1")
+            .bind(order)
+            .execute(&self.db)
+            .await
+            .expect("changed");
+        let alarm = OrderAlarm { order_id: order_id(order), alarm: Alarm::Payment, after_ms: 0 };
+        self.lay(&Message::OrderAlarm(alarm)).await;
+    }
+
+    /// Cancels as the customer does.
+    pub(crate) async fn cancel(&self, token: &str, order: &str) {
+        let path = format!("/v1/orders/{order}/cancel");
+        let answer = self.request(reqwest::Method::POST, &path).bearer_auth(token).send().await.expect("an answer");
+        assert_eq!(answer.status(), 202);
+    }
+
     pub(crate) async fn lapse_now(&self, token: &str, order: &str) -> Value {
         self.end_hold(order).await;
         self.until_status(token, order, "lapsed").await

@@ -8,7 +8,6 @@ use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
 };
-use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -107,21 +106,41 @@ fn parse(id: &str) -> Result<Uuid, Problem> {
 }
 
 /// A decision about one order.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, ToSchema)]
 #[schema(as = OverrideRequest)]
-#[allow(dead_code, reason = "describes the body; the fields are read one by one, so that all that is wrong is told")]
 pub(in crate::api) struct Wish {
-    #[schema(example = "hf2m6qk0c9v1x8y4zt3w7p5rab")]
-    order_id: String,
+    #[schema(value_type = String, example = "hf2m6qk0c9v1x8y4zt3w7p5rab")]
+    order_id: OrderId,
     action: OverrideAction,
     /// Of a refund: all that is left when left out. Of a recorded payment: the order's whole price.
-    #[schema(minimum = 1)]
-    amount_fen: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 1)]
+    amount_fen: Option<Fen>,
     /// Of a recorded payment: 1 to 24 of a-z, 0-9 and -. The same receipt pays once.
     receipt: Option<String>,
     /// Why: 1 to 500 characters.
     #[schema(min_length = 1, max_length = 500)]
     reason: String,
+}
+
+impl Wish {
+    async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        let mut fields = fields::json_object(headers, body, BODY_BYTES_MAX).await?;
+        let order_id = fields.required("order_id", id);
+        let action = fields.required("action", action);
+        let amount_fen = fields.optional("amount_fen", |value| {
+            value.as_i64().filter(|fen| *fen > 0).map(Fen).ok_or("must be a whole number of fen above 0")
+        });
+        let receipt = fields.optional("receipt", |value| receipt(text(value)?));
+        let reason = fields.required("reason", words);
+        if (action == Some(OverrideAction::RecordPayment)) != receipt.is_some() {
+            fields.wrong("receipt", "is given with record_payment and with nothing else");
+        }
+        fields.finish()?;
+        match (order_id, action, reason) {
+            (Some(order_id), Some(action), Some(reason)) => Ok(Self { order_id, action, amount_fen, receipt, reason }),
+            _ => Err(Problem::new(Kind::InvalidRequest)),
+        }
+    }
 }
 
 /// Decide about an order
@@ -153,21 +172,7 @@ pub(in crate::api) async fn propose(
 ) -> Result<(StatusCode, Json<OverrideDocument>), Problem> {
     let key = idempotency_key(&headers)?;
     let operator = operator.user.as_str();
-    let mut fields = fields::json_object(&headers, body, BODY_BYTES_MAX).await?;
-    let order_id = fields.required("order_id", id);
-    let action = fields.required("action", action);
-    let amount_fen = fields.optional("amount_fen", |value| {
-        value.as_i64().filter(|fen| *fen > 0).map(Fen).ok_or("must be a whole number of fen above 0")
-    });
-    let receipt = fields.optional("receipt", |value| receipt(text(value)?));
-    let reason = fields.required("reason", words);
-    if (action == Some(OverrideAction::RecordPayment)) != receipt.is_some() {
-        fields.wrong("receipt", "is given with record_payment and with nothing else");
-    }
-    fields.finish()?;
-    let (Some(order_id), Some(action), Some(reason)) = (order_id, action, reason) else {
-        return Err(Problem::new(Kind::InvalidRequest));
-    };
+    let Wish { order_id, action, amount_fen, receipt, reason } = Wish::read(&headers, body).await?;
     let proposal = Proposal {
         override_id: override_id(operator, &key),
         order_id,

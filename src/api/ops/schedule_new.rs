@@ -6,8 +6,6 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
 };
-use serde::Deserialize;
-use serde_json::Value;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -33,9 +31,8 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 const TITLE_MAX: usize = 100;
 
 /// A session to be added.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, ToSchema)]
 #[schema(as = NewScheduleRequest)]
-#[allow(dead_code, reason = "describes the body; the fields are read one by one, so that all that is wrong is told")]
 pub(in crate::api) struct Wish {
     /// Seats in the room.
     #[schema(minimum = 1, maximum = 100_000, example = 20)]
@@ -46,11 +43,40 @@ pub(in crate::api) struct Wish {
     /// What customers read; only for a new course. The course's id when left out.
     title: Option<String>,
     /// A week from now when left out.
-    #[schema(format = DateTime)]
-    starts_at: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    starts_at: Option<OffsetDateTime>,
     /// The configured price when left out.
-    #[schema(minimum = 1)]
-    price_fen: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 1)]
+    price_fen: Option<Fen>,
+}
+
+impl Wish {
+    async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        let mut fields = fields::json_object(headers, body, BODY_BYTES_MAX).await?;
+        let capacity = fields.required("capacity", |value| {
+            let seats = value.as_i64().and_then(|seats| i32::try_from(seats).ok());
+            seats.filter(|seats| (1..=100_000).contains(seats)).ok_or("must be a whole number from 1 to 100000")
+        });
+        let course_id = fields.required("course_id", |value| {
+            CourseId::try_from(text(value)?).map(String::from).map_err(|_| "must be 1 to 64 visible ASCII characters")
+        });
+        let title = fields.optional("title", |value| {
+            let title = text(value)?.trim();
+            let fits = (1..=TITLE_MAX).contains(&title.chars().count()) && !title.contains(char::is_control);
+            if fits { Ok(title.to_owned()) } else { Err("must have 1 to 100 characters") }
+        });
+        let starts_at = fields.optional("starts_at", |value| {
+            OffsetDateTime::parse(text(value)?, &Rfc3339).map_err(|_| "must be a time like 2026-12-01T19:30:00+08:00")
+        });
+        let price_fen = fields.optional("price_fen", |value| {
+            value.as_i64().filter(|fen| *fen > 0).map(Fen).ok_or("must be a whole number of fen above 0")
+        });
+        fields.finish()?;
+        match (capacity, course_id) {
+            (Some(capacity), Some(course_id)) => Ok(Self { capacity, course_id, title, starts_at, price_fen }),
+            _ => Err(Problem::new(Kind::InvalidRequest)),
+        }
+    }
 }
 
 /// Add a session
@@ -75,41 +101,16 @@ pub(in crate::api) async fn add(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<ScheduleDocument>), Problem> {
-    let mut fields = fields::json_object(&headers, body, BODY_BYTES_MAX).await?;
-    let capacity = fields.required("capacity", whole(1, 100_000));
-    let course_id = fields.required("course_id", |value| {
-        CourseId::try_from(text(value)?).map(String::from).map_err(|_| "must be 1 to 64 visible ASCII characters")
-    });
-    let title = fields.optional("title", |value| {
-        let title = text(value)?.trim();
-        let fits = (1..=TITLE_MAX).contains(&title.chars().count()) && !title.contains(char::is_control);
-        if fits { Ok(title.to_owned()) } else { Err("must have 1 to 100 characters") }
-    });
-    let starts_at = fields.optional("starts_at", |value| {
-        OffsetDateTime::parse(text(value)?, &Rfc3339).map_err(|_| "must be a time like 2026-12-01T19:30:00+08:00")
-    });
-    let price_fen = fields.optional("price_fen", whole(1, i64::from(i32::MAX)));
-    fields.finish()?;
-    let (Some(capacity), Some(course_id)) = (capacity.and_then(|seats| i32::try_from(seats).ok()), course_id) else {
-        return Err(Problem::new(Kind::InvalidRequest));
-    };
+    let Wish { capacity, course_id, title, starts_at, price_fen } = Wish::read(&headers, body).await?;
     let new = NewSchedule {
         schedule_id: ScheduleId(Uuid::now_v7()),
         course: title.unwrap_or_else(|| course_id.clone()),
         course_id,
         starts_at: starts_at.unwrap_or_else(|| (api.now)() + Duration::days(7)),
-        price_fen: price_fen.map_or(api.price, Fen),
+        price_fen: price_fen.unwrap_or(api.price),
         capacity,
     };
     let added = desk::schedules::add(&api.database, Some(&api.cache), &new).await;
     let added = added.map_err(|error| Problem::from_store(&error))?;
     Ok((StatusCode::CREATED, Json(added)))
-}
-
-/// A whole number within these limits.
-fn whole(least: i64, most: i64) -> impl Fn(&Value) -> Result<i64, String> {
-    move |value| {
-        let number = value.as_i64().filter(|number| (least..=most).contains(number));
-        number.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
-    }
 }

@@ -8,7 +8,7 @@ use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -106,19 +106,32 @@ fn parse(id: &str) -> Result<ScheduleId, Problem> {
 }
 
 /// How a session is cancelled. Every member may be left out.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, ToSchema)]
 #[schema(as = CancellationRequest)]
-#[allow(dead_code, reason = "describes the body; the fields are read one by one, so that all that is wrong is told")]
 pub(in crate::api) struct CancellationWish {
     /// What customers read in WeChat beside their refund: at most 80 bytes.
-    #[schema(default = "课程取消")]
-    reason: Option<String>,
+    #[schema(default = "课程取消", required = false)]
+    reason: String,
     /// Refunds and cancellations asked for per second.
-    #[schema(minimum = 1, maximum = 150, default = 5)]
-    rate: Option<u32>,
+    #[schema(minimum = 1, maximum = 150, default = 5, required = false)]
+    rate: u32,
     /// Show what would be given back, and change nothing.
-    #[schema(default = false)]
-    dry_run: Option<bool>,
+    #[schema(default = false, required = false)]
+    dry_run: bool,
+}
+
+impl CancellationWish {
+    async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        let mut fields = fields::json_object(headers, body, BODY_BYTES_MAX).await?;
+        let dry_run = fields.optional("dry_run", |value| value.as_bool().ok_or("must be true or false"));
+        let wish = Self {
+            reason: fields.optional("reason", reason).unwrap_or_else(|| REASON.to_owned()),
+            rate: fields.optional("rate", rate).unwrap_or(RATE),
+            dry_run: dry_run.unwrap_or(false),
+        };
+        fields.finish()?;
+        Ok(wish)
+    }
 }
 
 /// How far the cancellation is.
@@ -159,11 +172,7 @@ pub(in crate::api) async fn cancel(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<CancellationReport>), Problem> {
-    let mut fields = fields::json_object(&headers, body, BODY_BYTES_MAX).await?;
-    let reason = fields.optional("reason", reason).unwrap_or_else(|| REASON.to_owned());
-    let rate = fields.optional("rate", rate).unwrap_or(RATE);
-    let dry_run = fields.optional("dry_run", |value| value.as_bool().ok_or("must be true or false")).unwrap_or(false);
-    fields.finish()?;
+    let CancellationWish { reason, rate, dry_run } = CancellationWish::read(&headers, body).await?;
     let schedule_id = parse(&id)?;
     let known = store::schedule::find(api.database.pool(), schedule_id).await;
     if known.map_err(|error| Problem::from_store(&error))?.is_none() {

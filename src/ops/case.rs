@@ -1,0 +1,84 @@
+//! `holdfast case`: money and facts that need a person.
+
+use uuid::Uuid;
+
+use crate::{
+    config::Settings,
+    domain::case::{CaseDocument, CaseStatus},
+    exit::Failure,
+    store::{self, case::CaseFilter},
+};
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// List open cases, the oldest first, with what is at stake and what can be done.
+    List {
+        /// Only this kind.
+        #[arg(long)]
+        kind: Option<String>,
+        /// Closed ones too.
+        #[arg(long)]
+        all: bool,
+        /// At most this many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// One case.
+    Show { case_id: Uuid },
+    /// Close a case for good, with what became of the money.
+    Close {
+        case_id: Uuid,
+        /// What became of it, with the number that proves it.
+        #[arg(long, value_parser = super::sentence)]
+        resolution: String,
+        /// Who says so.
+        #[arg(long = "as", env = "USER", default_value = "cli", value_parser = super::operator)]
+        operator: String,
+    },
+}
+
+pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(), Failure> {
+    let database = super::database(settings)?;
+    match command {
+        Command::List { kind, all, limit } => {
+            let status = (!all).then_some(CaseStatus::Open);
+            let filter = CaseFilter { status, kind: kind.clone(), ..CaseFilter::default() };
+            let items = store::case::list(database.pool(), &filter, *limit).await?;
+            let page = super::Page { items, next: None };
+            super::print(json, &page, || listed(&page.items));
+            Ok(())
+        }
+        Command::Show { case_id } => {
+            let case = find(&database, *case_id).await?;
+            super::print(json, &case, || super::members(&case));
+            Ok(())
+        }
+        Command::Close { case_id, resolution, operator } => {
+            let by = format!("operator:{operator}");
+            let closed = store::case::settle(&database, *case_id, &by, resolution).await?;
+            let case = find(&database, *case_id).await?;
+            super::print(json, &case, || super::members(&case));
+            if closed { Ok(()) } else { Err(Failure::No("it was closed before; nothing was changed".into())) }
+        }
+    }
+}
+
+async fn find(database: &store::Database, id: Uuid) -> Result<CaseDocument, Failure> {
+    let case = store::case::find(database.pool(), id).await?;
+    case.ok_or_else(|| Failure::No(format!("there is no case {id}")))
+}
+
+fn listed(cases: &[CaseDocument]) -> String {
+    let rows = cases.iter().map(|case| {
+        vec![
+            case.case_id.to_string(),
+            case.kind.clone(),
+            case.money_fen.to_string(),
+            super::age(case.age_seconds),
+            case.order_id.as_ref().map_or_else(|| case.subject.clone(), ToString::to_string),
+            case.status.as_str().to_owned(),
+            case.suggestion.clone(),
+        ]
+    });
+    super::table(&["case_id", "kind", "money", "age", "order or subject", "status", "what to do"], rows)
+}
