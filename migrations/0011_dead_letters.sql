@@ -81,6 +81,8 @@ CREATE TABLE dead_letter_replays (
     per_second  integer                  NOT NULL,
     -- Pauses when more than this share of what was published was parked again.
     stop_percent integer                 NOT NULL,
+    -- Letters that were parked again before somebody looked and had it go on: they count for the share no more.
+    excused     bigint                   NOT NULL DEFAULT 0,
     created_at  timestamptz              NOT NULL DEFAULT now(),
     started_at  timestamptz,
     finished_at timestamptz,

@@ -1,6 +1,8 @@
 //! The operator's commands, one file each. Results go to standard output, everything else to standard error.
 
 pub mod config;
+pub mod dead;
+pub mod dead_replay;
 pub mod migrate;
 pub mod order;
 pub mod sample;

@@ -14,6 +14,8 @@ mod cli;
 mod consuming;
 mod crowd;
 mod customer;
+mod dead_letters;
+mod dead_letters_api;
 mod degraded;
 mod documents;
 mod edge;

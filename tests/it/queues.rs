@@ -45,6 +45,13 @@ impl Queues {
         self.put_with(queue, properties, body).await;
     }
 
+    /// The same with a `message_id`.
+    pub(crate) async fn put_named(&self, queue: &str, kind: &str, id: &str, body: &[u8]) {
+        let properties =
+            BasicProperties::default().with_type(kind.into()).with_message_id(id.into()).with_delivery_mode(2);
+        self.put_with(queue, properties, body).await;
+    }
+
     /// Publishes a message of ours, as a worker of ours would have.
     pub(crate) async fn put_message(&self, message: &Message) {
         let properties = BasicProperties::default()
