@@ -16,6 +16,7 @@ mod crowd;
 mod customer;
 mod dead_letters;
 mod dead_letters_api;
+mod dead_letters_many;
 mod degraded;
 mod documents;
 mod edge;
