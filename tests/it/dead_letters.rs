@@ -98,9 +98,17 @@ async fn p4_looking_takes_nothing_and_a_killed_viewer_loses_nothing() {
         .await
         .expect("aged");
     assert_eq!(ids(&stack.dead_ok(&["list"]).await), ids(&first), "the same letters by the same names");
-    let lying = Queues::of(&stack).await.look("prepay.dead").await;
+    let queues = Queues::of(&stack).await;
+    let lying = queues.look("prepay.dead").await;
     assert_eq!(lying.header("x-error-class"), "wechat_refused");
     assert!(!lying.header("x-first-failed-at").is_empty() && lying.header("x-worker") == "prepay", "{lying:?}");
+
+    // Taken away by other means, they are remembered but not listed; put there again, they are themselves.
+    queues.purge("prepay.dead").await;
+    until("none is listed", async || ids(&stack.dead_ok(&["list"]).await).is_empty().then_some(())).await;
+    assert_eq!(ids(&stack.dead_ok(&["list", "--state", "gone"]).await), ids(&first));
+    queues.shovel(&lying, "prepay.dead").await;
+    assert_eq!(ids(&stack.dead_ok(&["list"]).await).len(), 1);
 }
 
 #[tokio::test]
