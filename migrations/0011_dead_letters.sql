@@ -39,6 +39,9 @@ CREATE TABLE dead_letters (
     -- Everything that is needed to publish it once more, sealed, since it may hold an openid.
     sealed          bytea             NOT NULL,
     seen_at         timestamptz       NOT NULL DEFAULT now(),
+    -- The last reading did not see it. Two in a row mean that it is not there: a reader that died a moment ago may
+    -- have had it in hand.
+    missed          boolean           NOT NULL DEFAULT false,
     -- Since when it is not in its queue any more. Set before the broker is told, so that a copy that appears
     -- afterwards is a new letter with the same words, and parked again.
     removed_at      timestamptz,
@@ -49,6 +52,7 @@ CREATE INDEX dead_letters_by_time ON dead_letters (state, failed_at DESC, letter
 CREATE INDEX dead_letters_by_order ON dead_letters (order_id);
 -- The sweep leaves out what is parked; a replayed message that comes back is found by its key.
 CREATE INDEX dead_letters_by_message ON dead_letters (message_id);
+CREATE INDEX dead_letters_missed ON dead_letters (queue) WHERE missed AND removed_at IS NULL;
 
 -- When each queue was read last, and how many letters were left in it: another depth tells that there is news.
 CREATE TABLE dead_letter_readings (
@@ -81,6 +85,8 @@ CREATE TABLE dead_letter_replays (
     per_second  integer                  NOT NULL,
     -- Pauses when more than this share of what was published was parked again.
     stop_percent integer                 NOT NULL,
+    -- Letters that were parked again before somebody looked and had it go on: they count for the share no more.
+    excused     bigint                   NOT NULL DEFAULT 0,
     created_at  timestamptz              NOT NULL DEFAULT now(),
     started_at  timestamptz,
     finished_at timestamptz,

@@ -3,7 +3,7 @@
 //! A reading consumes without acknowledging and gives everything back at its end. Whoever dies over it loses nothing:
 //! the broker gives back by itself what was not acknowledged.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use lapin::{
@@ -210,15 +210,14 @@ impl Reading {
         self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await?;
         // Tag 0: everything that is outstanding on this channel.
         self.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: true }).await?;
-        // Whoever reads next must find them there.
-        let given_back = async {
-            while depth(&self.channel, self.queue).await? < self.kept {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+        // Whoever reads next must find them there. When nothing comes back any more, somebody else has taken the rest.
+        let (mut back, mut since) = (depth(&self.channel, self.queue).await?, Instant::now());
+        while back < self.kept && since.elapsed() < SILENCE {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let now = depth(&self.channel, self.queue).await?;
+            if now != back {
+                (back, since) = (now, Instant::now());
             }
-            Ok::<_, lapin::Error>(())
-        };
-        if let Ok(broken) = timeout(SILENCE, given_back).await {
-            broken?;
         }
         close(&self.channel).await;
         Ok((self.kept, self.complete))

@@ -77,9 +77,9 @@ impl DeadLetters {
             pass.look_at = Some(Instant::now() + LOOK_EVERY.max(began.elapsed() * LOOKING_SHARE));
             return Ok(None);
         }
-        let share = replay.parked_again.saturating_mul(100);
-        if replay.pending > 0 && share > replay.sent().saturating_mul(replay.stop_percent.into()) {
-            let why = format!("{} of {} published letters were parked again", replay.parked_again, replay.sent());
+        let (failed, of) = (replay.parked_again - replay.excused, replay.sent() - replay.excused);
+        if replay.pending > 0 && failed.saturating_mul(100) > of.saturating_mul(replay.stop_percent.into()) {
+            let why = format!("{failed} of {of} published letters were parked again");
             return self.stop(replay, &why).await;
         }
         // At the end of the canary, and at the end of all: see what comes of them before going on.

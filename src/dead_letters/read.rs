@@ -23,6 +23,8 @@ use crate::{
 const BATCH: usize = 500;
 /// A reading is good for so long while the queue's depth stays the same: one letter may have taken another's place.
 const GOOD_FOR_SECONDS: f64 = 30.0;
+/// One that missed letters is good for so long: whoever may have died with them in hand has given them back by then.
+const GOOD_WITH_MISSED_SECONDS: f64 = 2.0;
 const TURN_PAUSE: Duration = Duration::from_millis(25);
 
 impl DeadLetters {
@@ -72,7 +74,12 @@ impl DeadLetters {
         let known = dead_letter::last_readings(self.db.pool()).await?;
         let is_known = |queue: &str, depth: u32| {
             known.iter().find(|last| last.queue == queue).is_some_and(|last| {
-                u32::try_from(last.depth) == Ok(depth) && (depth == 0 || last.age_seconds < GOOD_FOR_SECONDS)
+                let good_for = match (last.missed, depth) {
+                    (true, _) => GOOD_WITH_MISSED_SECONDS,
+                    (false, 0) => f64::INFINITY,
+                    (false, _) => GOOD_FOR_SECONDS,
+                };
+                u32::try_from(last.depth) == Ok(depth) && last.age_seconds < good_for
             })
         };
         let queues = Queue::DEAD.into_iter().zip(depths);

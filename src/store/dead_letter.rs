@@ -146,11 +146,15 @@ pub struct LastReading {
     pub depth: i32,
     /// Seconds since then, by the database's clock.
     pub age_seconds: f64,
+    /// It missed letters; the next one decides.
+    pub missed: bool,
 }
 
 pub async fn last_readings(db: impl PgExecutor<'_>) -> Result<Vec<LastReading>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT queue, depth, extract(epoch FROM now() - read_at)::float8 AS age_seconds FROM dead_letter_readings",
+        "SELECT queue, depth, extract(epoch FROM now() - read_at)::float8 AS age_seconds,
+                EXISTS (SELECT FROM dead_letters d WHERE d.queue = r.queue AND d.missed AND d.removed_at IS NULL) AS missed
+           FROM dead_letter_readings r",
     )
     .fetch_all(db)
     .await?)
@@ -181,7 +185,7 @@ pub async fn note(step: &mut Step<'_>, key: &PersonalKey, found: &[Found]) -> Re
                   replay_id, replay_of, failed_at, headers, shown, sealed)
           ORDER BY letter_id
          ON CONFLICT (letter_id) DO UPDATE
-            SET seen_at = now(), removed_at = NULL,
+            SET seen_at = now(), missed = false, removed_at = NULL,
                 state = CASE WHEN known.state = 'gone' OR known.removed_at IS NOT NULL THEN 'parked' ELSE known.state END
          RETURNING letter_id, state, seen_at = now() AND xmax = 0",
     )
@@ -226,7 +230,7 @@ pub async fn mark_removed(db: &Database, letters: &HashSet<String>) -> Result<()
     Ok(())
 }
 
-/// Closes a reading that began at `began`: what it did not see is not in the queue any more.
+/// Closes a reading that began at `began`: what it and the one before did not see is not in the queue any more.
 pub async fn end_reading(
     db: &Database,
     queue: &str,
@@ -237,8 +241,8 @@ pub async fn end_reading(
     let mut step = db.begin("dead_letters.end_reading").await?;
     if complete {
         sqlx::query(
-            "UPDATE dead_letters SET removed_at = now(),
-                    state = CASE WHEN state = 'parked' THEN 'gone' ELSE state END
+            "UPDATE dead_letters SET missed = true, removed_at = CASE WHEN missed THEN now() END,
+                    state = CASE WHEN missed AND state = 'parked' THEN 'gone' ELSE state END
               WHERE queue = $1 AND seen_at < $2 AND removed_at IS NULL",
         )
         .bind(queue)
@@ -272,7 +276,7 @@ pub async fn lock(step: &mut Step<'_>, letters: &[String], state: LetterState) -
 pub async fn set_state(step: &mut Step<'_>, letters: &[String], state: LetterState) -> Result<(), StoreError> {
     // What is back in its queue is in it.
     sqlx::query(
-        "UPDATE dead_letters SET state = $2, seen_at = now(),
+        "UPDATE dead_letters SET state = $2, seen_at = now(), missed = false,
                 removed_at = CASE WHEN $2 = 'parked'::dead_letter_state THEN NULL ELSE removed_at END
           WHERE letter_id = ANY($1)",
     )

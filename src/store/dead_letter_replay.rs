@@ -42,6 +42,7 @@ pub struct Replay {
     pub canary: i32,
     pub per_second: i32,
     pub stop_percent: i32,
+    pub excused: i64,
     pub created_at: OffsetDateTime,
     pub started_at: Option<OffsetDateTime>,
     pub finished_at: Option<OffsetDateTime>,
@@ -152,6 +153,9 @@ pub async fn turn(
     let turned = sqlx::query(
         "UPDATE dead_letter_replays
             SET state = $3, paused_why = $4,
+                excused = CASE WHEN $3 = 'running'::dead_letter_replay_state
+                    THEN (SELECT count(*) FROM dead_letter_replay_items i WHERE i.replay_id = $1 AND i.result = 'parked_again')
+                    ELSE excused END,
                 started_at = CASE WHEN $3 = 'running'::dead_letter_replay_state THEN coalesce(started_at, now()) ELSE started_at END,
                 finished_at = CASE WHEN $3 IN ('finished'::dead_letter_replay_state, 'cancelled') THEN now() END
           WHERE replay_id = $1 AND state = ANY($2)",
