@@ -8,7 +8,7 @@ import { t } from "../both/language.js";
 import * as api from "./api.js";
 import { ask, deedButton } from "./deed.js";
 import { refresh } from "./live.js";
-import { ago, facts, heading, moment, more, orderLink, quote, raw, span } from "./say.js";
+import { ago, facts, heading, moment, more, orderLink, prose, quote, raw, span } from "./say.js";
 import { nothing, place } from "./trouble.js";
 
 export function casesView({ root, signal, retitle, query }) {
@@ -52,13 +52,13 @@ export function casesView({ root, signal, retitle, query }) {
 }
 
 /** One case, as its own list and its order's page show it. */
-export const card = (one, onDone) => el("li", { class: "card case", data: { testid: "case", kind: one.kind, status: one.status } },
+export const card = (one, onDone, { ofOrder = false } = {}) => el("li", { class: "card case", data: { testid: "case", kind: one.kind, status: one.status } },
   el("div", { class: "case-head" },
     el("h3", {}, t(`case_${one.kind}`)), one.money_fen > 0 && el("strong", { class: "case-money" }, money(one.money_fen)),
     el("span", { class: "hint" }, one.status === "open" ? span(one.age_seconds) : t("case_was_open", { span: span(one.age_seconds) }))),
-  one.status === "open" && el("p", { class: "suggestion", lang: "en" }, one.suggestion),
+  one.status === "open" && el("p", { class: "suggestion", lang: "en" }, prose(one.suggestion)),
   facts([
-    [t("order"), one.order_id && orderLink(one.order_id)],
+    [t("order"), !ofOrder && one.order_id && orderLink(one.order_id)],
     [t("case_subject"), quote(one.subject, { kind: "id" })],
     [t("case_opened"), moment(one.opened_at)],
     [t("case_closed"), one.closed_at && moment(one.closed_at)],
@@ -74,7 +74,7 @@ export const card = (one, onDone) => el("li", { class: "card case", data: { test
   }), { testid: "close-case" })));
 
 /** A decision, and the second word on it when it waits for one. */
-export function override(one, onDone) {
+export function override(one, onDone, { ofOrder = false } = {}) {
   const turn = (words, lead, act, danger) => deedButton(words, () => ask({
     title: words, lead, confirm: words, danger, act: async () => { await act(one.override_id); onDone(); },
   }), { danger });
@@ -84,12 +84,12 @@ export function override(one, onDone) {
       el("span", { class: "chip", data: { tone: OVERRIDE_TONES[one.status] } }, t(`override_${one.status}`))),
     el("p", {}, quote(one.reason)),
     facts([
-      [t("order"), orderLink(one.order_id)],
+      [t("order"), !ofOrder && orderLink(one.order_id)],
       [t("override_by"), one.proposed_by],
       [t("override_at"), ago(one.proposed_at)],
       [t("override_decided_by"), one.decided_by],
       [t("override_outcome"), one.outcome && el("span", { lang: "en" }, one.outcome)],
-      [t("override_undo"), one.status === "done" ? el("span", { lang: "en" }, one.undo) : null],
+      [t("override_undo"), one.status === "done" ? el("span", { lang: "en" }, prose(one.undo)) : null],
     ]),
     one.status === "proposed" && el("div", { class: "actions" },
       !mine && turn(t("override_approve"), t("override_approve_lead"), api.approve),

@@ -1,4 +1,5 @@
-// What went wrong, over time: a row of bars for each class of error and each of WeChat's codes.
+// What went wrong, over time: a row of bars for each class of error and each of WeChat's codes. The rows of a
+// group share one scale and one line of time.
 
 import { el } from "../both/dom.js";
 import { t } from "../both/language.js";
@@ -30,7 +31,7 @@ function group(source, { items, from, column_seconds }) {
   const rows = items.filter((row) => row.source === source);
   const most = Math.max(...rows.flatMap((row) => row.counts));
   return el("section", { data: { testid: `errors-${source}` } }, el("h2", {}, t(`errors_${source}`)),
-    el("ul", { class: "error-rows" }, rows.map((row) => el("li", { data: { name: row.name, source } },
+    el("ul", { class: "error-rows" }, rows.map((row, at) => el("li", { data: { name: row.name, source } },
       quote(row.name, { kind: "id" }), el("strong", {}, count(row.total)),
-      bars({ counts: row.counts, from: Date.parse(from), seconds: column_seconds, most, label: t("errors_plot", { name: row.name, n: row.total }) })))));
+      bars({ counts: row.counts, from: Date.parse(from), seconds: column_seconds, most, isLast: at === rows.length - 1, label: t("errors_plot", { name: row.name, n: row.total }) })))));
 }

@@ -77,7 +77,7 @@ function troubles(overview, standing) {
 }
 
 function queues(label, columns, testid) {
-  const name = { title: t("queue"), kind: "id", cell: (queue) => queue.queue };
+  const name = { title: t("queue"), kind: "id", cell: (queue) => queue.purpose === "dead" ? el("a", { href: `#/letters?queue=${queue.queue}` }, queue.queue) : queue.queue };
   return table({
     label, testid: `queues-${testid}`, columns: [name, ...columns], key: (queue) => queue.queue,
     tone: (queue) => queue.missing || queue.breaker === "open" || (queue.purpose === "dead" && queue.ready > 0) ? "bad" : null,

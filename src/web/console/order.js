@@ -8,7 +8,7 @@ import * as api from "./api.js";
 import { card, override } from "./cases.js";
 import { ask, deedButton } from "./deed.js";
 import { refresh } from "./live.js";
-import { facts, heading, moment, status } from "./say.js";
+import { facts, heading, moment, prose, status } from "./say.js";
 import { timeline } from "./timeline.js";
 import { place } from "./trouble.js";
 
@@ -36,11 +36,11 @@ function parts(story, onDone) {
     el("p", { class: "answer", lang: "en", data: { testid: "answer" } }, story.answer),
     el("section", { class: "card", data: { testid: "order" } }, standing(story)),
     el("div", { class: "side-by-side" },
-      section(t("waits_for"), t("waits_for_nothing"), story.waits_for.map(({ whom, what }) => el("li", {}, el("strong", {}, t(`whom_${whom}`)), " ", el("span", { lang: "en" }, what)))),
+      section(t("waits_for"), t("waits_for_nothing"), story.waits_for.map(({ whom, what }) => el("li", {}, el("strong", {}, t(`whom_${whom}`)), " ", el("span", { lang: "en" }, prose(what))))),
       section(t("happens_next"), t("happens_next_nothing"), story.next.map(({ at, what, to }) =>
         el("li", {}, el("time", { datetime: at }, moment(at)), " ", el("span", { lang: "en" }, what), to && [" → ", status(to)])))),
-    story.cases.length > 0 && el("section", {}, el("h2", {}, t("nav_cases")), el("ul", { class: "cases" }, story.cases.map((one) => card(one, onDone)))),
-    story.overrides.length > 0 && el("section", {}, el("h2", {}, t("overrides")), el("ul", { class: "cases" }, story.overrides.map((one) => override(one, onDone)))),
+    story.cases.length > 0 && el("section", {}, el("h2", {}, t("nav_cases")), el("ul", { class: "cases" }, story.cases.map((one) => card(one, onDone, { ofOrder: true })))),
+    story.overrides.length > 0 && el("section", {}, el("h2", {}, t("overrides")), el("ul", { class: "cases" }, story.overrides.map((one) => override(one, onDone, { ofOrder: true })))),
     el("h2", {}, t("timeline")), timeline(story.entries),
     el("details", { class: "endings" }, el("summary", {}, t("endings")),
       el("ul", { class: "history" }, story.endings.map(({ status: ending, through }) => el("li", {}, status(ending), " ",

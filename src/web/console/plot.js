@@ -5,8 +5,8 @@ import { format } from "../both/format.js";
 
 const [WIDTH, HEIGHT, GAP] = [6, 44, 2];
 
-/** `counts` per column from `from` (ms), `seconds` each; `most` is the tallest of the group. */
-export function bars({ counts, from, seconds, most, label }) {
+/** `counts` per column from `from` (ms), `seconds` each; `most` is the tallest of the group, whose last row tells the time. */
+export function bars({ counts, from, seconds, most, label, isLast }) {
   const width = counts.length * (WIDTH + GAP);
   const hour = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   const day = { month: "2-digit", day: "2-digit", ...hour };
@@ -18,6 +18,6 @@ export function bars({ counts, from, seconds, most, label }) {
   });
   const mark = (column, anchor) =>
     svg("text", { class: "plot-tick", x: anchor === "end" ? width - GAP : column * (WIDTH + GAP), y: HEIGHT + 14, "text-anchor": anchor }, at(column));
-  return svg("svg", { class: "plot", viewBox: `0 0 ${width} ${HEIGHT + 18}`, role: "img", "aria-label": label },
-    columns, mark(0, "start"), mark(Math.floor(counts.length / 2), "middle"), mark(counts.length - 1, "end"));
+  return svg("svg", { class: "plot", viewBox: `0 0 ${width} ${HEIGHT + (isLast ? 18 : 0)}`, role: "img", "aria-label": label },
+    columns, isLast && [mark(0, "start"), mark(Math.floor(counts.length / 2), "middle"), mark(counts.length - 1, "end")]);
 }

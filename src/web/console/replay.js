@@ -77,7 +77,7 @@ function standing(replay) {
       [t("replay_started_at"), replay.started_at && moment(replay.started_at)],
       [t("replay_finished_at"), replay.finished_at && moment(replay.finished_at)],
       [t("reason"), replay.reason && quote(replay.reason)],
-      [t("replay_hash"), el("span", { class: "id" }, replay.hash)],
+      [t("replay_hash"), el("span", { class: "id", title: replay.hash }, `${replay.hash.slice(0, 16)}…`)],
     ]));
 }
 

@@ -65,13 +65,16 @@ export const quote = (text, { short = false, kind = "" } = {}) => el("span", {
   class: `quote ${short ? "short" : ""} ${kind}`.replace(/ +/g, " ").trim(), dir: "auto", title: short ? plain(text, 1_000) : null,
 }, plain(text, 2_000));
 
+/** Our own words, what stands in `backticks` set as code. */
+export const prose = (words) => String(words).split("`").map((part, at) => at % 2 === 1 ? el("code", {}, part) : part);
+
 /** Somebody else's text or document as it is, set out for reading. */
 export const raw = (what, testid) => el("pre", { class: "raw", dir: "ltr", tabindex: 0, data: { testid } },
   plain(typeof what === "string" ? what : JSON.stringify(what, null, 2)));
 
 /** Facts in two columns: `[[term, value]]`; those without a value are left out. */
 export const facts = (pairs) => el("dl", { class: "facts" }, pairs
-  .filter(([, value]) => value !== null && value !== undefined && value !== "")
+  .filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "")
   .map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
 
 /** A button that reads the next page into the list. */

@@ -41,7 +41,7 @@ export function place(onRetry) {
     show(...nodes) {
       full = true;
       this.node.setAttribute("aria-busy", "false");
-      room.replaceChildren(...nodes);
+      room.replaceChildren(...nodes.filter(Boolean));
     },
     trouble(error) {
       line.hidden = !(error && full);
