@@ -8,7 +8,7 @@ import { t } from "../both/language.js";
 import * as api from "./api.js";
 import { ask, deedButton } from "./deed.js";
 import { refresh } from "./live.js";
-import { ago, facts, heading, moment, more, orderLink, prose, quote, raw, span } from "./say.js";
+import { ago, chip, facts, heading, moment, more, orderLink, prose, quote, raw, span } from "./say.js";
 import { nothing, place } from "./trouble.js";
 
 export function casesView({ root, signal, retitle, query }) {
@@ -52,7 +52,9 @@ export function casesView({ root, signal, retitle, query }) {
 }
 
 /** One case, as its own list and its order's page show it. */
-export const card = (one, onDone, { ofOrder = false } = {}) => el("li", { class: "card case", data: { testid: "case", kind: one.kind, status: one.status } },
+export const card = (one, onDone, { ofOrder = false } = {}) => el("li", {
+  class: "card case", data: { testid: "case", kind: one.kind, status: one.status },
+},
   el("div", { class: "case-head" },
     el("h3", {}, t(`case_${one.kind}`)), one.money_fen > 0 && el("strong", { class: "case-money" }, money(one.money_fen)),
     el("span", { class: "hint" }, one.status === "open" ? span(one.age_seconds) : t("case_was_open", { span: span(one.age_seconds) }))),
@@ -81,7 +83,7 @@ export function override(one, onDone, { ofOrder = false } = {}) {
   const mine = one.proposed_by === user();
   return el("li", { class: "card case", data: { testid: "override", status: one.status } },
     el("div", { class: "case-head" }, el("h3", {}, t(`action_${one.action}`)), el("strong", { class: "case-money" }, money(one.money_fen)),
-      el("span", { class: "chip", data: { tone: OVERRIDE_TONES[one.status] } }, t(`override_${one.status}`))),
+      chip(t(`override_${one.status}`), OVERRIDE_TONES[one.status])),
     el("p", {}, quote(one.reason)),
     facts([
       [t("order"), !ofOrder && orderLink(one.order_id)],

@@ -4,13 +4,16 @@
 import { el } from "../both/dom.js";
 import { role } from "../both/identity.js";
 import { t } from "../both/language.js";
+import { Problem } from "./api.js";
 import { words } from "./trouble.js";
 
 export const mayAct = () => role() === "operator";
 
 /** A button that opens a deed; nothing for viewers. */
 export const deedButton = (text, onClick, { danger = false, testid, disabled = false } = {}) => mayAct() &&
-  el("button", { type: "button", class: danger ? "button warns" : "button quiet", disabled, data: { testid }, on: { click: onClick } }, text);
+  el("button", {
+    type: "button", class: danger ? "button warns" : "button quiet", disabled, data: { testid }, on: { click: onClick },
+  }, text);
 
 /**
  * Asks in a dialog. `fields`: `[{name, label, kind, value, options, required, hint}]`, `kind` one of `text`, `long`,
@@ -42,7 +45,7 @@ export function ask({ title, lead, fields = [], confirm, danger = false, act }) 
     } catch (error) {
       go.disabled = false;
       trouble.hidden = false;
-      trouble.textContent = [words(error), error.message].filter(Boolean).join(" ");
+      trouble.textContent = error instanceof Problem ? `${words(error)} ${error.message}` : words(error);
     }
   }
 }
@@ -60,5 +63,7 @@ function input({ name, label, kind = "text", value = "", options = [], required 
     if (kind === "number") return typed === "" ? undefined : Number(typed);
     return typed === "" ? undefined : typed;
   };
-  return { name, read, node: el("div", { class: "field" }, el("label", { for: `deed-${name}` }, label), control, hint && el("p", { class: "hint" }, hint)) };
+  const node = el("div", { class: "field" },
+    el("label", { for: `deed-${name}` }, label), control, hint && el("p", { class: "hint" }, hint));
+  return { name, read, node };
 }

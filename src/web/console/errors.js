@@ -18,7 +18,9 @@ export function errorsView({ root, signal, retitle, query }) {
   const where = place(() => again());
   root.append(heading(t("errors_title"), t("errors_lead")),
     el("nav", { class: "tabs", "aria-label": t("errors_range") }, RANGES.map((one) =>
-      el("a", { class: "tab", href: `#/errors?range=${one}`, "aria-current": one === range ? "true" : null }, t(`range_${one}`)))), where.node);
+      el("a", { class: "tab", href: `#/errors?range=${one}`, "aria-current": one === range ? "true" : null },
+        t(`range_${one}`)))),
+    where.node);
   const again = refresh(signal, async () => {
     const found = await api.errors(range, signal);
     if (signal.aborted) return;
@@ -33,5 +35,8 @@ function group(source, { items, from, column_seconds }) {
   return el("section", { data: { testid: `errors-${source}` } }, el("h2", {}, t(`errors_${source}`)),
     el("ul", { class: "error-rows" }, rows.map((row, at) => el("li", { data: { name: row.name, source } },
       quote(row.name, { kind: "id" }), el("strong", {}, count(row.total)),
-      bars({ counts: row.counts, from: Date.parse(from), seconds: column_seconds, most, isLast: at === rows.length - 1, label: t("errors_plot", { name: row.name, n: row.total }) })))));
+      bars({
+        counts: row.counts, from: Date.parse(from), seconds: column_seconds, most, isLast: at === rows.length - 1,
+        label: t("errors_plot", { name: row.name, n: row.total }),
+      })))));
 }

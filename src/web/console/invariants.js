@@ -5,7 +5,7 @@ import { announce, el } from "../both/dom.js";
 import { locale, t } from "../both/language.js";
 import { EventParser, listen } from "../both/stream.js";
 import * as api from "./api.js";
-import { count, heading, raw, unknown } from "./say.js";
+import { alarm, count, heading, raw, unknown } from "./say.js";
 import { notice } from "./trouble.js";
 
 export function invariantsView({ root, signal, retitle }) {
@@ -68,7 +68,7 @@ function promise({ name, promise: words, checked, broken, rows }) {
     el("div", { class: "promise-words" }, el("strong", { class: "id" }, name), el("span", { lang: "en" }, words)),
     el("div", { class: "promise-counts" },
       el("span", {}, count(checked), " ", t("promise_checked")),
-      broken > 0 && el("span", { class: "alarm" }, count(broken), " ", t("promise_breaking"))),
+      broken > 0 && alarm(count(broken), " ", t("promise_breaking"))),
     rows.length > 0 && el("details", { open: true }, el("summary", {}, t("promise_rows", { n: rows.length })),
       rows.map((row) => raw(row))));
 }

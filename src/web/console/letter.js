@@ -7,7 +7,7 @@ import * as api from "./api.js";
 import { ask, deedButton } from "./deed.js";
 import { discard, effect, restore } from "./letters.js";
 import { planDeed } from "./replay_plan.js";
-import { ago, facts, heading, moment, orderLink, quote, raw, status } from "./say.js";
+import { ago, alarm, facts, heading, moment, orderLink, quote, raw, status } from "./say.js";
 import { notice, place, waiting } from "./trouble.js";
 
 export function letterView({ root, signal, retitle, id, go }) {
@@ -39,7 +39,8 @@ export function letterView({ root, signal, retitle, id, go }) {
       word,
       el("section", { class: "card", data: { testid: "letter" } },
         el("p", { class: "letter-error" }, quote(letter.error || t("letter_no_error"))),
-        letter.unreadable && letter.unreadable !== letter.error && el("p", { class: "hint over" }, t("letter_unreadable"), quote(letter.unreadable)),
+        letter.unreadable && letter.unreadable !== letter.error &&
+          el("p", { class: "hint over" }, t("letter_unreadable"), quote(letter.unreadable)),
         facts([
           [t("letters_error_class"), el("span", { class: "id" }, letter.error_class)],
           [t("state"), t(`letter_${letter.state}`)],
@@ -50,7 +51,7 @@ export function letterView({ root, signal, retitle, id, go }) {
           [t("letter_attempt"), letter.attempt],
           [t("letters_failed"), moment(letter.failed_at)],
           [t("money"), letter.money_fen ? money(letter.money_fen) : null],
-          [t("letters_open_money"), letter.open_fen ? el("span", { class: "alarm" }, money(letter.open_fen)) : null],
+          [t("letters_open_money"), letter.open_fen ? alarm(money(letter.open_fen)) : null],
           [t("letters_deadline"), letter.next_deadline && moment(letter.next_deadline)],
           [t("order"), letter.order_id && orderLink(letter.order_id)],
           [t("letter_order_now"), letter.order && status(letter.order.status)],

@@ -4,7 +4,7 @@
 import { el } from "../both/dom.js";
 import { t } from "../both/language.js";
 import { effect } from "./letters.js";
-import { ago, count, moment, none, quote, sum } from "./say.js";
+import { ago, alarm, count, moment, none, quote, sum } from "./say.js";
 import { table } from "./table.js";
 
 /** `at(changes)`: the address of the letters with these changes. */
@@ -22,7 +22,7 @@ export function groupsTable(by, at) {
       { title: t("letters"), kind: "number", cell: (group) => count(group.letters) },
       { title: t("nav_orders"), kind: "number", cell: (group) => count(group.orders) },
       { title: t("money"), kind: "number", cell: (group) => sum(group.money_fen) },
-      { title: t("letters_open_money"), kind: "number", cell: (group) => group.open_fen > 0 ? el("span", { class: "alarm" }, sum(group.open_fen)) : sum(0) },
+      { title: t("letters_open_money"), kind: "number", cell: (group) => group.open_fen > 0 ? alarm(sum(group.open_fen)) : sum(0) },
       { title: t("letters_deadline"), kind: "number", cell: (group) => group.next_deadline ? moment(group.next_deadline) : none() },
       { title: t("letters_oldest"), kind: "number", cell: (group) => ago(group.oldest) },
       ...(by === "cause" ? [effects] : []),

@@ -9,9 +9,9 @@ import { ask, deedButton, mayAct, reasonField } from "./deed.js";
 import { groupsTable } from "./letter_groups.js";
 import { refresh } from "./live.js";
 import { planDeed } from "./replay_plan.js";
-import { ago, heading, more, none, plain, quote, sum } from "./say.js";
+import { ago, chip, heading, more, none, plain, quote, sum } from "./say.js";
 import { table } from "./table.js";
-import { nothing, place } from "./trouble.js";
+import { Refused, nothing, place } from "./trouble.js";
 
 const STATES = ["parked", "replayed", "discarded", "gone"];
 const QUEUES = ["orders.dead", "prepay.dead", "payments.dead", "expiry.dead", "refunds.dead", "notifications.dead"];
@@ -74,8 +74,10 @@ export function lettersView({ root, signal, retitle, query, go }) {
     actions.replaceChildren(...[
       el("span", { class: "hint" }, which),
       state === "parked" && deedButton(t("replay"), () => planDeed(choice, which, go), { testid: "replay", disabled: none }),
-      state === "parked" && deedButton(t("discard"), () => discard(choice, which, again), { danger: true, testid: "discard", disabled: none }),
-      state === "discarded" && deedButton(t("restore"), () => restore([...chosen], which, again), { testid: "restore", disabled: chosen.size === 0 }),
+      state === "parked" && deedButton(t("discard"), () => discard(choice, which, again),
+        { danger: true, testid: "discard", disabled: none }),
+      state === "discarded" && deedButton(t("restore"), () => restore([...chosen], which, again),
+        { testid: "restore", disabled: chosen.size === 0 }),
     ].filter(Boolean));
   }
 }
@@ -127,7 +129,7 @@ function list(state, chosen, onChoice) {
   });
 }
 
-export const effect = (name) => el("span", { class: "chip", data: { tone: EFFECT_TONES[name] ?? "", effect: name } }, t(`effect_${name}`));
+export const effect = (name) => chip(t(`effect_${name}`), EFFECT_TONES[name]);
 
 const EFFECT_TONES = {
   done_already: "good", would_park_again: "bad", would_refund: "wait", would_open_case: "wait", would_confirm: "wait", would_lapse: "wait",
@@ -139,7 +141,8 @@ export function discard(choice, which, onDone) {
     act: async ({ reason }) => {
       const { refused } = await api.discard(choice, reason);
       onDone();
-      if (refused.length > 0) throw new Error(t("discard_refused", { n: refused.length, money: money(refused.reduce((all, one) => all + one.open_fen, 0)) }));
+      const open = refused.reduce((all, one) => all + one.open_fen, 0);
+      if (refused.length > 0) throw new Refused(t("discard_refused", { n: refused.length, money: money(open) }));
     },
   });
 }

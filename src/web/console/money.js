@@ -5,7 +5,7 @@ import { money } from "../both/format.js";
 import { count, t } from "../both/language.js";
 import * as api from "./api.js";
 import { refresh } from "./live.js";
-import { ago, heading, more, none, orderLink, quote, status, sum } from "./say.js";
+import { ago, chip, heading, more, none, orderLink, quote, status, sum } from "./say.js";
 import { table } from "./table.js";
 import { nothing, place } from "./trouble.js";
 
@@ -42,8 +42,8 @@ const list = () => table({
     { title: t("money"), kind: "number", cell: (doubt) => sum(doubt.money_fen) },
     { title: t("doubt_since"), kind: "number", cell: (doubt) => ago(doubt.since) },
     { title: t("refund"), cell: (doubt) => doubt.refund_status
-      ? el("span", { class: "chip", data: { tone: "wait" } }, t(`refund_${doubt.refund_status}`))
-      : el("span", { class: "chip", data: { tone: "bad" } }, t("refund_none")) },
+      ? chip(t(`refund_${doubt.refund_status}`), "wait")
+      : chip(t("refund_none"), "bad") },
     { title: t("doubt_error"), cell: (doubt) => doubt.error ? quote(doubt.error) : none() },
   ],
 });

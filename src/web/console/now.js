@@ -4,7 +4,7 @@ import { el } from "../both/dom.js";
 import { money } from "../both/format.js";
 import { count as plural, t } from "../both/language.js";
 import * as live from "./live.js";
-import { count, heading, none, span, unknown } from "./say.js";
+import { alarm, count, heading, none, span, unknown } from "./say.js";
 import { table } from "./table.js";
 import { waiting } from "./trouble.js";
 
@@ -77,7 +77,10 @@ function troubles(overview, standing) {
 }
 
 function queues(label, columns, testid) {
-  const name = { title: t("queue"), kind: "id", cell: (queue) => queue.purpose === "dead" ? el("a", { href: `#/letters?queue=${queue.queue}` }, queue.queue) : queue.queue };
+  const letters = (queue) => el("a", { href: `#/letters?queue=${queue}` }, queue);
+  const name = {
+    title: t("queue"), kind: "id", cell: ({ queue, purpose }) => purpose === "dead" ? letters(queue) : queue,
+  };
   return table({
     label, testid: `queues-${testid}`, columns: [name, ...columns], key: (queue) => queue.queue,
     tone: (queue) => queue.missing || queue.breaker === "open" || (queue.purpose === "dead" && queue.ready > 0) ? "bad" : null,
@@ -86,7 +89,7 @@ function queues(label, columns, testid) {
 
 const ready = () => ({
   title: t("ready"), kind: "number", hint: t("ready_hint"),
-  cell: (queue) => queue.missing ? el("span", { class: "alarm" }, t("missing")) : count(queue.ready),
+  cell: (queue) => queue.missing ? alarm(t("missing")) : count(queue.ready),
 });
 const inHand = () => ({ title: t("in_hand"), kind: "number", hint: t("in_hand_hint"), cell: (queue) => count(queue.in_hand) });
 const perMinute = (what) => ({
@@ -94,11 +97,14 @@ const perMinute = (what) => ({
 });
 const oldest = () => ({
   title: t("oldest"), kind: "number", hint: t("oldest_hint"),
-  cell: (queue) => queue.oldest_seconds !== null ? span(queue.oldest_seconds) : queue.in_hand === 0 && queue.ready === 0 ? none() : unknown(),
+  cell: (queue) => {
+    if (queue.oldest_seconds !== null) return span(queue.oldest_seconds);
+    return queue.in_hand === 0 && queue.ready === 0 ? none() : unknown();
+  },
 });
 const consumers = () => ({
   title: t("consumers"), kind: "number",
-  cell: (queue) => queue.consumers === 0 ? el("span", { class: "alarm" }, "0") : count(queue.consumers),
+  cell: (queue) => queue.consumers === 0 ? alarm("0") : count(queue.consumers),
 });
 const breaker = () => ({
   title: t("breaker"), hint: t("breaker_hint"),

@@ -8,7 +8,7 @@ import * as api from "./api.js";
 import { card, override } from "./cases.js";
 import { ask, deedButton } from "./deed.js";
 import { refresh } from "./live.js";
-import { facts, heading, moment, prose, status } from "./say.js";
+import { alarm, facts, heading, moment, prose, status } from "./say.js";
 import { timeline } from "./timeline.js";
 import { place } from "./trouble.js";
 
@@ -23,7 +23,9 @@ export function orderView({ root, signal, retitle, id }) {
   const again = refresh(signal, async () => {
     const { as_of, ...story } = await api.story(id, signal);
     // Drawn anew only when something happened: a reader is not disturbed by the beat.
-    const key = JSON.stringify([story.order, story.entries.length, story.waits_for, story.next.map(({ what }) => what), story.cases.length, story.overrides]);
+    const key = JSON.stringify([
+      story.order, story.entries.length, story.waits_for, story.next.map(({ what }) => what), story.cases.length, story.overrides,
+    ]);
     if (signal.aborted) return;
     if (key !== shown) where.show(...parts(story, () => again()));
     shown = key;
@@ -36,17 +38,21 @@ function parts(story, onDone) {
     el("p", { class: "answer", lang: "en", data: { testid: "answer" } }, story.answer),
     el("section", { class: "card", data: { testid: "order" } }, standing(story)),
     el("div", { class: "side-by-side" },
-      section(t("waits_for"), t("waits_for_nothing"), story.waits_for.map(({ whom, what }) => el("li", {}, el("strong", {}, t(`whom_${whom}`)), " ", el("span", { lang: "en" }, prose(what))))),
+      section(t("waits_for"), t("waits_for_nothing"), story.waits_for.map(({ whom, what }) =>
+        el("li", {}, el("strong", {}, t(`whom_${whom}`)), " ", el("span", { lang: "en" }, prose(what))))),
       section(t("happens_next"), t("happens_next_nothing"), story.next.map(({ at, what, to }) =>
         el("li", {}, el("time", { datetime: at }, moment(at)), " ", el("span", { lang: "en" }, what), to && [" → ", status(to)])))),
-    story.cases.length > 0 && el("section", {}, el("h2", {}, t("nav_cases")), el("ul", { class: "cases" }, story.cases.map((one) => card(one, onDone, { ofOrder: true })))),
-    story.overrides.length > 0 && el("section", {}, el("h2", {}, t("overrides")), el("ul", { class: "cases" }, story.overrides.map((one) => override(one, onDone, { ofOrder: true })))),
+    cards(t("nav_cases"), story.cases.map((one) => card(one, onDone, { ofOrder: true }))),
+    cards(t("overrides"), story.overrides.map((one) => override(one, onDone, { ofOrder: true }))),
     el("h2", {}, t("timeline")), timeline(story.entries),
     el("details", { class: "endings" }, el("summary", {}, t("endings")),
       el("ul", { class: "history" }, story.endings.map(({ status: ending, through }) => el("li", {}, status(ending), " ",
         through ? el("span", { lang: "en" }, through.join(" → ")) : el("span", { class: "zero" }, t("ending_impossible")))))),
   ].filter(Boolean);
 }
+
+const cards = (title, items) => items.length > 0 &&
+  el("section", {}, el("h2", {}, title), el("ul", { class: "cases" }, items));
 
 const section = (title, nothing, items) => el("section", {}, el("h2", {}, title),
   items.length > 0 ? el("ul", { class: "history" }, items) : el("p", { class: "hint" }, nothing));
@@ -57,13 +63,15 @@ function standing({ order, money: where, user_id }) {
   return facts([
     [t("status"), status(order.status)],
     [t("customer"), el("a", { class: "id", href: `#/orders?text=${encodeURIComponent(user_id)}` }, user_id)],
-    [t("session"), el("a", { class: "id", href: `#/sessions/${encodeURIComponent(order.schedule_id)}`, title: order.schedule_id }, `${order.schedule_id.slice(0, 8)}…`)],
+    [t("session"), el("a", {
+      class: "id", href: `#/sessions/${encodeURIComponent(order.schedule_id)}`, title: order.schedule_id,
+    }, `${order.schedule_id.slice(0, 8)}…`)],
     [t("seat"), order.seat_no],
     [t("price"), money(where.price_fen)],
     [t("money_paid"), given(where.paid_fen)],
     [t("money_promised"), given(where.promised_back_fen)],
     [t("refunded"), given(where.refunded_fen)],
-    [t("money_set_aside"), where.set_aside_fen > 0 ? el("span", { class: "alarm" }, money(where.set_aside_fen)) : null],
+    [t("money_set_aside"), where.set_aside_fen > 0 ? alarm(money(where.set_aside_fen)) : null],
     [t("reason"), order.reason],
     [t("transaction"), order.transaction_id && el("span", { class: "id" }, order.transaction_id)],
     [t("placed"), when(order.created_at)],

@@ -16,8 +16,9 @@ export function bars({ counts, from, seconds, most, label, isLast }) {
     return svg("rect", { class: n === 0 ? "bar none" : "bar", x: column * (WIDTH + GAP), y: HEIGHT - tall, width: WIDTH, height: tall },
       svg("title", {}, `${at(column)} · ${n}`));
   });
-  const mark = (column, anchor) =>
-    svg("text", { class: "plot-tick", x: anchor === "end" ? width - GAP : column * (WIDTH + GAP), y: HEIGHT + 14, "text-anchor": anchor }, at(column));
+  const mark = (column, anchor) => svg("text", {
+    class: "plot-tick", x: anchor === "end" ? width - GAP : column * (WIDTH + GAP), y: HEIGHT + 14, "text-anchor": anchor,
+  }, at(column));
   return svg("svg", { class: "plot", viewBox: `0 0 ${width} ${HEIGHT + (isLast ? 18 : 0)}`, role: "img", "aria-label": label },
     columns, isLast && [mark(0, "start"), mark(Math.floor(counts.length / 2), "middle"), mark(counts.length - 1, "end")]);
 }

@@ -8,7 +8,7 @@ import { ask, deedButton } from "./deed.js";
 import { effect } from "./letters.js";
 import { refresh } from "./live.js";
 import { REPLAY_TONES } from "./replays.js";
-import { count, facts, heading, moment, more, none, orderLink, quote } from "./say.js";
+import { alarm, chip, count, facts, heading, moment, more, none, orderLink, quote } from "./say.js";
 import { table } from "./table.js";
 import { place } from "./trouble.js";
 
@@ -43,7 +43,10 @@ export function replayView({ root, signal, retitle, id }) {
     const turn = (name, words, danger) => deedButton(words, () => ask({
       title: words, lead: t(`replay_${name}_lead`), confirm: words, danger,
       fields: [{ name: "reason", label: t("reason_why"), kind: "long", required: name === "cancel" }],
-      act: async ({ reason }) => { await api.turnReplay(id, name, { reason, hash: name === "start" ? replay.hash : undefined }); await again(); },
+      act: async ({ reason }) => {
+        await api.turnReplay(id, name, { reason, hash: name === "start" ? replay.hash : undefined });
+        await again();
+      },
     }), { danger, testid: `turn-${name}` });
     const { state: now } = replay;
     return el("div", { class: "actions deeds" },
@@ -58,16 +61,16 @@ function standing(replay) {
   const settled = replay.done + replay.parked_again + replay.skipped;
   return el("section", { class: "card", data: { testid: "replay", state: replay.state } },
     el("p", { class: "replay-state" },
-      el("span", { class: "chip", data: { tone: REPLAY_TONES[replay.state] } }, t(`replay_${replay.state}`)),
+      chip(t(`replay_${replay.state}`), REPLAY_TONES[replay.state]),
       el("span", {}, t("replay_progress", { n: settled, of: replay.letters })),
-      replay.paused_why && el("span", { class: "alarm" }, replay.paused_why)),
+      replay.paused_why && alarm(replay.paused_why)),
     el("progress", { class: "gauge", max: Math.max(1, replay.letters), value: settled, "aria-label": t("verify_progress") }),
     facts([
       [t("letters"), count(replay.letters)],
       [t("result_pending"), count(replay.pending)],
       [t("result_published"), count(replay.published)],
       [t("result_done"), count(replay.done)],
-      [t("result_parked_again"), replay.parked_again > 0 ? el("span", { class: "alarm" }, replay.parked_again) : count(0)],
+      [t("result_parked_again"), replay.parked_again > 0 ? alarm(replay.parked_again) : count(0)],
       [t("result_skipped"), count(replay.skipped)],
       [t("replay_canary"), count(replay.canary)],
       [t("replay_rate"), count(replay.per_second)],
@@ -100,7 +103,7 @@ const list = () => table({
     { title: t("letters_kind"), kind: "id", cell: (item) => el("a", { href: `#/letters/${item.letter_id}` }, quote(item.kind || t("letters_no_kind"))) },
     { title: t("order"), kind: "id", cell: (item) => item.order_id ? orderLink(item.order_id) : none() },
     { title: t("replay_forecast_short"), cell: (item) => effect(item.effect) },
-    { title: t("result"), cell: (item) => el("span", { class: "chip", data: { tone: RESULT_TONES[item.result] ?? "" } }, t(`result_${item.result}`)) },
+    { title: t("result"), cell: (item) => chip(t(`result_${item.result}`), RESULT_TONES[item.result]) },
     { title: t("detail"), kind: "wide", cell: (item) => item.detail ? quote(item.detail, { short: true }) : none() },
   ],
 });

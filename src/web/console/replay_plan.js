@@ -5,6 +5,7 @@ import { t } from "../both/language.js";
 import * as api from "./api.js";
 import { ask } from "./deed.js";
 import { pretty } from "./letter.js";
+import { Refused } from "./trouble.js";
 
 /** `choice`: letters by name, or a filter. `letter`: the one whose body is to be mended. */
 export function planDeed(choice, which, go, letter) {
@@ -12,7 +13,10 @@ export function planDeed(choice, which, go, letter) {
     title: t(letter ? "replay_edited" : "replay_title"), lead: `${which}. ${t("replay_lead")}`, confirm: t("replay_plan"),
     fields: [
       { name: "reason", label: t("reason_why"), kind: "long", required: true },
-      ...(letter ? [{ name: "patch", label: t("replay_patch"), kind: "json", value: pretty(letter.body), required: true, hint: t("replay_patch_hint") }] : []),
+      ...(letter ? [{
+        name: "patch", label: t("replay_patch"), kind: "json", value: pretty(letter.body), required: true,
+        hint: t("replay_patch_hint"),
+      }] : []),
       { name: "canary", label: t("replay_canary"), kind: "number", value: "1", min: 0, max: 10_000, hint: t("replay_canary_hint") },
       { name: "per_second", label: t("replay_rate"), kind: "number", value: "500", min: 1, max: 10_000 },
       { name: "stop_percent", label: t("replay_stop"), kind: "number", value: "20", min: 0, max: 100 },
@@ -32,7 +36,7 @@ export function difference(before, after) {
   try {
     wanted = JSON.parse(after);
   } catch {
-    throw new Error(t("replay_patch_no_json"));
+    throw new Refused(t("replay_patch_no_json"));
   }
   let had;
   try { had = JSON.parse(before); } catch { return wanted; }

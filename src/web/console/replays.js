@@ -4,7 +4,7 @@ import { el } from "../both/dom.js";
 import { t } from "../both/language.js";
 import * as api from "./api.js";
 import { refresh } from "./live.js";
-import { ago, count, heading, more, quote } from "./say.js";
+import { ago, alarm, chip, count, heading, more, quote } from "./say.js";
 import { table } from "./table.js";
 import { nothing, place } from "./trouble.js";
 
@@ -35,10 +35,10 @@ const list = () => table({
   label: t("nav_replays"), testid: "replays", key: (replay) => replay.replay_id,
   columns: [
     { title: t("replay"), kind: "id", cell: (replay) => el("a", { class: "id", href: `#/replays/${replay.replay_id}` }, replay.hash.slice(0, 12)) },
-    { title: t("state"), cell: (replay) => el("span", { class: "chip", data: { tone: REPLAY_TONES[replay.state] } }, t(`replay_${replay.state}`)) },
+    { title: t("state"), cell: (replay) => chip(t(`replay_${replay.state}`), REPLAY_TONES[replay.state]) },
     { title: t("letters"), kind: "number", cell: (replay) => count(replay.letters) },
     { title: t("result_done"), kind: "number", cell: (replay) => count(replay.done) },
-    { title: t("result_parked_again"), kind: "number", cell: (replay) => replay.parked_again > 0 ? el("span", { class: "alarm" }, replay.parked_again) : count(0) },
+    { title: t("result_parked_again"), kind: "number", cell: (replay) => replay.parked_again > 0 ? alarm(replay.parked_again) : count(0) },
     { title: t("replay_by"), cell: (replay) => replay.created_by },
     { title: t("replay_planned_at"), kind: "number", cell: (replay) => ago(replay.created_at) },
     { title: t("reason"), kind: "wide", cell: (replay) => quote(replay.reason, { short: true }) },

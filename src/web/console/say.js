@@ -77,6 +77,11 @@ export const facts = (pairs) => el("dl", { class: "facts" }, pairs
   .filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "")
   .map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
 
+/** A word in a small frame; `tone`: bad, wait, good or none. */
+export const chip = (words, tone = "") => el("span", { class: "chip", data: { tone } }, words);
+
+export const alarm = (...what) => el("span", { class: "alarm" }, what);
+
 /** A button that reads the next page into the list. */
 export const more = (onClick) =>
   el("button", { type: "button", class: "button quiet wide", hidden: true, data: { testid: "more" }, on: { click: onClick } }, t("more"));

@@ -5,7 +5,7 @@ import { moment } from "../both/format.js";
 import { t } from "../both/language.js";
 import * as api from "./api.js";
 import { refresh } from "./live.js";
-import { count, heading, more, sum } from "./say.js";
+import { chip, count, heading, more, sum } from "./say.js";
 import { table } from "./table.js";
 import { nothing, place } from "./trouble.js";
 
@@ -51,7 +51,7 @@ const list = () => table({
   columns: [
     { title: t("course"), cell: (session) => el("a", { href: `#/sessions/${encodeURIComponent(session.schedule_id)}` }, session.course) },
     { title: t("starts"), kind: "time", cell: (session) => moment(session.starts_at) },
-    { title: "", cell: (session) => session.status === "open" ? "" : el("span", { class: "chip" }, t("session_cancelled")) },
+    { title: "", cell: (session) => session.status === "open" ? "" : chip(t("session_cancelled")) },
     { title: t("price"), kind: "number", cell: (session) => sum(session.price_fen) },
     { title: t("capacity"), kind: "number", cell: (session) => count(session.capacity) },
     { title: t("booked"), kind: "number", cell: (session) => count(session.confirmed) },

@@ -5,7 +5,11 @@ import { el } from "../both/dom.js";
 import { t } from "../both/language.js";
 import { NoAnswer, Problem } from "./api.js";
 
+/** A no that this page says itself, in the reader's words. */
+export class Refused extends Error {}
+
 export function words(error) {
+  if (error instanceof Refused) return error.message;
   if (error instanceof Problem) return error.userMessage || t("trouble_refused");
   if (error instanceof NoAnswer) return t("trouble_network");
   console.error(error);
