@@ -48,7 +48,7 @@ enum Command {
     Order(ops::order::Command),
     /// Messages that nobody could handle: look, replay, discard.
     #[command(subcommand)]
-    Dead(ops::dead::Command),
+    Dead(Box<ops::dead::Command>),
     /// Check every invariant of the books; exit 1 if one is broken.
     Verify(ops::verify::Arguments),
     /// Drive one sample booking through a running stack and its simulator, and tell its story.
@@ -105,7 +105,7 @@ async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
         Command::Token(arguments) => ops::token::run(&arguments, &settings),
         Command::Schedule(command) => ops::schedule::run(command, &settings, json).await,
         Command::Order(command) => ops::order::run(&command, &settings, json).await,
-        Command::Dead(command) => ops::dead::run(command, &settings, json).await,
+        Command::Dead(command) => ops::dead::run(*command, &settings, json).await,
         Command::Verify(arguments) => ops::verify::run(&arguments, &settings, json).await,
         Command::Sample(arguments) => ops::sample::run(&arguments, &settings, json).await,
         Command::Config(_) => Ok(()),
