@@ -54,7 +54,8 @@ CREATE INDEX dead_letters_by_order ON dead_letters (order_id);
 CREATE INDEX dead_letters_by_message ON dead_letters (message_id);
 CREATE INDEX dead_letters_missed ON dead_letters (queue) WHERE missed AND removed_at IS NULL;
 
--- When each queue was read last, and how many letters were left in it: another depth tells that there is news.
+-- When each queue was read last, and how many letters were left in it: another depth tells that there is news. -1 while
+-- it is read, or when whoever read it died.
 CREATE TABLE dead_letter_readings (
     queue   text        NOT NULL,
     read_at timestamptz NOT NULL,

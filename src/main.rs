@@ -48,7 +48,7 @@ enum Command {
     Order(ops::order::Command),
     /// Messages that nobody could handle: look, replay, discard.
     #[command(subcommand)]
-    Dead(ops::dead::Command),
+    Dead(Box<ops::dead::Command>),
     /// Money and facts that need a person.
     #[command(subcommand)]
     Case(ops::case::Command),
@@ -111,7 +111,7 @@ async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
         Command::Token(arguments) => ops::token::run(&arguments, &settings),
         Command::Schedule(command) => ops::schedule::run(command, &settings, json).await,
         Command::Order(command) => ops::order::run(&command, &settings, json).await,
-        Command::Dead(command) => ops::dead::run(command, &settings, json).await,
+        Command::Dead(command) => ops::dead::run(*command, &settings, json).await,
         Command::Case(command) => ops::case::run(&command, &settings, json).await,
         Command::Audit(command) => ops::audit::run(&command, &settings, json).await,
         Command::Verify(arguments) => ops::verify::run(&arguments, &settings, json).await,

@@ -27,7 +27,7 @@ use super::{
 /// Most letters of a queue that one reading sees: the largest prefetch. What lies behind them is seen once some of
 /// these are dealt with.
 const MOST: u16 = u16::MAX;
-/// No letter for so long: somebody else has taken the rest.
+/// No letter for so long is worth a look whether there are any.
 const SILENCE: Duration = Duration::from_secs(2);
 /// RabbitMQ 4.0 to 4.2 drop a message that came back 20 times, unless a queue says otherwise. A letter that came back
 /// so often is put there anew, which sets its count to zero.
@@ -154,18 +154,20 @@ impl Reading {
     /// The connection broke: everything is back in the queue.
     pub async fn next(&mut self, most: usize) -> Result<Vec<Letter>, BrokerAway> {
         let mut letters = Vec::new();
+        let mut silences = 0;
         while letters.len() < most && self.left > 0 {
-            match timeout(SILENCE, self.consumer.next()).await {
-                Ok(Some(delivery)) => {
-                    let letter = Letter::of(delivery?);
-                    self.left -= 1;
-                    letters.push(letter);
-                }
-                Ok(None) | Err(_) => {
-                    self.kept = self.kept.saturating_sub(self.left);
-                    self.left = 0;
-                    self.complete = false;
-                }
+            if let Ok(Some(delivery)) = timeout(SILENCE, self.consumer.next()).await {
+                letters.push(Letter::of(delivery?));
+                self.left -= 1;
+                silences = 0;
+                continue;
+            }
+            // A busy broker is waited for. Nothing ready, twice, means that somebody else has taken the rest.
+            silences = if depth(&self.channel, self.queue).await? > 0 { 0 } else { silences + 1 };
+            if silences > 1 {
+                self.kept = self.kept.saturating_sub(self.left);
+                self.left = 0;
+                self.complete = false;
             }
         }
         Ok(letters)

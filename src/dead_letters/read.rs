@@ -25,6 +25,8 @@ const BATCH: usize = 500;
 const GOOD_FOR_SECONDS: f64 = 30.0;
 /// One that missed letters is good for so long: whoever may have died with them in hand has given them back by then.
 const GOOD_WITH_MISSED_SECONDS: f64 = 2.0;
+/// Readings in a row that one question may cost: letters may come faster than they are read.
+const ROUNDS_MAX: u32 = 3;
 const TURN_PAUSE: Duration = Duration::from_millis(25);
 
 impl DeadLetters {
@@ -40,15 +42,25 @@ impl DeadLetters {
                 return Ok(());
             }
             let turn = this.take_turn().await?;
-            // Whoever read before us may have read everything.
-            let read = match this.with_news().await {
-                Ok(queues) => this.read_all(&queues).await,
-                Err(failed) => Err(failed),
-            };
+            let read = this.read_news().await;
             turn.resign().await;
             read
         });
+        // The task ends early only with the process.
         reading.await.unwrap_or(Ok(()))
+    }
+
+    /// Reads until there is no news: what comes meanwhile, or what a busy broker did not count at first, is read too.
+    async fn read_news(&self) -> Result<(), Failed> {
+        for _ in 0..ROUNDS_MAX {
+            // Whoever had the turn before us may have read everything.
+            let queues = self.with_news().await?;
+            if queues.is_empty() {
+                break;
+            }
+            self.read_all(&queues).await?;
+        }
+        Ok(())
     }
 
     /// Reads these queues in any case: something was decided about their letters.
@@ -94,7 +106,7 @@ impl DeadLetters {
     }
 
     async fn read(&self, queue: &'static str) -> Result<(), Failed> {
-        let began = dead_letter::begin_reading(&self.db).await?;
+        let began = dead_letter::begin_reading(&self.db, queue).await?;
         let depth = dead::depths(&self.broker.consuming, &[queue]).await?;
         if depth == [0] {
             return Ok(dead_letter::end_reading(&self.db, queue, began, 0, true).await?);

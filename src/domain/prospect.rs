@@ -221,7 +221,7 @@ impl Books {
                 Some(RefundStatus::Requested) => P::WouldRefund,
                 Some(RefundStatus::Processing) => P::WouldAskWechat,
                 Some(RefundStatus::Closed)
-                    if !self.refunds.get(&due.refund_id.successor()).is_some_and(|by| !by.is_open()) =>
+                    if self.refunds.get(&due.refund_id.successor()).is_none_or(|by| by.is_open()) =>
                 {
                     P::WouldRefund
                 }

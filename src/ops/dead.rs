@@ -382,7 +382,8 @@ fn detail_in_words(detail: &LetterDetail, wechat: &serde_json::Value) -> String 
 
 fn letters_in_words(page: &Page<LetterDocument>) -> String {
     let rows = page.items.iter().map(|letter| {
-        vec![
+        let error: String = letter.error.chars().take(60).collect();
+        let columns = [
             letter.letter_id.clone(),
             moment(letter.failed_at),
             letter.queue.clone(),
@@ -391,11 +392,9 @@ fn letters_in_words(page: &Page<LetterDocument>) -> String {
             letter.order_id.clone().unwrap_or_default(),
             letter.effect.as_str().to_owned(),
             letter.open_fen.to_string(),
-            printable(&letter.error.chars().take(60).collect::<String>()),
-        ]
-        .iter()
-        .map(|text| printable(text))
-        .collect()
+            error,
+        ];
+        columns.iter().map(|text| printable(text)).collect()
     });
     let mut words =
         super::table(&["letter", "failed", "queue", "kind", "class", "order", "effect now", "open", "error"], rows);

@@ -160,9 +160,16 @@ pub async fn last_readings(db: impl PgExecutor<'_>) -> Result<Vec<LastReading>, 
     .await?)
 }
 
-/// The database's clock, for [`end_reading`].
-pub async fn begin_reading(db: &Database) -> Result<OffsetDateTime, StoreError> {
-    Ok(sqlx::query_scalar("SELECT now()").fetch_one(db.pool()).await?)
+/// Notes that a queue is being read: until the reading has ended, its depth tells nobody anything. Answers the
+/// database's clock, for [`end_reading`].
+pub async fn begin_reading(db: &Database, queue: &str) -> Result<OffsetDateTime, StoreError> {
+    Ok(sqlx::query_scalar(
+        "INSERT INTO dead_letter_readings (queue, read_at, depth) VALUES ($1, now(), -1)
+         ON CONFLICT (queue) DO UPDATE SET depth = -1 RETURNING now()",
+    )
+    .bind(queue)
+    .fetch_one(db.pool())
+    .await?)
 }
 
 /// Enters letters into the catalogue; answers those of them that an operator has decided to take out of their queue.
