@@ -10,8 +10,9 @@
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
 //! - [`trace`]: what happened around an order, noted from wherever it happens.
-//! - [`config`], [`setting`], [`tls`], [`telemetry`], [`process`]: how a role boots and stops.
+//! - [`dead_letters`]: what operators do with messages that nobody could handle.
 //! - [`desk`]: what operators decide, once for command line, API and console.
+//! - [`config`], [`setting`], [`tls`], [`telemetry`], [`heartbeat`], [`process`]: how a role boots and stops.
 //! - `crash`: points at which tests kill a process; nothing in a release.
 //! - [`ops`], [`exit`]: the operator's commands and how they end.
 
@@ -20,9 +21,11 @@ pub mod broker;
 pub mod cache;
 pub mod config;
 mod crash;
+pub mod dead_letters;
 pub mod desk;
 pub mod domain;
 pub mod exit;
+pub mod heartbeat;
 pub mod ops;
 pub mod process;
 pub mod setting;

@@ -46,6 +46,9 @@ enum Command {
     /// One order.
     #[command(subcommand)]
     Order(ops::order::Command),
+    /// Messages that nobody could handle: look, replay, discard.
+    #[command(subcommand)]
+    Dead(Box<ops::dead::Command>),
     /// Money and facts that need a person.
     #[command(subcommand)]
     Case(ops::case::Command),
@@ -110,6 +113,7 @@ async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
         Command::Token(arguments) => ops::token::run(&arguments, &settings),
         Command::Schedule(command) => ops::schedule::run(command, &settings, json).await,
         Command::Order(command) => ops::order::run(&command, &settings, json).await,
+        Command::Dead(command) => ops::dead::run(*command, &settings, json).await,
         Command::Case(command) => ops::case::run(&command, &settings, json).await,
         Command::Audit(command) => ops::audit::run(&command, &settings, json).await,
         Command::Verify(arguments) => ops::verify::run(&arguments, &settings, json).await,

@@ -18,8 +18,10 @@ use crate::{
     broker::{Broker, Link, consume, consume::Handler, topology::Topology},
     cache::{Cache, token::SharedToken},
     config::{Settings, needed},
+    dead_letters::DeadLetters,
     domain::{message::Queue, money::Fen},
     exit::Failure,
+    heartbeat,
     store::{self, Database, payment::Merchant, user::PersonalKey},
     telemetry, trace,
     wechat::{
@@ -124,6 +126,7 @@ impl Process {
 pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let process = Process::boot(settings)?;
     let account = process.pay_account()?;
+    let wechat = pay_client(account.clone())?;
     let topology_checked = Arc::new(AtomicBool::new(false));
     let parts = ApiParts {
         settings: process.settings.api.clone(),
@@ -134,12 +137,14 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
         database: process.database()?,
         cache: process.cache()?,
-        account: account.clone(),
+        account,
+        wechat: wechat.clone(),
+        personal: process.personal_key()?,
         metrics: process.metrics.clone(),
         topology_checked: topology_checked.clone(),
         stop: process.stop.clone(),
     };
-    let _certificates = tokio::spawn(keep_certificates(pay_client(account)?));
+    let _certificates = tokio::spawn(keep_certificates(wechat));
     let traces = keep_traces(parts.database.clone());
     // Callbacks and orders are taken (or answered 503) from the first moment; only a broker that is there and
     // differs ends the process.
@@ -236,14 +241,19 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let pace = process.settings.reconcile.pace(&process.settings.retention);
                 let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), pace };
                 running.spawn(reconcile.run(process.stop.clone()));
-                let wechat = pay_client(process.pay_account()?)?;
+                let account = process.pay_account()?;
+                let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
+                let (db, broker, personal) = (database.clone(), broker.clone(), process.personal_key()?);
+                let wechat = pay_client(account)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
                 let books = Books { db: database.clone(), publisher: broker.publisher.clone(), wechat };
                 let ready = process.settings.reconcile.bill_ready();
                 running.spawn(books.run(pace.every, ready, process.stop.clone()));
+                running.spawn(DeadLetters { db, broker, personal, merchant }.look_after(process.stop.clone()));
             }
         }
     }
+    tokio::spawn(heartbeat::beat(broker.pulses.clone(), cache.clone(), process.stop.clone()));
     let health = api::health::serve_alone(
         process.settings.health.listen,
         api::health::Dependencies { database, broker: broker.clone(), cache },

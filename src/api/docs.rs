@@ -40,6 +40,7 @@ pub(super) fn complete(mut openapi: OpenApi, settings: &ApiSettings) -> OpenApi 
         ("orders", "Booking a seat and paying for it"),
         ("refunds", "Giving money back"),
         ("wechat", "What WeChat calls"),
+        ("dead letters", "For operators: messages that nobody could handle"),
         ("operators", "What operators see and decide; viewers only look"),
     ];
     openapi.tags = Some(tags.map(|(name, words)| TagBuilder::new().name(name).description(Some(words)).build()).into());

@@ -100,6 +100,11 @@ impl Fields {
         read(&value).map_err(|problem| self.wrong(name, &problem.to_string())).ok()
     }
 
+    /// A member that somebody else is to read as well.
+    pub(super) fn put_back(&mut self, name: &str, value: Value) {
+        self.members.insert(name.to_owned(), value);
+    }
+
     pub(super) fn wrong(&mut self, name: &str, problem: &str) {
         self.errors.push(FieldError { field: name.chars().take(64).collect(), problem: problem.to_owned() });
     }

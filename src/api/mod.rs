@@ -54,10 +54,11 @@ pub use settings::ApiSettings;
 use crate::{
     broker::{Broker, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
+    dead_letters::DeadLetters,
     domain::money::Fen,
     setting::BadSetting,
-    store::Database,
-    wechat::account::PayAccount,
+    store::{Database, payment::Merchant, user::PersonalKey},
+    wechat::{account::PayAccount, exchange::PayClient},
 };
 
 /// What the process gives the API to work with.
@@ -74,6 +75,10 @@ pub struct ApiParts {
     pub database: Database,
     pub cache: Cache,
     pub account: Arc<PayAccount>,
+    /// For operators who want WeChat's word; no customer's request waits for it.
+    pub wechat: Arc<PayClient>,
+    /// Seals what the catalogue of dead letters keeps.
+    pub personal: Arc<PersonalKey>,
     pub metrics: PrometheusHandle,
     /// Set once the broker is known to have every queue that orders and callbacks go to.
     pub topology_checked: Arc<AtomicBool>,
@@ -89,11 +94,16 @@ struct Inner {
     second_person: Fen,
     price: Fen,
     publisher: Publisher,
+    /// For questions about queues; the ingress consumes nothing.
+    broker: Broker,
+    overviews: ops::Overviews,
     database: Database,
     cache: Cache,
     hub: OrderHub,
     auth: AuthKeys,
     account: Arc<PayAccount>,
+    wechat: Arc<PayClient>,
+    dead_letters: DeadLetters,
     limits: Limits,
     metrics: PrometheusHandle,
     topology_checked: Arc<AtomicBool>,
@@ -106,11 +116,21 @@ type Api = Arc<Inner>;
 
 impl Inner {
     fn new(parts: ApiParts) -> Result<Self, BadSetting> {
+        let merchant = Merchant { mchid: parts.account.mchid.clone(), appid: parts.account.appid.clone() };
         Ok(Self {
+            dead_letters: DeadLetters {
+                db: parts.database.clone(),
+                broker: parts.broker.clone(),
+                personal: parts.personal,
+                merchant,
+            },
+            wechat: parts.wechat,
             order_id_prefix: parts.order_id_prefix,
+            publisher: parts.broker.publisher.clone(),
+            broker: parts.broker,
+            overviews: ops::Overviews::default(),
             second_person: parts.second_person,
             price: parts.price,
-            publisher: parts.broker.publisher,
             database: parts.database,
             hub: OrderHub::start(parts.cache.clone()),
             cache: parts.cache,
@@ -137,6 +157,8 @@ fn random() -> [u8; 24] {
 struct Limits {
     in_flight: Semaphore,
     event_streams: Arc<Semaphore>,
+    /// Reading all the books is work for PostgreSQL: one at a time.
+    verifying: Arc<Semaphore>,
     orders: RateLimit,
 }
 
@@ -145,6 +167,7 @@ impl Limits {
         Self {
             in_flight: Semaphore::new(settings.requests_max),
             event_streams: Arc::new(Semaphore::new(settings.event_streams_max)),
+            verifying: Arc::new(Semaphore::new(1)),
             orders: RateLimit::new("order-rate", settings.orders_per_second, settings.orders_burst),
         }
     }
@@ -163,7 +186,8 @@ fn routes(api: Api) -> Router {
     let openapi = docs::complete(openapi, &api.settings);
 
     let pages = Router::new()
-        .route("/", get(page::index))
+        .route("/", get(page::booking))
+        .route("/console", get(page::console))
         .route("/assets/{*path}", get(page::asset))
         .route("/docs", get(docs::page))
         .route("/openapi.json", get(move || docs::openapi_json(openapi.clone())))

@@ -1,4 +1,4 @@
-//! The booking page and every other static file, compiled in; and a developer's token.
+//! The booking page, the console and every other static file, compiled in; and a developer's token.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Api,
+    Api, Inner,
     auth::Role,
     fields::{self, text},
     problem::{Kind, Problem},
@@ -28,14 +28,21 @@ macro_rules! files {
 static FILES: LazyLock<HashMap<&str, &[u8]>> = LazyLock::new(|| {
     files! {
         "booking/alternatives.js" "booking/api.js" "booking/base.css" "booking/cancel.js" "booking/catalogue.js"
-        "booking/choose.css" "booking/choose.js" "booking/clock.js" "booking/confirm.js" "booking/dom.js"
-        "booking/ending.css" "booking/events.js" "booking/facts.js" "booking/format.js" "booking/identity.js"
-        "booking/index.html" "booking/intent.js" "booking/language.js" "booking/main.js" "booking/messages.js"
-        "booking/mine.js" "booking/notice.js" "booking/order.css" "booking/order.js" "booking/pace.js"
+        "booking/choose.css" "booking/choose.js" "booking/confirm.js" "booking/ending.css" "booking/events.js"
+        "booking/facts.js" "booking/format.js" "booking/index.html" "booking/intent.js" "booking/main.js"
+        "booking/messages.js" "booking/mine.js" "booking/notice.js" "booking/order.css" "booking/order.js"
         "booking/pay.js" "booking/placing.js" "booking/reasons.js" "booking/refund.js" "booking/refunds.js"
         "booking/reminder.js" "booking/seats.js" "booking/sessions.js" "booking/signin.js" "booking/status.js"
         "booking/ticket.js" "booking/waitlist.js" "booking/words.en.js" "booking/words.js" "booking/words.zh.js"
-        "docs/docs.css" "docs/docs.js" "docs/index.html"
+        "both/clock.js" "both/dom.js" "both/format.js" "both/http.js" "both/identity.js" "both/language.js"
+        "both/pace.js" "both/stream.js" "console/api.js" "console/base.css" "console/cases.js" "console/deed.js"
+        "console/errors.js" "console/index.html" "console/invariants.js" "console/letter.js"
+        "console/letter_groups.js" "console/letters.js" "console/live.js" "console/main.js" "console/money.js"
+        "console/now.js" "console/order.js" "console/orders.js" "console/pages.css" "console/parts.css"
+        "console/plot.js" "console/replay.js" "console/replay_plan.js" "console/replays.js" "console/say.js"
+        "console/session.js" "console/sessions.js" "console/signin.js" "console/table.js" "console/timeline.js"
+        "console/trouble.js" "console/words.en.js" "console/words.js" "console/words.zh.js" "docs/docs.css"
+        "docs/docs.js" "docs/index.html"
     }
     .into()
 });
@@ -44,12 +51,18 @@ static FILES: LazyLock<HashMap<&str, &[u8]>> = LazyLock::new(|| {
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data: blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-pub(super) async fn index(State(api): State<Api>, headers: HeaderMap) -> Response {
+pub(super) async fn booking(State(api): State<Api>, headers: HeaderMap) -> Response {
+    page(include_str!("../web/booking/index.html"), &api, &headers)
+}
+
+pub(super) async fn console(State(api): State<Api>, headers: HeaderMap) -> Response {
+    page(include_str!("../web/console/index.html"), &api, &headers)
+}
+
+fn page(html: &str, api: &Inner, headers: &HeaderMap) -> Response {
     let phone = escape(api.settings.phone_url.as_deref().unwrap_or_default());
-    let html = include_str!("../web/booking/index.html")
-        .replace("{{development}}", &api.settings.development.to_string())
-        .replace("{{phone_url}}", &phone);
-    answer(&headers, "text/html; charset=utf-8", html.into_bytes())
+    let html = html.replace("{{development}}", &api.settings.development.to_string()).replace("{{phone_url}}", &phone);
+    answer(headers, "text/html; charset=utf-8", html.into_bytes())
 }
 
 pub(super) async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
@@ -87,7 +100,7 @@ pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// `POST /dev/token` `{"user": …}`: there only with `api.development`.
+/// `POST /dev/token` `{"user": …, "role": …}`, a customer's when no role is said: there only with `api.development`.
 pub(super) async fn development_token(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -96,10 +109,13 @@ pub(super) async fn development_token(
     let mut fields = fields::json_object(&headers, body, 1024).await?;
     let user =
         fields.required("user", |value| UserId::try_from(text(value)?.to_owned()).map_err(|malformed| malformed.0));
+    let role = fields.optional("role", |value| text(value)?.parse::<Role>());
     fields.finish()?;
     let user = user.ok_or_else(|| Problem::new(Kind::InvalidRequest))?;
     let expires = (api.now)() + time::Duration::DAY;
-    let token = api.auth.mint(user.as_str(), Role::Customer, Some(&format!("openid-{user}")), expires);
+    let role = role.unwrap_or(Role::Customer);
+    let openid = (role == Role::Customer).then(|| format!("openid-{user}"));
+    let token = api.auth.mint(user.as_str(), role, openid.as_deref(), expires);
     let token = token.map_err(|fault| {
         tracing::warn!(%fault, "no token for development");
         Problem::new(Kind::TemporarilyUnavailable).detail(fault.to_string())
@@ -165,7 +181,7 @@ mod tests {
     #[test]
     fn the_policy_allows_nothing_inline_and_the_pages_have_nothing_inline() {
         assert!(!PAGE_POLICY.contains("unsafe-") && PAGE_POLICY.starts_with("default-src 'none'"));
-        for name in ["booking/index.html", "docs/index.html"] {
+        for name in FILES.keys().filter(|name| name.ends_with(".html")) {
             let html = text_of(name);
             for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
                 assert!(!html.contains(inline), "{name} has {inline}");
@@ -184,14 +200,17 @@ mod tests {
 
     #[test]
     fn the_pages_reach_every_file_and_none_that_is_not_there() {
-        let mut reached = BTreeSet::from(["booking/index.html".to_owned(), "docs/index.html".to_owned()]);
+        let pages = FILES.keys().filter(|name| name.ends_with("index.html"));
+        let mut reached: BTreeSet<String> = pages.map(|name| (*name).to_owned()).collect();
         let mut unread: Vec<String> = reached.iter().cloned().collect();
         while let Some(name) = unread.pop() {
             let (folder, _) = name.split_once('/').unwrap();
             let text = text_of(&name);
-            let modules = text.split("from \"./").skip(1).map(|rest| format!("{folder}/{}", until_quote(rest)));
-            let assets = text.split("\"/assets/").skip(1).map(|rest| until_quote(rest).to_owned());
-            for found in modules.chain(assets) {
+            let named = |before: &str| text.split(before).skip(1).map(until_quote).collect::<Vec<_>>();
+            let own = [named("from \"./"), named("import \"./")].concat();
+            let modules = own.iter().map(|module| format!("{folder}/{module}"));
+            let outside = [named("from \"../"), named("\"/assets/")].concat();
+            for found in modules.chain(outside.into_iter().map(str::to_owned)) {
                 assert!(FILES.contains_key(found.as_str()), "{name} wants {found}");
                 if reached.insert(found.clone()) {
                     unread.push(found);
@@ -206,9 +225,11 @@ mod tests {
         text.split('"').next().unwrap()
     }
 
-    /// Key and text of each word of one language, as its file writes them: one to a line.
-    fn words(language: &str) -> BTreeMap<&'static str, &'static str> {
-        let file = text_of(&format!("booking/words.{language}.js"));
+    const PAGES: [&str; 2] = ["booking", "console"];
+
+    /// Key and text of each word of a page in one language, as its file writes them: one to a line.
+    fn words(page: &str, language: &str) -> BTreeMap<&'static str, &'static str> {
+        let file = text_of(&format!("{page}/words.{language}.js"));
         let (_, rest) = file.split_once(&format!("const {language} = {{\n")).unwrap();
         let (lines, _) = rest.split_once("\n};").unwrap();
         let lines = lines.lines().filter(|line| !line.is_empty());
@@ -225,45 +246,60 @@ mod tests {
         fn blanks(text: &str) -> BTreeSet<&str> {
             text.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()).collect()
         }
-        let (zh, en) = (words("zh"), words("en"));
-        assert!(zh.len() > 100, "the words were found");
-        for (key, text) in &en {
-            // Chinese does not tell one from many.
-            let same = zh.get(key.trim_end_matches(".one")).unwrap_or_else(|| panic!("{key} has no Chinese"));
-            assert_eq!(blanks(text), blanks(same), "{key}");
-            assert!(!text.is_empty() && !same.is_empty(), "{key}");
-        }
-        for key in zh.keys() {
-            assert!(en.contains_key(key), "{key} has no English");
+        for page in PAGES {
+            let (zh, en) = (words(page, "zh"), words(page, "en"));
+            assert!(zh.len() > 100, "the words were found");
+            for (key, text) in &en {
+                // Chinese does not tell one from many.
+                let same = zh.get(key.trim_end_matches(".one")).unwrap_or_else(|| panic!("{key} has no Chinese"));
+                assert_eq!(blanks(text), blanks(same), "{key}");
+                assert!(!text.is_empty() && !same.is_empty(), "{key}");
+            }
+            for key in zh.keys() {
+                assert!(en.contains_key(key), "{key} has no English");
+            }
         }
     }
 
     #[test]
-    fn the_page_says_every_word_it_has_and_has_every_word_it_says() {
-        let zh = words("zh");
-        let code: String =
-            scripts().filter(|(name, _)| !name.starts_with("booking/words.")).map(|(_, text)| text).collect();
-        for call in ["t(\"", "count(\""] {
-            for (at, _) in code.match_indices(call) {
-                // `.set("…")` ends in the same letters.
-                if !code[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '.') {
-                    let said = until_quote(&code[at + call.len()..]);
-                    assert!(zh.contains_key(said), "{call}{said}\") has no words");
+    fn a_page_says_every_word_it_has_and_has_every_word_it_says() {
+        for page in PAGES {
+            let zh = words(page, "zh");
+            let mine = |name: &str| name.starts_with(page) || name.starts_with("both/");
+            let is_code = |name: &str| mine(name) && !name.contains("/words.");
+            let code: String = scripts().filter(|(name, _)| is_code(name)).map(|(_, text)| text).collect();
+            for call in ["t(\"", "count(\""] {
+                for (at, _) in code.match_indices(call) {
+                    // `.set("…")` ends in the same letters.
+                    if !code[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '.') {
+                        let said = until_quote(&code[at + call.len()..]);
+                        assert!(zh.contains_key(said), "{page}: {call}{said}\") has no words");
+                    }
                 }
             }
-        }
-        let statuses = crate::domain::order::Status::ALL.map(crate::domain::order::Status::as_str);
-        let made = |key: &str| {
-            let bare = key.trim_start_matches("short_").trim_end_matches("_text");
-            statuses.contains(&bare) || bare == "unknown" || key.starts_with("legend_")
-        };
-        for key in zh.keys() {
-            assert!(code.contains(&format!("\"{key}\"")) || made(key), "nothing says {key}");
-        }
-        for status in statuses.into_iter().chain(["unknown"]) {
-            for key in [status.to_owned(), format!("{status}_text"), format!("short_{status}")] {
-                assert!(zh.contains_key(key.as_str()), "{key}");
+            // Families of words: `status_${…}`.
+            let beginnings = code.split('`').filter_map(|rest| Some(rest.split_once("${")?.0));
+            let families: BTreeSet<&str> = beginnings.filter(|family| family.ends_with('_')).collect();
+            for key in zh.keys() {
+                let is_made = families.iter().any(|family| key.starts_with(family));
+                let is_status = statuses().any(|status| key.trim_end_matches("_text") == status);
+                assert!(is_made || is_status || code.contains(&format!("\"{key}\"")), "{page}: nothing says {key}");
             }
+        }
+    }
+
+    fn statuses() -> impl Iterator<Item = &'static str> {
+        crate::domain::order::Status::ALL.into_iter().map(crate::domain::order::Status::as_str).chain(["unknown"])
+    }
+
+    #[test]
+    fn every_status_has_its_words() {
+        let (booking, console) = (words("booking", "zh"), words("console", "zh"));
+        for status in statuses() {
+            for key in [status.to_owned(), format!("{status}_text"), format!("short_{status}")] {
+                assert!(booking.contains_key(key.as_str()), "{key}");
+            }
+            assert!(status == "unknown" || console.contains_key(format!("status_{status}").as_str()), "{status}");
         }
     }
 

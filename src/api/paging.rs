@@ -24,6 +24,23 @@ impl<T> Page<T> {
         Self { items, next }
     }
 
+    /// The same for a list whose items are numbered: the cursor is the last one's number.
+    pub(super) fn by_number(mut items: Vec<(i64, T)>) -> Self {
+        let more = items.len() > PAGE;
+        items.truncate(PAGE);
+        let next = items.last().filter(|_| more).map(|(number, _)| number.to_string());
+        Self { items: items.into_iter().map(|(_, item)| item).collect(), next }
+    }
+
+    pub(super) fn items(&self) -> &[T] {
+        &self.items
+    }
+
+    /// The same page with something made of each item.
+    pub(super) fn map<U>(self, make: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(make).collect(), next: self.next }
+    }
+
     /// A list that is never longer than a page.
     pub(super) fn whole(items: Vec<T>) -> Self {
         Self { items, next: None }

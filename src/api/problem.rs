@@ -66,6 +66,8 @@ problems! {
         "We could not find this order." "未找到该订单。"
     NoSuchSchedule "no-such-schedule" NOT_FOUND "There is no such session"
         "We could not find this session." "未找到该场次。"
+    NoSuchLetter "no-such-letter" NOT_FOUND "There is no such dead letter, replay or cause"
+        "We could not find this." "未找到该内容。"
     NoSuchCase "no-such-case" NOT_FOUND "There is no such case"
         "We could not find this case." "未找到该事项。"
     NoSuchOverride "no-such-override" NOT_FOUND "There is no such override"
@@ -92,6 +94,10 @@ problems! {
         "All the money of this order has been refunded or is on its way back." "款项已全部退还或正在退还。"
     SeatsFree "seats-free" CONFLICT "Seats are free: order one instead of waiting"
         "Seats are free. You can book one right now." "目前有空位，可以直接预订。"
+    NothingFits "nothing-fits" CONFLICT "No letter fits that this could be done to"
+        "There is nothing to do." "没有可处理的内容。"
+    WrongState "wrong-state" CONFLICT "It is in a state from which this is not possible"
+        "This is no longer possible. Please reload." "当前状态无法进行此操作，请刷新。"
     CaseClosed "case-closed" CONFLICT "The case is closed already"
         "This case has been closed." "该事项已关闭。"
     OverrideNotPossible "override-not-possible" CONFLICT "This cannot be decided about the order as it is now"
@@ -250,6 +256,12 @@ impl Problem {
                 Self::new(Kind::Internal)
             }
         }
+    }
+
+    /// The wrong fields, for a caller who has them inside one of their own.
+    pub(super) fn fields_in_words(&self) -> String {
+        let words = self.extensions.errors.iter().map(|error| format!("{} {}", error.field, error.problem));
+        words.collect::<Vec<_>>().join("; ")
     }
 
     /// For a caller whose form of error has room for one text.

@@ -28,6 +28,7 @@ use super::{
     breaker::Breaker,
     envelope::{self, Outgoing, Parking},
     link::{IDLE_LOOK, answered, close},
+    pulse::Pulse,
     watch,
 };
 use crate::{
@@ -122,7 +123,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs `handler` on `queue` until `stop`: then takes no more, finishes what is in hand and returns.
 pub async fn run<H: Handler>(broker: Broker, queue: Queue, handler: Arc<H>, stop: CancellationToken) {
-    let work = Arc::new(Work { broker, queue, handler, breaker: Breaker::default(), stop });
+    let breaker = Arc::new(Breaker::default());
+    let pulse = broker.pulses.begin(queue.name(), breaker.clone());
+    let work = Arc::new(Work { broker, queue, handler, breaker, pulse, stop });
     let mut pause = SHORTEST_PAUSE;
     while !work.stop.is_cancelled() {
         let channel = tokio::select! {
@@ -233,7 +236,8 @@ struct Work<H> {
     broker: Broker,
     queue: Queue,
     handler: Arc<H>,
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
+    pulse: Arc<Pulse>,
     stop: CancellationToken,
 }
 
@@ -253,6 +257,8 @@ impl<H: Handler> Work<H> {
     /// Judges a batch, publishes what follows and acknowledges it.
     async fn settle(&self, deliveries: Vec<Delivery>) {
         let started = Instant::now();
+        let oldest_due = deliveries.iter().filter_map(|delivery| envelope::due_at(&delivery.properties)).min();
+        let _in_hand = self.pulse.take(deliveries.len(), oldest_due);
         let mut readable = Vec::with_capacity(deliveries.len());
         let mut places = Vec::with_capacity(deliveries.len());
         let mut outgoing = Vec::new();
@@ -500,6 +506,7 @@ impl<H: Handler> Work<H> {
     }
 
     fn count(&self, outcome: &'static str) {
+        self.pulse.count(outcome);
         metrics::counter!("messages_total", "queue" => self.queue.name(), "outcome" => outcome).increment(1);
     }
 }

@@ -126,6 +126,23 @@ impl Marks {
     }
 }
 
+/// When a message could first be taken off its queue (Unix seconds): when its delay was over, else when it was
+/// published. The broker notes the end of a delay, newest first.
+pub(super) fn due_at(properties: &BasicProperties) -> Option<u64> {
+    let deaths = properties.headers().as_ref().and_then(|table| table.inner().get("x-death"));
+    let newest = deaths.and_then(|deaths| match deaths {
+        AMQPValue::FieldArray(deaths) => deaths.as_slice().first(),
+        _ => None,
+    });
+    match newest {
+        Some(AMQPValue::FieldTable(death)) => match death.inner().get("time") {
+            Some(AMQPValue::Timestamp(at)) => Some(*at),
+            _ => *properties.timestamp(),
+        },
+        _ => *properties.timestamp(),
+    }
+}
+
 /// Why a delivery is set aside for a person.
 #[derive(Debug, Clone)]
 pub(super) struct Parking<'a> {
@@ -189,7 +206,7 @@ pub(super) fn dead_copy(
 /// Our own headers of a delivery. The broker's (`x-death`, `x-delivery-count`) stay behind: RabbitMQ
 /// would take a re-published `x-death` for its own history.
 fn carried(properties: &BasicProperties) -> FieldTable {
-    const OURS: [&str; 5] = ["x-attempt", "x-schema", "traceparent", "x-first-failed-at", "x-error-class"];
+    const OURS: [&str; 6] = ["x-attempt", "x-schema", "traceparent", "x-first-failed-at", "x-error-class", "x-replay"];
     let mut headers = FieldTable::default();
     if let Some(table) = properties.headers() {
         for (name, value) in table.inner() {
@@ -221,11 +238,11 @@ fn shortened(error: &str) -> String {
     error.chars().take(LONGEST_ERROR).collect()
 }
 
-fn long(text: &str) -> AMQPValue {
+pub(super) fn long(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
 
-fn text(value: &AMQPValue) -> Option<String> {
+pub(super) fn text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => Some(text.to_string()),
         AMQPValue::ShortString(text) => Some(text.to_string()),
@@ -233,7 +250,7 @@ fn text(value: &AMQPValue) -> Option<String> {
     }
 }
 
-fn whole_number(value: &AMQPValue) -> Option<i64> {
+pub(super) fn whole_number(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::ShortShortInt(n) => Some(i64::from(*n)),
         AMQPValue::ShortShortUInt(n) => Some(i64::from(*n)),
@@ -274,6 +291,21 @@ mod tests {
         assert_eq!(Marks::of(&copy.properties).attempt, 3);
         assert_eq!(copy.exchange.as_str(), "delay.5s");
         assert_eq!(copy.routing_key.as_str(), "prepay");
+    }
+
+    #[test]
+    fn what_waited_is_due_when_its_wait_was_over() {
+        let published = BasicProperties::default().with_timestamp(100);
+        assert_eq!(due_at(&published), Some(100));
+        let death = |at| {
+            let mut death = FieldTable::default();
+            death.insert("time".into(), AMQPValue::Timestamp(at));
+            AMQPValue::FieldTable(death)
+        };
+        let mut headers = FieldTable::default();
+        headers.insert("x-death".into(), AMQPValue::FieldArray(vec![death(900), death(400)].into()));
+        assert_eq!(due_at(&published.with_headers(headers)), Some(900));
+        assert_eq!(due_at(&BasicProperties::default()), None);
     }
 
     proptest! {

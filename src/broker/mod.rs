@@ -4,13 +4,17 @@
 //! - [`envelope`]: how a message looks on the wire.
 //! - [`publish`]: a message is with the broker, or we know that it may not be.
 //! - [`consume`]: the loop that every worker runs in.
+//! - [`dead`]: the dead-letter queues, read without taking.
 //! - [`watch`]: how full the queues are, and the canary that shows they are consumed.
+//! - [`pulse`]: what consumers have in hand.
 
 mod breaker;
 pub mod consume;
+pub mod dead;
 pub mod envelope;
 mod link;
 pub mod publish;
+pub mod pulse;
 pub mod topology;
 pub mod watch;
 
@@ -69,6 +73,8 @@ pub struct BrokerAway(#[from] lapin::Error);
 pub struct Broker {
     pub consuming: Arc<Link>,
     pub publisher: Publisher,
+    /// What this process's consumers have in hand.
+    pub pulses: pulse::Pulses,
 }
 
 impl Broker {
@@ -77,6 +83,7 @@ impl Broker {
         Self {
             consuming: Arc::new(Link::new(url.clone(), format!("{process} consume"))),
             publisher: Publisher::start(Link::new(url.clone(), format!("{process} publish")), confirm_within),
+            pulses: pulse::Pulses::default(),
         }
     }
 

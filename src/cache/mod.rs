@@ -9,12 +9,14 @@
 //! | [`hub`] | (pub/sub) who waits for which order | re-reading on an interval |
 //! | [`availability`] | free seats per session | PostgreSQL |
 //! | [`catalogue`] | price of each session | the worker judges |
+//! | [`heartbeat`] | what workers have in hand | the console says "unknown" |
 //! | [`once`] | first refund request under each key, last look at each order | the stored refund; no look |
 //! | [`token`] | the Official Account's token | each process has its own |
 //! | [`rate`] | how much each customer asked for | each process counts for itself |
 
 pub mod availability;
 pub mod catalogue;
+pub mod heartbeat;
 pub mod hub;
 pub mod once;
 pub mod order;

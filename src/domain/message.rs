@@ -52,6 +52,15 @@ impl Queue {
         }
     }
 
+    /// Every dead-letter queue.
+    pub const DEAD: [&'static str; 6] =
+        ["orders.dead", "prepay.dead", "payments.dead", "expiry.dead", "refunds.dead", "notifications.dead"];
+
+    /// The work queue of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::all().find(|queue| queue.name() == name)
+    }
+
     pub fn order_lanes() -> impl Iterator<Item = Self> {
         (0..ORDER_LANES).map(Self::Orders)
     }
@@ -380,6 +389,11 @@ impl Message {
         }
     }
 
+    /// The order it is about, when it names one as we name orders.
+    pub fn order_id(&self) -> Option<OrderId> {
+        OrderId::try_from(self.order()?.to_owned()).ok()
+    }
+
     /// The order that it is about, as far as the message itself tells.
     pub fn order(&self) -> Option<&str> {
         match self {
@@ -395,6 +409,24 @@ impl Message {
             Self::RefundSeen(m) => Some(&m.facts.out_trade_no),
             Self::NotificationDue(m) => Some(m.order_id.as_str()),
             Self::WaitlistChange(_) => None,
+        }
+    }
+
+    /// The money that it names.
+    pub fn money_fen(&self) -> Option<Fen> {
+        match self {
+            Self::OrderSubmitted(m) => Some(m.amount_fen),
+            Self::OrderPaidOffline(m) => Some(m.amount_fen),
+            Self::PaymentSeen(m) => Some(m.payment.total_fen),
+            Self::RefundRequested(m) => m.amount_fen,
+            Self::RefundSeen(m) => Some(m.facts.refund_fen),
+            Self::OrderHeld(_)
+            | Self::OrderAlarm(_)
+            | Self::OrderCancel(_)
+            | Self::OrderOverride(_)
+            | Self::WaitlistChange(_)
+            | Self::RefundDue(_)
+            | Self::NotificationDue(_) => None,
         }
     }
 

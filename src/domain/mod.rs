@@ -2,11 +2,12 @@
 //!
 //! Read in this order: [`order`] (the life of an order; [`order_diagram`] draws it), [`refund`] (the life of a refund),
 //! [`seats`] (who gets which seat), [`books`] (what differs from WeChat's bill), [`message`] (what travels on the
-//! queues), [`retry`] (what a failure leads to); then what operators see and decide: [`timeline`] and [`explain`],
-//! [`case`], [`overrides`].
+//! queues), [`retry`] (what a failure leads to), [`dead_letter`] (what is parked) and [`prospect`] (what would come of it
+//! now); then what operators see and decide: [`timeline`] and [`explain`], [`case`], [`overrides`].
 
 pub mod books;
 pub mod case;
+pub mod dead_letter;
 pub mod document;
 pub mod explain;
 pub mod history;
@@ -18,6 +19,7 @@ pub mod notification;
 pub mod order;
 pub mod order_diagram;
 pub mod overrides;
+pub mod prospect;
 pub mod refund;
 pub mod retry;
 pub mod seats;

@@ -3,6 +3,8 @@
 pub mod audit;
 pub mod case;
 pub mod config;
+pub mod dead;
+pub mod dead_replay;
 pub mod migrate;
 pub mod order;
 pub mod order_explain;

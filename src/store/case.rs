@@ -168,3 +168,10 @@ pub async fn settle(db: &Database, id: Uuid, by: &str, resolution: &str) -> Resu
     .await?;
     Ok(closed.rows_affected() > 0)
 }
+
+/// What waits for a person: how many cases, and the money they are about.
+pub async fn open_total(db: impl PgExecutor<'_>) -> Result<(i64, Fen), StoreError> {
+    Ok(sqlx::query_as("SELECT count(*), coalesce(sum(money_fen), 0)::bigint FROM cases WHERE status = 'open'")
+        .fetch_one(db)
+        .await?)
+}

@@ -15,13 +15,13 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// and needs a direct one (no pooler that shares connections between transactions).
 pub struct Candidate {
     db: Database,
-    office: &'static str,
+    office: String,
     connection: Option<PgConnection>,
 }
 
 impl Candidate {
-    pub fn new(db: Database, office: &'static str) -> Self {
-        Self { db, office, connection: None }
+    pub fn new(db: Database, office: impl Into<String>) -> Self {
+        Self { db, office: office.into(), connection: None }
     }
 
     /// Whether this process leads now. To be asked before each piece of work; between two questions another may
@@ -45,7 +45,7 @@ impl Candidate {
         };
         // Who has the lock is given it again: one statement asks for it and proves that the connection lives.
         Ok(sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
-            .bind(self.office)
+            .bind(&self.office)
             .fetch_one(connection)
             .await?)
     }

@@ -122,8 +122,10 @@ struct Faults {
     chain: Option<&'static str>,
 }
 
+pub(super) const ITEMS: usize = 2;
+
 /// Reads all histories in this transaction's snapshot.
-pub(super) async fn histories(tx: &mut PgConnection) -> Result<[Item; 2], StoreError> {
+pub(super) async fn histories(tx: &mut PgConnection) -> Result<[Item; ITEMS], StoreError> {
     let mut replay = Item::new("history_replays", "an order's status and version are where its audit log leads");
     let mut chain = Item::new("history_unbroken", "no row of the audit log was changed, lost or slipped in");
     // The primary keys of both tables have this order, so nothing needs to be sorted.

@@ -127,7 +127,10 @@ impl Intent {
                 part: "t.kind::text",
                 since: "updated_at",
                 aged_from: "created_at",
-                is_open: "t.status = 'pending'",
+                // What is parked, or was discarded, waits for a person; another copy would only be parked as well.
+                is_open: "t.status = 'pending' AND NOT EXISTS (
+                     SELECT FROM dead_letters d
+                      WHERE d.message_id = t.order_id || '/notify/' || t.kind AND d.state IN ('parked', 'discarded'))",
             },
             Self::Override => Source {
                 table: "order_overrides",

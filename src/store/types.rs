@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     case::CaseStatus,
+    dead_letter::{LetterState, ReplayResult, ReplayState},
     ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId},
     money::Fen,
     notification::{Kind, NotificationStatus},
@@ -91,6 +92,9 @@ stored_as_label!(Channel, "payment_channel");
 stored_as_label!(Kind, "notification_kind");
 stored_as_label!(NotificationStatus, "notification_status");
 stored_as_label!(RefundStatus, "refund_status");
+stored_as_label!(LetterState, "dead_letter_state");
+stored_as_label!(ReplayState, "dead_letter_replay_state");
+stored_as_label!(ReplayResult, "dead_letter_result");
 stored_as_label!(CaseStatus, "case_status");
 stored_as_label!(OverrideAction, "override_action");
 stored_as_label!(OverrideStatus, "override_status");

@@ -27,11 +27,16 @@ impl PersonalKey {
 
     /// Seals an openid for one user: it opens only together with that user's id.
     fn seal(&self, user: &UserId, openid: &Openid) -> Vec<u8> {
-        let mut sealed = openid.0.clone().into_bytes();
+        self.seal_for(user.as_str(), openid.0.as_bytes())
+    }
+
+    /// Seals what belongs to one owner: it opens only together with the owner's name.
+    pub(super) fn seal_for(&self, owner: &str, plain: &[u8]) -> Vec<u8> {
+        let mut sealed = plain.to_vec();
         let nonce = self
             .0
-            .seal_in_place_append_tag(Aad::from(user.as_str()), &mut sealed)
-            .expect("an openid is far below the cipher's limit");
+            .seal_in_place_append_tag(Aad::from(owner), &mut sealed)
+            .expect("no message comes near the cipher's limit of 64 GiB");
         let mut value = vec![KEY_ONE];
         value.extend_from_slice(nonce.as_ref());
         value.append(&mut sealed);
@@ -40,6 +45,11 @@ impl PersonalKey {
 
     /// `None` when the value was not sealed by this key for this user.
     pub(super) fn open(&self, user: &UserId, sealed: &[u8]) -> Option<Openid> {
+        String::from_utf8(self.open_for(user.as_str(), sealed)?).ok().map(Openid)
+    }
+
+    /// `None` when the value was not sealed by this key for this owner.
+    pub(super) fn open_for(&self, owner: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let (key, sealed) = sealed.split_first()?;
         let (nonce, ciphertext) = sealed.split_at_checked(NONCE_LENGTH)?;
         if *key != KEY_ONE {
@@ -47,8 +57,7 @@ impl PersonalKey {
         }
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut plain = ciphertext.to_vec();
-        let plain = self.0.open_in_place(nonce, Aad::from(user.as_str()), &mut plain).ok()?;
-        String::from_utf8(plain.to_vec()).ok().map(Openid)
+        self.0.open_in_place(nonce, Aad::from(owner), &mut plain).ok().map(|plain| plain.to_vec())
     }
 }
 

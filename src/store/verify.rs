@@ -215,18 +215,39 @@ const CHECKS: [Check; 15] = [
     },
 ];
 
+/// How many items an answer to everything has.
+pub const ITEMS: usize = CHECKS.len() + replay::ITEMS + 1;
+
 /// Asks everything of one snapshot of the books, so that a system at work is judged at a single moment. `grace`:
 /// how long after its time something counts as overdue.
 pub async fn run(db: &Database, grace: Duration) -> Result<Vec<Item>, StoreError> {
-    let mut tx = db.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-    let mut items = Vec::with_capacity(CHECKS.len() + 3);
-    for check in &CHECKS {
-        items.push(ask(&mut tx, check, grace).await?);
-    }
-    items.extend(replay::histories(&mut tx).await?);
-    items.push(open_cases(&mut tx).await?);
-    tx.rollback().await?;
+    let mut items = Vec::with_capacity(ITEMS);
+    run_telling(db, grace, None, |item| items.push(item)).await?;
     Ok(items)
+}
+
+/// The same for somebody who watches: each item is told as soon as it is known. PostgreSQL gives up a question that
+/// takes longer than `limit`, also when nobody listens any more.
+pub async fn run_telling(
+    db: &Database,
+    grace: Duration,
+    limit: Option<std::time::Duration>,
+    mut tell: impl FnMut(Item),
+) -> Result<(), StoreError> {
+    let mut tx = db.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    if let Some(limit) = limit {
+        sqlx::query("SELECT set_config('statement_timeout', $1, true)")
+            .bind(limit.as_millis().to_string())
+            .execute(&mut *tx)
+            .await?;
+    }
+    for check in &CHECKS {
+        tell(ask(&mut tx, check, grace).await?);
+    }
+    replay::histories(&mut tx).await?.into_iter().for_each(&mut tell);
+    tell(open_cases(&mut tx).await?);
+    tx.rollback().await?;
+    Ok(())
 }
 
 async fn ask(tx: &mut PgConnection, check: &Check, grace: Duration) -> Result<Item, StoreError> {

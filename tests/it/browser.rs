@@ -2,6 +2,7 @@
 //! Each story leaves pictures beside its logs; `docs/images` are two of them.
 
 mod between;
+mod console;
 mod endings;
 mod frame;
 mod refunds;

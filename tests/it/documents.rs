@@ -41,6 +41,38 @@ fn every_metric_is_explained() {
 }
 
 #[test]
+fn p4_every_error_class_has_its_row_in_the_run_book() {
+    let text = read("docs/operations.md");
+    let (_, section) = text.split_once("## A message was parked").expect("the section");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let rows: BTreeSet<&str> = rows.filter(|class| *class != "x-error-class").collect();
+    assert_eq!(rows, error_classes().iter().map(String::as_str).collect());
+}
+
+/// Every class that a letter can have: those that the code parks with, and those that are given up by counting.
+fn error_classes() -> BTreeSet<String> {
+    let mut classes = BTreeSet::new();
+    for (path, text) in crate::sources::of(&["src/broker", "src/dead_letters", "workers"]) {
+        if path.contains("/tests") {
+            continue;
+        }
+        // As rustfmt breaks lines; what a test of the file parks with is none.
+        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let shipped: String = shipped.split_whitespace().collect::<Vec<_>>().join(" ");
+        for before in ["class: \"", "park(\"", "self.parked(delivery, \"", "|queue| (\"", "unwrap_or_else(|| \""] {
+            let found = shipped.split(before).skip(1).filter_map(|rest| rest.split('"').next());
+            let is_class = |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            classes.extend(found.filter(is_class).map(str::to_owned));
+        }
+    }
+    use holdfast::domain::retry::Class;
+    let all = [Class::Unknown, Class::Busy, Class::Quota, Class::Unfamiliar, Class::Early, Class::Pending];
+    let given_up = all.into_iter().filter(|class| class.next(u32::MAX - 1).is_none());
+    classes.extend(given_up.map(|class| class.as_str().to_owned()));
+    classes
+}
+
+#[test]
 fn every_command_that_a_document_shows_exists() {
     for document in documents() {
         let text = read(&document);

@@ -45,6 +45,52 @@ impl Queues {
         self.put_with(queue, properties, body).await;
     }
 
+    /// The same with a `message_id`.
+    pub(crate) async fn put_named(&self, queue: &str, kind: &str, id: &str, body: &[u8]) {
+        let properties =
+            BasicProperties::default().with_type(kind.into()).with_message_id(id.into()).with_delivery_mode(2);
+        self.put_with(queue, properties, body).await;
+    }
+
+    /// A dead letter as a worker would have parked it; laid twice, it is the same letter.
+    pub(crate) async fn put_parked(&self, dead: &str, queue: &str, kind: &str, id: &str, body: &[u8]) {
+        let mut headers = FieldTable::default();
+        for (name, value) in [
+            ("x-error-class", "bug"),
+            ("x-error", "a broken release"),
+            ("x-worker", queue),
+            ("x-queue", queue),
+            ("x-first-failed-at", "2026-01-01T00:00:00Z"),
+        ] {
+            headers.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+        headers.insert("x-attempt".into(), AMQPValue::LongInt(1));
+        let properties = BasicProperties::default()
+            .with_type(kind.into())
+            .with_message_id(id.into())
+            .with_delivery_mode(2)
+            .with_headers(headers);
+        self.put_with(dead, properties, body).await;
+    }
+
+    /// Takes so many different messages away; waits until there are as many.
+    pub(crate) async fn take_each(&self, queue: &str, count: usize) -> Vec<Lying> {
+        let channel = self.connection.create_channel().await.expect("a channel");
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        channel.basic_qos(500, BasicQosOptions::default()).await.expect("many at a time");
+        let mut consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await.expect("the queue");
+        let mut taken = BTreeMap::new();
+        while taken.len() < count {
+            let next = timeout(Duration::from_secs(60), consumer.next()).await.expect("a message lies there");
+            let next = next.expect("a stream").expect("a delivery");
+            next.acker.ack(BasicAckOptions::default()).await.expect("taken away");
+            let message = Lying::from(next);
+            taken.insert(message.key().to_owned(), message);
+        }
+        channel.close(200, "done".into()).await.expect("closed");
+        taken.into_values().collect()
+    }
+
     /// Publishes a message of ours, as a worker of ours would have.
     pub(crate) async fn put_message(&self, message: &Message) {
         let properties = BasicProperties::default()
@@ -135,6 +181,11 @@ impl From<Delivery> for Lying {
 impl Lying {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// Its `message_id`.
+    pub(crate) fn key(&self) -> &str {
+        self.properties.message_id().as_ref().map_or("", |id| id.as_str())
     }
 
     pub(crate) fn json(&self) -> Value {

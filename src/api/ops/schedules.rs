@@ -26,16 +26,29 @@ use crate::{
         schedules::ScheduleSeats,
     },
     domain::{document::ScheduleDocument, ids::ScheduleId},
-    store::{self, cancellation::Progress},
+    store::{
+        self,
+        cancellation::Progress,
+        seating::{self, Counts},
+    },
 };
 
 const BODY_BYTES_MAX: usize = 4 * 1024;
 /// Refunds and cancellations asked for per second, unless an operator says it otherwise.
 const RATE: u32 = 5;
 
+/// A session with its counts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct CountedSchedule {
+    #[serde(flatten)]
+    schedule: ScheduleDocument,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
 /// List sessions
 ///
-/// As customers see them: soonest first, cancelled ones included.
+/// As customers see them, with how many seats are taken and how many customers wait.
 #[utoipa::path(
     get, path = "/v1/ops/schedules", tag = "operators", security(("bearer" = ["viewer", "operator"])),
     params(
@@ -45,7 +58,7 @@ const RATE: u32 = 5;
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ),
     responses(
-        (status = 200, description = "A page of sessions", body = Page<ScheduleDocument>),
+        (status = 200, description = "A page of sessions", body = Page<CountedSchedule>),
         (status = 403, description = "`forbidden`: a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-request`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
@@ -55,8 +68,14 @@ pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
     Query(query): Query<BTreeMap<String, String>>,
-) -> Result<Json<Page<ScheduleDocument>>, Problem> {
-    schedules::page(&api, query).await
+) -> Result<Json<Page<CountedSchedule>>, Problem> {
+    let Json(page) = schedules::page(&api, query).await?;
+    let ids: Vec<ScheduleId> = page.items().iter().map(|schedule| schedule.schedule_id).collect();
+    let counts = seating::counts(api.database.pool(), &ids).await.map_err(|error| Problem::from_store(&error))?;
+    Ok(Json(page.map(|schedule| CountedSchedule {
+        counts: counts.get(&schedule.schedule_id).copied().unwrap_or_default(),
+        schedule,
+    })))
 }
 
 /// Read a session with its seats

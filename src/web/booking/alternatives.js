@@ -1,10 +1,10 @@
 // What a customer who came too late can have instead, each one click away: free seats of the
 // session, other sessions of the course. A click is a new wish with a key of its own.
 
-import { el } from "./dom.js";
+import { el } from "../both/dom.js";
 import { moment, money } from "./format.js";
 import { begin } from "./intent.js";
-import { count, t } from "./language.js";
+import { count, t } from "../both/language.js";
 
 const MOST_SEATS = 12;
 

@@ -3,8 +3,8 @@
 
 import * as api from "./api.js";
 import { question } from "./confirm.js";
-import { announce, el } from "./dom.js";
-import { t } from "./language.js";
+import { announce, el } from "../both/dom.js";
+import { t } from "../both/language.js";
 import { message, requestId } from "./notice.js";
 
 const UNPAID = ["submitted", "held", "awaiting_payment", "lapsed"];

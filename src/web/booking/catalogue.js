@@ -2,7 +2,7 @@
 // its course and time here.
 
 import * as api from "./api.js";
-import { now } from "./clock.js";
+import { now } from "../both/clock.js";
 
 const known = new Map(); // by id: a promise of the session, or of null
 

@@ -3,12 +3,12 @@
 
 import * as api from "./api.js";
 import { bookable, find } from "./catalogue.js";
-import { announce, el } from "./dom.js";
+import { announce, el } from "../both/dom.js";
 import { moment, money, nearness, zoneNote } from "./format.js";
 import { begin } from "./intent.js";
-import { t } from "./language.js";
+import { t } from "../both/language.js";
 import { notice, troubleLine } from "./notice.js";
-import { repeat } from "./pace.js";
+import { repeat } from "../both/pace.js";
 import { seatMap } from "./seats.js";
 import { waitlist } from "./waitlist.js";
 

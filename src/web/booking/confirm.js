@@ -1,7 +1,7 @@
 // A question before something that cannot be taken back, asked in the page and where the button was:
 // what will happen is read in peace, and nothing covers it.
 
-import { el } from "./dom.js";
+import { el } from "../both/dom.js";
 
 let asked = 0;
 

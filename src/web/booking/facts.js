@@ -1,8 +1,8 @@
 // What an order is about, row by row: the same list while it is placed, paid and looked up later.
 
-import { el } from "./dom.js";
+import { el } from "../both/dom.js";
 import { moment, money, zoneNote } from "./format.js";
-import { t } from "./language.js";
+import { t } from "../both/language.js";
 
 /** Elsewhere `seat_no` is a seat the customer wished for, or has lost. */
 const HAS_SEAT = ["placing", "submitted", "held", "awaiting_payment"];

@@ -1,7 +1,7 @@
 // Wishes and their Idempotency-Keys: made once per click, kept until the API has answered, so that
 // a retry, a reload or an impatient second click is always the same order or the same refund.
 
-import { user } from "./identity.js";
+import { user } from "../both/identity.js";
 
 const held = new Map(); // by name: what a browser without storage still has until a reload
 

@@ -5,10 +5,11 @@
 //   #/booking           placing           #/orders/<id>      one order        #/orders   my bookings
 //                                         #/orders/<id>/refund   and its money back
 
+import "./words.js";
 import { chooseView } from "./choose.js";
-import { el, svg } from "./dom.js";
-import { arrive, forget, token, user } from "./identity.js";
-import { language, locale, setLanguage, t } from "./language.js";
+import { el, svg } from "../both/dom.js";
+import { arrive, forget, token, user } from "../both/identity.js";
+import { language, locale, setLanguage, t } from "../both/language.js";
 import { mineView } from "./mine.js";
 import { orderView } from "./order.js";
 import { placingView } from "./placing.js";

@@ -1,9 +1,9 @@
 // What WeChat told the customer about an order, folded until somebody wonders.
 
 import * as api from "./api.js";
-import { el } from "./dom.js";
+import { el } from "../both/dom.js";
 import { moment } from "./format.js";
-import { t } from "./language.js";
+import { t } from "../both/language.js";
 import { message } from "./notice.js";
 
 const KINDS = {

@@ -3,10 +3,10 @@
 
 import * as api from "./api.js";
 import { find } from "./catalogue.js";
-import { now } from "./clock.js";
-import { el } from "./dom.js";
+import { now } from "../both/clock.js";
+import { el } from "../both/dom.js";
 import { moment, money, time } from "./format.js";
-import { t } from "./language.js";
+import { t } from "../both/language.js";
 import { notice } from "./notice.js";
 import { describe } from "./status.js";
 

@@ -2,8 +2,8 @@
 // there was none, with the request id small for whoever is asked for help.
 
 import { NoAnswer, Problem } from "./api.js";
-import { el } from "./dom.js";
-import { t } from "./language.js";
+import { el } from "../both/dom.js";
+import { t } from "../both/language.js";
 
 export function message(error) {
   if (error instanceof Problem) {

@@ -2,12 +2,12 @@
 // as a data: URL; the countdown follows the server's clock, not the device's.
 
 import * as api from "./api.js";
-import { now } from "./clock.js";
-import { announce, el, setting, svg } from "./dom.js";
+import { now } from "../both/clock.js";
+import { announce, el, setting, svg } from "../both/dom.js";
 import { clockFace, money, time } from "./format.js";
-import { count, t } from "./language.js";
+import { count, t } from "../both/language.js";
 import { message } from "./notice.js";
-import { backoff, pause, repeat } from "./pace.js";
+import { backoff, pause, repeat } from "../both/pace.js";
 
 const SAID_AT = [5, 1]; // minutes left that a screen reader hears of
 const SEATS_EVERY = 5_000;

@@ -2,13 +2,13 @@
 // Idempotency-Key, so it is the same order; only an answer from the API settles the wish.
 
 import * as api from "./api.js";
-import { el } from "./dom.js";
+import { el } from "../both/dom.js";
 import { factList } from "./facts.js";
 import { pending, settle } from "./intent.js";
-import { t } from "./language.js";
+import { t } from "../both/language.js";
 import { message, requestId } from "./notice.js";
 import { handOver } from "./order.js";
-import { backoff, looked, pause } from "./pace.js";
+import { backoff, looked, pause } from "../both/pace.js";
 import { statusBlock } from "./status.js";
 
 /** After this long a wish is not sent again unasked: the customer may no longer mean it. */

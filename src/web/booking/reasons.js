@@ -1,7 +1,7 @@
 // Why money goes back. What a customer chose is stored and told by WeChat in the words they chose it
 // in; known words are shown in the language that is read now, all others as they are.
 
-import { t } from "./language.js";
+import { t } from "../both/language.js";
 import { words } from "./words.js";
 
 /** The API wants a reason, a customer may have none to give: then this, which is not shown again. */

@@ -2,10 +2,10 @@
 // Both are told before. Sent under one key until the API has answered, so that no click pays twice.
 
 import * as api from "./api.js";
-import { announce, el } from "./dom.js";
+import { announce, el } from "../both/dom.js";
 import { money, parseMoney } from "./format.js";
 import { beginRefund, pendingRefund, settleRefund } from "./intent.js";
-import { t } from "./language.js";
+import { t } from "../both/language.js";
 import { message, requestId } from "./notice.js";
 import { PRESETS } from "./reasons.js";
 

@@ -1,12 +1,12 @@
 // The money of a paid order that goes back: each refund with where it is, and the way to ask for one.
 
 import * as api from "./api.js";
-import { now } from "./clock.js";
-import { announce, el } from "./dom.js";
+import { now } from "../both/clock.js";
+import { announce, el } from "../both/dom.js";
 import { moment, money } from "./format.js";
 import { pendingRefund } from "./intent.js";
-import { t } from "./language.js";
-import { repeat } from "./pace.js";
+import { t } from "../both/language.js";
+import { repeat } from "../both/pace.js";
 import { reasonWords } from "./reasons.js";
 import { refundForm } from "./refund.js";
 

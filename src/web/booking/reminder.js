@@ -2,10 +2,10 @@
 // order that waits for their payment; among these the seat that the waiting list has got them.
 
 import * as api from "./api.js";
-import { el } from "./dom.js";
+import { el } from "../both/dom.js";
 import { pending } from "./intent.js";
-import { t } from "./language.js";
-import { repeat } from "./pace.js";
+import { t } from "../both/language.js";
+import { repeat } from "../both/pace.js";
 
 const EVERY = 10_000;
 

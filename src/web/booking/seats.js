@@ -1,8 +1,8 @@
 // The seat map. Up to a hundred or so seats are one grid; more are cut into ranges of a hundred,
 // of which one is shown, so that 2 000 seats stay quick, and reachable by number and by keyboard.
 
-import { el, svg } from "./dom.js";
-import { t } from "./language.js";
+import { el, svg } from "../both/dom.js";
+import { t } from "../both/language.js";
 
 const ONE_GRID = 120;
 const RANGE = 100;

@@ -1,11 +1,11 @@
 // The first view: which sessions there are, by day, and how many seats each has left right now.
 
 import { bookable, page } from "./catalogue.js";
-import { el } from "./dom.js";
+import { el } from "../both/dom.js";
 import { day, dayKey, money, nearness, time, zoneNote } from "./format.js";
-import { count, t } from "./language.js";
+import { count, t } from "../both/language.js";
 import { notice, troubleLine } from "./notice.js";
-import { repeat } from "./pace.js";
+import { repeat } from "../both/pace.js";
 import { reminder } from "./reminder.js";
 
 const EVERY = 3_000;

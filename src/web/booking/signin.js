@@ -2,9 +2,9 @@
 // where a customer gets one.
 
 import * as api from "./api.js";
-import { el, setting } from "./dom.js";
-import { keep } from "./identity.js";
-import { t } from "./language.js";
+import { el, setting } from "../both/dom.js";
+import { keep } from "../both/identity.js";
+import { t } from "../both/language.js";
 import { message } from "./notice.js";
 
 export function signInView({ root, retitle, reload, refused }) {

@@ -1,9 +1,9 @@
 // Where an order is, told the same way in every view: three steps, a heading, one sentence.
 // A status this page does not know yet reads "being updated", never as a failure.
 
-import { announce, el } from "./dom.js";
+import { announce, el } from "../both/dom.js";
 import { money, time } from "./format.js";
-import { t } from "./language.js";
+import { t } from "../both/language.js";
 
 /** Per status: the step it belongs to (0 seat, 1 payment, 2 done; none on the way back) and its tone. */
 const STATUSES = {

@@ -1,8 +1,8 @@
 // The confirmed seat as a thing to keep: on the screen, on paper, as a PDF.
 
-import { el } from "./dom.js";
+import { el } from "../both/dom.js";
 import { day, moment, money, time, zoneNote } from "./format.js";
-import { t } from "./language.js";
+import { t } from "../both/language.js";
 
 /** `session` may be null when the list no longer has it; `onRefund` null when nothing is left to give back. */
 export function ticket(order, session, onRefund) {

@@ -3,11 +3,11 @@
 
 import * as api from "./api.js";
 import { question } from "./confirm.js";
-import { announce, el } from "./dom.js";
+import { announce, el } from "../both/dom.js";
 import { time } from "./format.js";
-import { t } from "./language.js";
+import { t } from "../both/language.js";
 import { message } from "./notice.js";
-import { repeat } from "./pace.js";
+import { repeat } from "../both/pace.js";
 
 const EVERY = 3_000;
 const OFFERED = ["held", "awaiting_payment"];

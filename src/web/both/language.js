@@ -1,9 +1,15 @@
-// Which language the customer reads: `?lang=` wins, then what they chose last, else Chinese.
-
-import { words } from "./words.js";
+// Which language the reader wants: `?lang=` wins, then what they chose last, else Chinese. Each page brings
+// its own words.
 
 const STORE = "holdfast.language";
+const LANGUAGES = ["zh", "en"];
 let current = pick();
+let words = {};
+
+/** The page's words, by language and key; once, before anything is said. */
+export function speak(own) {
+  words = own;
+}
 
 export const language = () => current;
 
@@ -35,11 +41,11 @@ function pick() {
   let wish = new URLSearchParams(location.search).get("lang");
   if (wish) {
     wish = wish.toLowerCase().slice(0, 2);
-    if (wish in words) {
+    if (LANGUAGES.includes(wish)) {
       try { localStorage.setItem(STORE, wish); } catch { /* as above */ }
       return wish;
     }
   }
   try { wish = localStorage.getItem(STORE); } catch { wish = null; }
-  return wish in words ? wish : "zh";
+  return LANGUAGES.includes(wish) ? wish : "zh";
 }

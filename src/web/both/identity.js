@@ -1,9 +1,9 @@
-// Who the customer is. The page has no login of its own: the frontend that embeds it hands a
-// token over as "#token=<JWT>" (with "&to=/orders/<id>" to arrive there), where no server log sees
-// it; it leaves the address bar at once and lives as long as the tab. It is opened here for display
-// only; who judges it is the API.
+// Who uses the page. It has no login of its own: whoever embeds it hands a token over as
+// "#token=<JWT>" (with "&to=/orders/<id>" to arrive there), where no server log sees it; it leaves
+// the address bar at once and lives as long as the tab. It is opened here for display only; who
+// judges it is the API. Each page keeps its own: an operator is no customer.
 
-const STORE = "holdfast.token";
+const STORE = `holdfast.token${location.pathname.replace(/\/$/, "")}`;
 let held = null;
 
 /** Takes a token that was handed over in the address, once, before anything reads the address. */
@@ -20,11 +20,16 @@ export function arrive() {
 export const token = () => held;
 
 /** The user id in the token, or an empty string. */
-export function user() {
+export const user = () => claim("sub");
+
+/** `customer`, `viewer`, `operator`, or an empty string. */
+export const role = () => claim("role");
+
+function claim(name) {
   try {
     const part = held.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
     const bytes = Uint8Array.from(atob(part), (c) => c.charCodeAt(0));
-    return String(JSON.parse(new TextDecoder().decode(bytes)).sub ?? "");
+    return String(JSON.parse(new TextDecoder().decode(bytes))[name] ?? "");
   } catch {
     return "";
   }
