@@ -20,7 +20,7 @@ use crate::{
     config::{Settings, needed},
     domain::message::Queue,
     exit::Failure,
-    store::{Database, payment::Merchant, user::PersonalKey},
+    store::{Database, Plans, payment::Merchant, user::PersonalKey},
     telemetry,
     wechat::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
@@ -68,9 +68,9 @@ impl Process {
         Ok(needed("broker.url", &self.settings.broker.url)?)
     }
 
-    fn database(&self) -> Result<Database, Failure> {
+    fn database(&self, plans: Plans) -> Result<Database, Failure> {
         let url = needed("database.url", &self.settings.database.url)?;
-        Database::open(&url, self.settings.database.max_connections)
+        Database::open(&url, self.settings.database.max_connections, plans)
             .map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
     }
 
@@ -125,7 +125,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         auth: process.settings.auth.clone(),
         order_id_prefix: process.settings.order.id_prefix.clone(),
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
-        database: process.database()?,
+        database: process.database(Plans::Chosen)?,
         cache: process.cache()?,
         account: account.clone(),
         metrics: process.metrics.clone(),
@@ -149,7 +149,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
 /// Runs these workers in one process until it is told to stop.
 pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(), Failure> {
     let process = Process::boot(settings)?;
-    let database = process.database()?;
+    let database = process.database(Plans::ByKey)?;
     let cache = process.cache()?;
     let broker = Broker::start(&process.broker_url()?, "worker", process.settings.broker.confirm_within());
     // The worker that heals a broker without queues must not be kept from it by their absence.

@@ -18,7 +18,7 @@ use crate::{
     cache::{Cache, CacheSettings},
     config::{Settings, needed},
     exit::Failure,
-    store::Database,
+    store::{Database, Plans},
 };
 
 /// A list, as the API answers it too.
@@ -51,7 +51,8 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
 
 fn database(settings: &Settings) -> Result<Database, Failure> {
     let url = needed("database.url", &settings.database.url)?;
-    Database::open(&url, 2).map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
+    Database::open(&url, 2, Plans::Chosen)
+        .map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
 }
 
 /// The cache, when it is configured: commands go on without it.
