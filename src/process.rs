@@ -174,7 +174,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let wechat = pay_client(process.pay_account()?)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
                 let personal = process.personal_key()?;
-                let prepay = Prepay { db: database.clone(), cache: cache.clone(), wechat, personal };
+                let prepay = Prepay::new(database.clone(), cache.clone(), wechat, personal);
                 spawn(&mut running, &broker, Queue::Prepay, Arc::new(prepay), &process.stop);
             }
             WorkerName::Payments => {
@@ -213,17 +213,13 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
             WorkerName::Notifications => {
                 let account = OfficialAccountClient::new(process.settings.official_account.load()?)
                     .map_err(|error| Failure::wrong(format!("the HTTP client cannot start: {error}")))?;
-                let notifications = Notifications {
-                    db: database.clone(),
-                    personal: process.personal_key()?,
-                    account: Arc::new(account),
-                    token: Arc::new(SharedToken::new(cache.clone())),
-                };
+                let token = SharedToken::new(cache.clone());
+                let notifications = Notifications::new(database.clone(), process.personal_key()?, account, token);
                 spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
             }
             WorkerName::Reconcile => {
                 let pace = process.settings.reconcile.pace();
-                let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), pace };
+                let reconcile = Reconcile { db: process.database(Plans::Chosen)?, broker: broker.clone(), pace };
                 running.spawn(reconcile.run(process.stop.clone()));
             }
         }
