@@ -71,8 +71,8 @@ impl Lengths {
         let seconds = Duration::from_secs;
         Self {
             slices: 1,
-            slice: seconds(6),
-            pgbench: seconds(2),
+            slice: seconds(5),
+            pgbench: seconds(1),
             steady: seconds(4),
             edge: seconds(2),
             growth: vec![0, 100_000],
@@ -110,14 +110,14 @@ fn main() {
     if !(arguments.len() == 2 && given("--write-docs")) {
         say("measuring; the machine should have nothing else to do");
         report.insert("machine".into(), machine::describe());
+        report["machine"]["quick"] = json!(given("--quick"));
         let runtime = |name: &str| Builder::new_multi_thread().worker_threads(4).enable_all().thread_name(name).build();
         // The simulator's threads have their own name, so that its share of the CPU can be told.
         let simulator = runtime("simulator").expect("a runtime");
         let simulators = simulator.handle().clone();
         let parts = if named.is_empty() { PARTS.to_vec() } else { named };
         runtime("customers").expect("a runtime").block_on(measure(&mut report, &parts, &lengths, &simulators));
-        report["machine"]["quick"] = json!(given("--quick"));
-        report::write(&report);
+        say("written to target/bench.json");
         simulator.shutdown_background();
     } else if let Some(measured) = report::read() {
         report = measured;
@@ -169,7 +169,13 @@ async fn measure(report: &mut Map<String, Value>, parts: &[&str], lengths: &Leng
                 report.insert("burst".into(), burst);
             }
         }
+        ratios(report);
+        // What is measured stays, whatever becomes of the next part.
+        report::write(report);
     }
+}
+
+fn ratios(report: &mut Map<String, Value>) {
     let number = |name: &str| report.get(name).and_then(Value::as_f64);
     let ratio = |of: Option<f64>, to: Option<f64>| Some(((of? / to?) * 100.0).round() / 100.0);
     let pgbench = ratio(number("journeys_per_s"), number("pgbench_journeys_per_s"));

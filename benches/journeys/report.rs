@@ -38,7 +38,6 @@ pub(crate) fn read() -> Option<Map<String, Value>> {
 pub(crate) fn write(report: &Map<String, Value>) {
     let file = checkout("target/bench.json");
     fs::write(&file, format!("{:#}\n", Value::Object(report.clone()))).expect("target/ can be written");
-    crate::say(&format!("written to {}", file.display()));
 }
 
 /// The table, in Markdown.

@@ -182,7 +182,7 @@ fn a_worker_names_no_server() {
         } else {
             &["broker", "domain", "store"]
         };
-        assert!(of_all.iter().all(|part| known.contains(part)), "{}: {known:?}", source.path);
+        assert!(of_all.iter().all(|part| known.contains(*part)), "{}: {known:?}", source.path);
     }
 }
 
