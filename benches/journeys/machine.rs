@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The processes whose CPU and memory are told, by role.
 pub(crate) type Roles = BTreeMap<String, u32>;
@@ -85,7 +85,7 @@ impl Used {
         let each = |ms: u64| (ms as f64 / self.journeys * 100.0).round() / 100.0;
         let sum =
             |of: &dyn Fn(&str) -> bool| each(self.cpu_ms.iter().filter(|(role, _)| of(role)).map(|(_, ms)| ms).sum());
-        let mut roles: serde_json::Map<String, Value> =
+        let mut roles: Map<String, Value> =
             self.cpu_ms.iter().map(|(role, ms)| (role.clone(), json!(each(*ms)))).collect();
         roles.insert("ours".into(), json!(sum(&|role| OURS.contains(&role))));
         roles.insert("total".into(), json!(sum(&|role| !THREADS.contains(&role))));
@@ -110,18 +110,20 @@ fn threads_ms(name: &str) -> u64 {
     named.filter_map(|thread| stat(&thread.path())).map(|stat| stat.own_cpu_ms).sum()
 }
 
-pub(crate) fn describe() -> Value {
+pub(crate) fn describe() -> Map<String, Value> {
     let line = |file: &str, name: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
         let found = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
         found.map(|(_, value)| value.trim().to_owned())
     };
-    json!({
-        "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-        "cpu": line("/proc/cpuinfo", "model name"),
-        "memory": line("/proc/meminfo", "MemTotal"),
-        "load_before": fs::read_to_string("/proc/loadavg").ok().and_then(|text| Some(text.split(' ').next()?.to_owned())),
-    })
+    let load = fs::read_to_string("/proc/loadavg").ok().and_then(|text| Some(text.split(' ').next()?.to_owned()));
+    let known = [
+        ("cores", json!(std::thread::available_parallelism().map_or(0, std::num::NonZero::get))),
+        ("cpu", json!(line("/proc/cpuinfo", "model name"))),
+        ("memory", json!(line("/proc/meminfo", "MemTotal"))),
+        ("load_before", json!(load)),
+    ];
+    known.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// CPU time of the whole machine since it began, in hundredths of a second: spent, and there to be spent.

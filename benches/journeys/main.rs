@@ -109,8 +109,11 @@ fn main() {
     // Only to print anew what was measured.
     if !(arguments.len() == 2 && given("--write-docs")) {
         say("measuring; the machine should have nothing else to do");
-        report.insert("machine".into(), machine::describe());
-        report["machine"]["quick"] = json!(given("--quick"));
+        let mut machine =
+            report.get("machine").filter(|machine| machine.is_object()).cloned().unwrap_or_else(|| json!({}));
+        machine.as_object_mut().expect("an object").extend(machine::describe());
+        machine["quick"] = json!(given("--quick"));
+        report.insert("machine".into(), machine);
         let runtime = |name: &str| Builder::new_multi_thread().worker_threads(4).enable_all().thread_name(name).build();
         // The simulator's threads have their own name, so that its share of the CPU can be told.
         let simulator = runtime("simulator").expect("a runtime");
