@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     crowd::{Customer, percentiles},
-    quiet,
+    machine, quiet,
     stack::{Choice, Stack, server_resources::VirtualHost, until_within},
 };
 
@@ -83,13 +83,16 @@ pub(crate) async fn publish_confirms_per_s(length: Duration) -> f64 {
 }
 
 /// Orders taken by the ingress alone, no worker running: at 100 and at 1 000 connections, each with one click at a
-/// time.
-pub(crate) async fn ingress(length: Duration) -> Vec<(usize, f64, Value)> {
+/// time. Tells rate, waiting times, and the CPU that one 202 costs each process.
+pub(crate) async fn ingress(length: Duration) -> Vec<Value> {
     let choice = Choice { settings: quiet(), roles: vec!["api"], ..Choice::default() };
     let stack = Stack::start_with("bench_ingress", choice).await;
     let schedule = stack.add_schedule(1_000).await;
+    let mut roles = machine::servers();
+    roles.insert("api".into(), stack.pid("api"));
     let mut found = Vec::new();
     for connections in [100, 1_000] {
+        let before = machine::Snapshot::now(&roles);
         let (began, mut clicking) = (Instant::now(), JoinSet::new());
         for number in 0..connections {
             let (mut customer, schedule) = (Customer::of(&stack, &format!("line-{number}")), schedule.clone());
@@ -105,7 +108,13 @@ pub(crate) async fn ingress(length: Duration) -> Vec<(usize, f64, Value)> {
             });
         }
         let times: Vec<Duration> = clicking.join_all().await.into_iter().flatten().collect();
-        found.push((connections, times.len() as f64 / began.elapsed().as_secs_f64(), percentiles(&times)));
+        let (count, took) = (times.len() as f64, began.elapsed());
+        let mut used = machine::Used::default();
+        used.add(&before, &machine::Snapshot::now(&roles), count);
+        found.push(json!({
+            "connections": connections, "per_s": (count / took.as_secs_f64()).round(), "ms": percentiles(&times),
+            "cpu_ms_each": used.cpu_ms_each(),
+        }));
     }
     found
 }

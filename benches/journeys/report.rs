@@ -83,7 +83,11 @@ pub(crate) fn table(report: &Map<String, Value>) -> String {
     ];
     for one in get("ingress").and_then(Value::as_array).into_iter().flatten() {
         let what = format!("(g) at {} connections", number(&one["connections"]));
-        rows.push((what, format!("{} /s, p99 {} ms", number(&one["per_s"]), number(&one["ms"]["p99"])), String::new()));
+        rows.push((
+            what,
+            format!("{} /s, p99 {} ms", number(&one["per_s"]), number(&one["ms"]["p99"])),
+            costs(&one["cpu_ms_each"]),
+        ));
     }
     rows.push((
         "(d) RSA-2048 signatures on one core".to_owned(),
@@ -135,6 +139,12 @@ pub(crate) fn table(report: &Map<String, Value>) -> String {
         if get("machine.quick") == Some(&Value::Bool(true)) { " A quick run." } else { "" },
     ));
     table
+}
+
+/// CPU of one 202, by process.
+fn costs(cpu_ms: &Value) -> String {
+    let costs = ["api", "redis", "rabbitmq", "customers"].map(|role| format!("{role} {}", number(&cpu_ms[role])));
+    format!("CPU ms each: {}", costs.join(", "))
 }
 
 fn within(found: Option<&Value>, most: f64, words: &str) -> String {
