@@ -37,12 +37,6 @@ impl Customer {
         (0..size).map(|number| Self::of(stack, &format!("{name}-{number}"))).collect()
     }
 
-    /// The same person with another wish.
-    #[allow(dead_code, reason = "for the benchmark")]
-    pub(crate) fn with_key(&self, key: &str) -> Self {
-        Self { key: key.to_owned(), ..self.clone() }
-    }
-
     fn submit_request(&self, schedule: &str, seat_no: Option<i64>) -> RequestBuilder {
         let mut wish = json!({ "schedule_id": schedule, "amount_fen": PRICE_FEN });
         if let Some(seat_no) = seat_no {
