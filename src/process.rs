@@ -22,7 +22,7 @@ use crate::{
     domain::{message::Queue, money::Fen},
     exit::Failure,
     heartbeat,
-    store::{self, Database, payment::Merchant, user::PersonalKey},
+    store::{self, Database, Plans, payment::Merchant, user::PersonalKey},
     telemetry, trace,
     wechat::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
@@ -75,9 +75,9 @@ impl Process {
         Ok(needed("broker.url", &self.settings.broker.url)?)
     }
 
-    fn database(&self) -> Result<Database, Failure> {
+    fn database(&self, plans: Plans) -> Result<Database, Failure> {
         let url = needed("database.url", &self.settings.database.url)?;
-        Database::open(&url, self.settings.database.max_connections)
+        Database::open(&url, self.settings.database.max_connections, plans)
             .map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
     }
 
@@ -135,7 +135,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         second_person: Fen(process.settings.overrides.second_person_fen),
         price: Fen(process.settings.order.price_fen),
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
-        database: process.database()?,
+        database: process.database(Plans::Chosen)?,
         cache: process.cache()?,
         account,
         wechat: wechat.clone(),
@@ -164,7 +164,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
 /// Runs these workers in one process until it is told to stop.
 pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(), Failure> {
     let process = Process::boot(settings)?;
-    let database = process.database()?;
+    let database = process.database(Plans::ByKey)?;
     let cache = process.cache()?;
     let broker = Broker::start(&process.broker_url()?, "worker", process.settings.broker.confirm_within());
     // The worker that heals a broker without queues must not be kept from it by their absence.
@@ -190,7 +190,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let wechat = pay_client(process.pay_account()?)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
                 let personal = process.personal_key()?;
-                let prepay = Prepay { db: database.clone(), cache: cache.clone(), wechat, personal };
+                let prepay = Prepay::new(database.clone(), cache.clone(), wechat, personal);
                 spawn(&mut running, &broker, Queue::Prepay, Arc::new(prepay), &process.stop);
             }
             WorkerName::Payments => {
@@ -229,17 +229,13 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
             WorkerName::Notifications => {
                 let account = OfficialAccountClient::new(process.settings.official_account.load()?)
                     .map_err(|error| Failure::wrong(format!("the HTTP client cannot start: {error}")))?;
-                let notifications = Notifications {
-                    db: database.clone(),
-                    personal: process.personal_key()?,
-                    account: Arc::new(account),
-                    token: Arc::new(SharedToken::new(cache.clone())),
-                };
+                let token = SharedToken::new(cache.clone());
+                let notifications = Notifications::new(database.clone(), process.personal_key()?, account, token);
                 spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
             }
             WorkerName::Reconcile => {
                 let pace = process.settings.reconcile.pace(&process.settings.retention);
-                let reconcile = Reconcile { db: database.clone(), broker: broker.clone(), pace };
+                let reconcile = Reconcile { db: process.database(Plans::Chosen)?, broker: broker.clone(), pace };
                 running.spawn(reconcile.run(process.stop.clone()));
                 let account = process.pay_account()?;
                 let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };

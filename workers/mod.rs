@@ -8,6 +8,7 @@ pub mod prepay;
 pub mod reconcile;
 pub mod refunds;
 pub mod seats;
+mod together;
 
 use std::time::Duration;
 

@@ -22,8 +22,8 @@ use crate::{
         retry,
     },
     store::{
-        self, Database,
-        notification::{Addressed, Claim, Ended},
+        self, Database, StoreError,
+        notification::{Addressed, Claim, Ended, Record},
         user::PersonalKey,
     },
     wechat::{
@@ -32,11 +32,13 @@ use crate::{
     },
 };
 
+use super::together::{InSets, Together};
+
 pub struct Notifications {
-    pub db: Database,
-    pub personal: Arc<PersonalKey>,
-    pub account: Arc<OfficialAccountClient>,
-    pub token: Arc<SharedToken>,
+    account: OfficialAccountClient,
+    token: SharedToken,
+    claims: Together<Claims>,
+    records: Together<Records>,
 }
 
 impl Handler for Notifications {
@@ -72,8 +74,13 @@ enum Attempt {
 }
 
 impl Notifications {
+    pub fn new(db: Database, personal: Arc<PersonalKey>, account: OfficialAccountClient, token: SharedToken) -> Self {
+        let claims = Together::start(Claims { db: db.clone(), personal });
+        Self { account, token, claims, records: Together::start(Records(db)) }
+    }
+
     async fn tell(&self, due: &NotificationDue) -> Result<Verdict, Fault> {
-        let claim = store::notification::claim(&self.db, &self.personal, &due.order_id, due.kind).await?;
+        let claim = self.claims.ask((due.order_id.clone(), due.kind)).await?;
         let (attempt, in_doubt_before) = match claim {
             Claim::Settled => return Ok(Verdict::Done(Vec::new())),
             Claim::TooLateToRepeat => (Attempt::Ended(Ended::Uncertain), true),
@@ -93,7 +100,7 @@ impl Notifications {
                 Ended::Uncertain => "uncertain",
             };
             metrics::counter!("notifications_total", "kind" => due.kind.as_str(), "outcome" => outcome).increment(1);
-            store::notification::record(self.db.pool(), &due.order_id, due.kind, &ended, in_doubt_before).await?;
+            self.records.ask(Record { order_id: due.order_id.clone(), kind: due.kind, ended, in_doubt_before }).await?;
         }
         Ok(verdict)
     }
@@ -144,6 +151,34 @@ impl Notifications {
             }
         }
         Attempt::InDoubt("the token was refused twice".into())
+    }
+}
+
+/// Marks attempts as begun.
+struct Claims {
+    db: Database,
+    personal: Arc<PersonalKey>,
+}
+
+impl InSets for Claims {
+    type Question = (OrderId, Kind);
+    type Answer = Claim;
+
+    async fn ask(&self, set: &[(OrderId, Kind)]) -> Result<Vec<Claim>, StoreError> {
+        store::notification::claim(&self.db, &self.personal, set).await
+    }
+}
+
+/// Records how attempts ended.
+struct Records(Database);
+
+impl InSets for Records {
+    type Question = Record;
+    type Answer = ();
+
+    async fn ask(&self, set: &[Record]) -> Result<Vec<()>, StoreError> {
+        store::notification::record(self.0.pool(), set).await?;
+        Ok(vec![(); set.len()])
     }
 }
 

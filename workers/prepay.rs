@@ -7,7 +7,7 @@
 //! Retries    when WeChat's answer is unknown or "slow down"; never on a refusal
 //! Safe twice because WeChat treats the same number with the same content as the same order
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     broker::consume::{Fault, Handler, Received, Shape, Verdict},
@@ -31,11 +31,13 @@ use crate::{
     },
 };
 
+use super::together::{InSets, Together};
+
 pub struct Prepay {
-    pub db: Database,
-    pub cache: Cache,
-    pub wechat: Arc<PayClient>,
-    pub personal: Arc<PersonalKey>,
+    wechat: Arc<PayClient>,
+    personal: Arc<PersonalKey>,
+    orders: Together<Orders>,
+    codes: Together<Codes>,
 }
 
 impl Handler for Prepay {
@@ -53,8 +55,13 @@ impl Handler for Prepay {
 }
 
 impl Prepay {
+    pub fn new(db: Database, cache: Cache, wechat: Arc<PayClient>, personal: Arc<PersonalKey>) -> Self {
+        let orders = Together::start(Orders(db.clone()));
+        Self { wechat, personal, orders, codes: Together::start(Codes { db, cache }) }
+    }
+
     async fn give_code(&self, id: &OrderId) -> Result<Verdict, Fault> {
-        let Some(order) = store::order::for_prepay(self.db.pool(), id).await? else {
+        let Some(order) = self.orders.ask(id.clone()).await? else {
             return Ok(Verdict::Park { class: "no_such_order", error: format!("{id} is not in the books") });
         };
         if is_given_up(order.status) {
@@ -77,7 +84,7 @@ impl Prepay {
             },
         };
         match made {
-            Ok(code) => match self.record(id, code).await? {
+            Ok(code) => match self.codes.ask((id.clone(), code)).await? {
                 Some(status) if is_given_up(status) => Ok(self.close(id).await),
                 _ => Ok(Verdict::Done(Vec::new())),
             },
@@ -113,23 +120,6 @@ impl Prepay {
         }
     }
 
-    /// Stores the code, if the order still waits for one; says where the order is now.
-    async fn record(&self, id: &OrderId, code: Code) -> Result<Option<Status>, StoreError> {
-        let mut tx = self.db.begin("prepay.record").await?;
-        let locked = store::order::lock(&mut tx, std::slice::from_ref(id)).await?;
-        for order in &locked {
-            if let Step::Move { to, .. } = step(order.status, Event::CodeIssued) {
-                let change =
-                    Change { code: Some(code.clone()), ..Change::of_status(to, "code_issued", "worker:prepay") };
-                store::order::change(&mut tx, &[(order, change)]).await?;
-            }
-        }
-        let snapshot = store::order::snapshots(&mut *tx.transaction, std::slice::from_ref(id)).await?;
-        tx.commit().await?;
-        super::tell_cache(&self.cache, &snapshot, &[]).await;
-        Ok(snapshot.first().map(|snapshot| snapshot.document.status))
-    }
-
     /// WeChat did not give a code: what its words allow us to do.
     async fn settle(&self, id: &OrderId, doubt: Inconclusive) -> Result<Verdict, Fault> {
         Ok(match doubt.class {
@@ -161,13 +151,60 @@ impl Prepay {
     /// This number will never get a code from us: it stands as somebody else made it, or was closed. That is for a
     /// person, unless the order's time ran out while we asked; then WeChat only says what we know.
     async fn accept(&self, id: &OrderId, doubt: &Inconclusive) -> Result<Verdict, Fault> {
-        Ok(match store::order::for_prepay(self.db.pool(), id).await? {
+        Ok(match self.orders.ask(id.clone()).await? {
             Some(order) if is_given_up(order.status) => self.close(id).await,
             Some(order) if order.status == Status::Held && order.in_time => {
                 Verdict::Park { class: "wechat_refused", error: doubt.to_string() }
             }
             _ => Verdict::Done(Vec::new()),
         })
+    }
+}
+
+/// Orders as they are stored; `None` for one that is not in the books.
+struct Orders(Database);
+
+impl InSets for Orders {
+    type Question = OrderId;
+    type Answer = Option<Unpriced>;
+
+    async fn ask(&self, set: &[OrderId]) -> Result<Vec<Option<Unpriced>>, StoreError> {
+        let found = store::order::for_prepay(self.0.pool(), set).await?;
+        let found: HashMap<&OrderId, &Unpriced> = found.iter().map(|order| (&order.order_id, order)).collect();
+        Ok(set.iter().map(|id| found.get(id).copied().cloned()).collect())
+    }
+}
+
+/// Stores codes with those orders that still wait for one; says where each order is now.
+struct Codes {
+    db: Database,
+    cache: Cache,
+}
+
+impl InSets for Codes {
+    type Question = (OrderId, Code);
+    type Answer = Option<Status>;
+
+    async fn ask(&self, set: &[(OrderId, Code)]) -> Result<Vec<Option<Status>>, StoreError> {
+        // Two copies of one message may meet here; WeChat gave both the same code.
+        let codes: HashMap<&OrderId, &Code> = set.iter().map(|(id, code)| (id, code)).collect();
+        let ids: Vec<OrderId> = codes.keys().copied().cloned().collect();
+        let mut tx = self.db.begin("prepay.record").await?;
+        let locked = store::order::lock(&mut tx, &ids).await?;
+        let coded = locked.iter().filter_map(|order| match step(order.status, Event::CodeIssued) {
+            Step::Move { to, .. } => {
+                let code = Some(codes[&order.order_id].clone());
+                Some((order, Change { code, ..Change::of_status(to, "code_issued", "worker:prepay") }))
+            }
+            Step::Stay { .. } | Step::AlreadyDone | Step::Irrelevant => None,
+        });
+        store::order::change(&mut tx, &coded.collect::<Vec<_>>()).await?;
+        let snapshots = store::order::snapshots(&mut *tx.transaction, &ids).await?;
+        tx.commit().await?;
+        super::tell_cache(&self.cache, &snapshots, &[]).await;
+        let status: HashMap<&OrderId, Status> =
+            snapshots.iter().map(|snapshot| (&snapshot.document.order_id, snapshot.document.status)).collect();
+        Ok(set.iter().map(|(id, _)| status.get(id).copied()).collect())
     }
 }
 

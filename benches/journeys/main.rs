@@ -1,301 +1,256 @@
-//! `./dev bench`: what a journey from click to confirmed seat takes, on a stack of real processes.
+//! `./dev bench`: what a journey from click to confirmed seat takes, on a stack of real processes, beside what
+//! PostgreSQL, RabbitMQ and RSA can do alone on the same machine in the same minutes.
 //!
-//! Prints a table and writes `target/bench.json`; what a field means is said where it is measured, and `null` is
-//! what is not measured yet. Customers and the WeChat simulator run in this process and on the same machine, so
-//! they take CPU from what they measure: the numbers are what this machine does with both sides on it.
+//! Customers and the WeChat simulator run on the same machine (in this process, each on threads of their own) and take
+//! CPU from what they measure: the numbers are what this machine does with both sides on it.
+//!
+//! `--quick` measures the same in less than a minute, less exactly; `--write-docs` puts the table into
+//! `docs/benchmarks.md`; a part's name (`signatures`, `publishes`, `ingress`, `journeys`, `growth`, `burst`) measures
+//! that part alone and leaves the others in `target/bench.json` as they were.
 
 // Statistics for people; no money is counted here.
 #![allow(clippy::float_arithmetic)]
 
-#[path = "../../tests/it/customer.rs"]
-mod customer;
+mod books;
+mod crowd;
+mod edge;
+mod growth;
 mod machine;
+mod report;
 // Shared with the tests, which use more of it.
 #[allow(dead_code)]
 #[path = "../../tests/it/stack.rs"]
 mod stack;
+mod wire;
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
-use holdfast::{
-    broker::{Broker, Link, TraceParent, topology::Topology},
-    domain::{
-        ids::OrderId,
-        message::{Message, OrderHeld},
-    },
-};
-use reqwest::StatusCode;
-use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use serde_json::{Map, Value, json};
+use tokio::runtime::{Builder, Handle};
 
-use crate::{
-    customer::Customer,
-    stack::{Choice, Stack, WORKERS, server_resources::VirtualHost},
-};
+use crate::stack::{Choice, Stack, WORKERS};
 
-const BURST: usize = 100;
-/// Journeys begun per second in the steady run, whatever became of those before.
-const STEADY_PER_S: u32 = 20;
-/// Customers who each begin anew when done, in the run that shows how many journeys there can be.
+/// Customers who each begin anew when done, in the runs that show how many journeys there can be.
 const BUSY_CUSTOMERS: usize = 64;
-const RUN: Duration = Duration::from_secs(15);
-/// How long publishing and taking orders are measured.
-const SHORT_RUN: Duration = Duration::from_secs(5);
+/// Customers who are there at the same time in the run that shows how long a code takes.
+const STEADY_CUSTOMERS: usize = 100;
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 4)]
-async fn main() {
+const PARTS: [&str; 6] = ["signatures", "publishes", "ingress", "journeys", "growth", "burst"];
+
+/// How long each measurement lasts.
+struct Lengths {
+    slices: u32,
+    slice: Duration,
+    pgbench: Duration,
+    steady: Duration,
+    edge: Duration,
+    growth: Vec<i64>,
+    growth_run: Duration,
+    burst: (u64, u32),
+}
+
+impl Lengths {
+    fn full() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            slices: 4,
+            slice: seconds(12),
+            pgbench: seconds(4),
+            steady: seconds(20),
+            edge: seconds(6),
+            growth: vec![0, 1_000_000, 5_000_000],
+            growth_run: seconds(16),
+            burst: (20_000, 500),
+        }
+    }
+
+    fn quick() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            slices: 1,
+            slice: seconds(5),
+            pgbench: seconds(1),
+            steady: seconds(4),
+            edge: seconds(2),
+            growth: vec![0, 100_000],
+            growth_run: seconds(3),
+            burst: (2_000, 50),
+        }
+    }
+}
+
+/// Tells on standard error what was found, and when: a run takes minutes.
+pub(crate) fn say(words: &str) {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    eprintln!("{:>5.0} s  {words}", BEGAN.elapsed().as_secs_f64());
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let given = |name: &str| arguments.iter().any(|argument| argument == name);
     // `cargo test --benches` asks every benchmark whether it runs, not how fast.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !given("--bench") {
         return;
     }
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut machine = machine::describe();
-    let publish = publish_confirms_per_s().await;
-    println!("publishes confirmed   {publish:>8.0} /s");
-    let ingress = ingress_202_per_s().await;
-    println!("orders answered 202   {ingress:>8.0} /s");
+    let named: Vec<&str> = PARTS.into_iter().filter(|part| given(part)).collect();
+    let unknown = |argument: &&String| {
+        !["--bench", "--quick", "--write-docs"].contains(&argument.as_str()) && !PARTS.contains(&argument.as_str())
+    };
+    if let Some(unknown) = arguments.iter().find(unknown) {
+        eprintln!("./dev bench {unknown}: known are --quick, --write-docs and {}", PARTS.join(", "));
+        std::process::exit(2);
+    }
+    let lengths = if given("--quick") { Lengths::quick() } else { Lengths::full() };
+    let mut report = if named.is_empty() { report::empty() } else { report::read().unwrap_or_else(report::empty) };
+    // Only to print anew what was measured.
+    if !(arguments.len() == 2 && given("--write-docs")) {
+        say("measuring; the machine should have nothing else to do");
+        let mut machine =
+            report.get("machine").filter(|machine| machine.is_object()).cloned().unwrap_or_else(|| json!({}));
+        machine.as_object_mut().expect("an object").extend(machine::describe());
+        machine["quick"] = json!(given("--quick"));
+        report.insert("machine".into(), machine);
+        let runtime = |name: &str| Builder::new_multi_thread().worker_threads(4).enable_all().thread_name(name).build();
+        // The simulator's threads have their own name, so that its share of the CPU can be told.
+        let simulator = runtime("simulator").expect("a runtime");
+        let simulators = simulator.handle().clone();
+        let parts = if named.is_empty() { PARTS.to_vec() } else { named };
+        runtime("customers").expect("a runtime").block_on(measure(&mut report, &parts, &lengths, &simulators));
+        say("written to target/bench.json");
+        simulator.shutdown_background();
+    } else if let Some(measured) = report::read() {
+        report = measured;
+    }
+    print!("{}", report::table(&report));
+    if given("--write-docs") {
+        report::write_docs(&report);
+    }
+}
 
-    let stack = Stack::start_with("bench", Choice { settings: quiet(), ..Choice::default() }).await;
-    journeys(&stack, "warm-up", 50).await;
-    let burst = journeys(&stack, "burst", BURST).await;
-    burst.print(&format!("{BURST} customers at once"));
-    let steady = steady(&stack).await;
-    steady.print(&format!("{STEADY_PER_S} journeys begun per second"));
+async fn measure(report: &mut Map<String, Value>, parts: &[&str], lengths: &Lengths, simulators: &Handle) {
+    for part in parts {
+        match *part {
+            "signatures" => {
+                let per_s = edge::rsa_sign_per_s(lengths.edge / 2);
+                say(&format!("{per_s:.0} RSA-2048 signatures/s on one core"));
+                report.insert("rsa_sign_per_s".into(), json!(per_s.round()));
+            }
+            "publishes" => {
+                let per_s = edge::publish_confirms_per_s(lengths.edge).await;
+                say(&format!("{per_s:.0} confirmed publishes/s to one quorum queue"));
+                report.insert("publish_confirms_per_s".into(), json!(per_s.round()));
+            }
+            "ingress" => {
+                let found = edge::ingress(lengths.edge).await;
+                for one in &found {
+                    let (connections, per_s, p99) = (&one["connections"], &one["per_s"], &one["ms"]["p99"]);
+                    say(&format!("{per_s} orders answered 202/s at {connections} connections, p99 {p99} ms"));
+                }
+                let best = found.iter().filter_map(|one| one["per_s"].as_f64()).fold(0.0, f64::max);
+                report.insert("ingress_202_per_s".into(), json!(best));
+                report.insert("ingress".into(), found.into());
+            }
+            "journeys" => journeys(report, lengths, simulators).await,
+            "growth" => {
+                let (sizes, length) = (lengths.growth.clone(), lengths.growth_run);
+                let grown = simulators.spawn(async move { growth::growth(&sizes, length, BUSY_CUSTOMERS).await });
+                report.insert("growth".into(), grown.await.expect("growth"));
+            }
+            _ => {
+                let (requests, seats) = lengths.burst;
+                let burst = edge::burst(requests, seats).await;
+                say(&format!("burst: {burst}"));
+                report.insert("burst".into(), burst);
+            }
+        }
+        ratios(report);
+        // What is measured stays, whatever becomes of the next part.
+        report::write(report);
+    }
+}
+
+fn ratios(report: &mut Map<String, Value>) {
+    let number = |name: &str| report.get(name).and_then(Value::as_f64);
+    let ratio = |of: Option<f64>, to: Option<f64>| Some(((of? / to?) * 100.0).round() / 100.0);
+    let pgbench = ratio(number("journeys_per_s"), number("pgbench_journeys_per_s"));
+    let publish = ratio(number("ingress_202_per_s"), number("publish_confirms_per_s"));
+    report.insert("ratio_pgbench".into(), json!(pgbench));
+    report.insert("ratio_publish".into(), json!(publish));
+}
+
+/// Whole journeys and their SQL alone, in turns; then how long a journey takes when there is room.
+async fn journeys(report: &mut Map<String, Value>, lengths: &Lengths, simulators: &Handle) {
+    let mut pgbench = books::Pgbench::prepare(lengths.slices * 3).await;
+    let choice = Choice { settings: quiet(), ..Choice::default() };
+    let started = simulators.spawn(async move { Stack::start_with("bench", choice).await });
+    let stack = started.await.expect("a stack");
+    crowd::at_once(&stack, 50).await;
+    crowd::busy(&stack, BUSY_CUSTOMERS, lengths.slice / 3).await;
 
     let mut roles = machine::servers();
     for role in ["api"].into_iter().chain(WORKERS) {
         roles.insert(role.to_owned(), stack.pid(role));
     }
-    roles.insert("bench+simulator".to_owned(), std::process::id());
-    let (before, all_before) = (machine::cpu_ms(&roles), machine::busy_of_all());
-    let busy = busy(&stack).await;
-    let (used, all_used) = (machine::cpu_ms(&roles), machine::busy_of_all());
-    busy.print(&format!("{BUSY_CUSTOMERS} customers without a pause"));
-    let count = busy.click_to_qr.len() as f64;
-    let per_s = count / busy.took.as_secs_f64();
-    println!("journeys              {per_s:>8.1} /s");
-
-    let mut cpu: BTreeMap<String, f64> =
-        used.iter().map(|(role, ms)| (role.clone(), (ms - before[role]) as f64 / count)).collect();
-    let rss = machine::rss_mib(&roles);
-    println!("{:<20} {:>12} {:>8}", "role", "CPU ms each", "MiB");
-    for (role, ms) in &cpu {
-        println!("{role:<20} {ms:>12.2} {:>8}", rss[role]);
+    let (mut whole, mut alone) = (Vec::new(), Vec::new());
+    let mut used = machine::Used::default();
+    for _ in 0..lengths.slices {
+        let before = machine::Snapshot::now(&roles);
+        let run = crowd::busy(&stack, BUSY_CUSTOMERS, lengths.slice).await;
+        used.add(&before, &machine::Snapshot::now(&roles), run.count());
+        say(&format!("{BUSY_CUSTOMERS} customers without a pause: {}", run.words()));
+        whole.push(run.per_s());
+        if let Some(pgbench) = &mut pgbench {
+            let found = pgbench.run(lengths.pgbench).await;
+            let words: Vec<String> =
+                found.iter().map(|(clients, per_s)| format!("{per_s:.0} at {clients} clients")).collect();
+            say(&format!("the SQL of a journey alone: {} /s", words.join(", ")));
+            alone.push(found.iter().map(|(_, per_s)| *per_s).fold(0.0, f64::max));
+        }
     }
-    let others = ["bench+simulator"];
-    let total = cpu.iter().filter(|(role, _)| !others.contains(&role.as_str())).map(|(_, ms)| ms).sum();
-    cpu.insert("total".to_owned(), total);
-    println!("{:<20} {total:>12.2}", "total without bench");
+    let stable = median(&mut whole);
+    report.insert("journeys_per_s".into(), json!(stable.round()));
+    report.insert("pgbench_journeys_per_s".into(), json!((!alone.is_empty()).then(|| median(&mut alone).round())));
+    if let Some(pgbench) = &pgbench {
+        let sql = json!({ "statements": pgbench.statements, "transactions": pgbench.transactions });
+        report.insert("journey_sql".into(), sql);
+    }
+    report.insert("cpu_ms_per_journey".into(), used.cpu_ms_each());
+    report.insert("rss_mib".into(), json!(machine::rss_mib(&roles)));
+    report["machine"]["busy_percent"] = json!(used.busy_percent());
+    report["machine"]["ours_percent"] = json!(used.ours_percent());
+    drop(pgbench);
 
-    // What bounds the journeys per second: a machine with nothing left, and who else had a share of it.
-    let there = (all_used.1 - all_before.1) as f64 / 100.0;
-    let busy_percent = (all_used.0 - all_before.0) as f64 / there;
-    let ours_ms: u64 = used.iter().map(|(role, ms)| ms - before[role]).sum();
-    let ours_percent = ours_ms as f64 / 10.0 / there;
-    println!(
-        "the machine's CPU was busy to {busy_percent:.0} %, with this benchmark and its stack to {ours_percent:.0} %"
-    );
-    machine["busy_percent"] = json!(busy_percent.round());
-    machine["ours_percent"] = json!(ours_percent.round());
-
+    // A hundred customers, each of whom begins a journey a second.
+    let hundred = (STEADY_CUSTOMERS as f64).min(stable * 0.7);
+    let run = crowd::steady(&stack, hundred, lengths.steady).await;
+    say(&format!("{STEADY_CUSTOMERS} customers, {hundred:.0} journeys begun per second: {}", run.words()));
+    report.insert("click_to_qr_ms".into(), run.click_to_qr_ms());
+    let run = crowd::steady(&stack, stable / 2.0, lengths.steady).await;
+    say(&format!("half the stable rate, {:.0} journeys begun per second: {}", stable / 2.0, run.words()));
+    report.insert("callback_to_confirmed_ms".into(), run.paid_to_confirmed_ms());
+    let run = crowd::at_once(&stack, STEADY_CUSTOMERS).await;
+    say(&format!("{STEADY_CUSTOMERS} customers in the same instant: {}", run.words()));
+    let at_once =
+        json!({ "click_to_qr_ms": run.click_to_qr_ms(), "callback_to_confirmed_ms": run.paid_to_confirmed_ms() });
+    report.insert("at_once".into(), at_once);
     stack.check_invariants().await;
-    let report = json!({
-        "journeys_per_s": per_s,
-        "pgbench_journeys_per_s": null,
-        "ratio_pgbench": null,
-        "publish_confirms_per_s": publish,
-        "ingress_202_per_s": ingress,
-        "ratio_publish": ingress / publish,
-        "click_to_qr_ms": steady.click_to_qr_ms(),
-        "callback_to_confirmed_ms": steady.paid_to_confirmed_ms(),
-        "cpu_ms_per_journey": cpu,
-        "rsa_sign_per_s": null,
-        "rss_mib": rss,
-        "growth": null,
-        "burst": { "customers": BURST, "click_to_qr_ms": burst.click_to_qr_ms(),
-                   "callback_to_confirmed_ms": burst.paid_to_confirmed_ms() },
-        "machine": machine,
-    });
-    let file = stack::checkout("target/bench.json");
-    std::fs::write(&file, format!("{report:#}\n")).expect("target/ can be written");
-    println!("written to {}", file.display());
+}
+
+fn median(numbers: &mut [f64]) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or_default()
 }
 
 /// Logs as in production, and no limit that is meant for one customer.
-fn quiet() -> Vec<(&'static str, String)> {
+pub(crate) fn quiet() -> Vec<(&'static str, String)> {
     vec![
         ("HOLDFAST_LOG__FILTER", "warn".into()),
         ("HOLDFAST_DATABASE__MAX_CONNECTIONS", "16".into()),
         ("HOLDFAST_API__ORDERS_PER_SECOND", "1000000".into()),
         ("HOLDFAST_API__ORDERS_BURST", "1000000".into()),
     ]
-}
-
-/// What a run of journeys took.
-#[derive(Default)]
-struct Run {
-    click_to_qr: Vec<Duration>,
-    /// From the payment at WeChat, whose callback leaves at once, to the event that the customer's page hears.
-    paid_to_confirmed: Vec<Duration>,
-    took: Duration,
-}
-
-impl Run {
-    fn add(&mut self, (click_to_qr, paid_to_confirmed): (Duration, Duration)) {
-        self.click_to_qr.push(click_to_qr);
-        self.paid_to_confirmed.push(paid_to_confirmed);
-    }
-
-    fn click_to_qr_ms(&self) -> Value {
-        percentiles(&self.click_to_qr)
-    }
-
-    fn paid_to_confirmed_ms(&self) -> Value {
-        percentiles(&self.paid_to_confirmed)
-    }
-
-    fn print(&self, what: &str) {
-        println!("\n{what}: {} journeys in {:.1} s", self.click_to_qr.len(), self.took.as_secs_f64());
-        for (name, times) in [("click → QR code", &self.click_to_qr), ("paid → confirmed", &self.paid_to_confirmed)]
-        {
-            let ms = percentiles(times);
-            println!("{name:<20}  p50 {:>7} ms  p99 {:>7} ms", ms["p50"].to_string(), ms["p99"].to_string());
-        }
-    }
-}
-
-fn percentiles(times: &[Duration]) -> Value {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    let at = |percent: usize| {
-        sorted.get((sorted.len().max(1) - 1) * percent / 100).map(|time| time.as_micros() as f64 / 1e3)
-    };
-    json!({ "p50": at(50), "p99": at(99) })
-}
-
-async fn journey(customer: &Customer, schedule: &str) -> (Duration, Duration) {
-    let (answer, click_to_qr) = customer.order(schedule, None).await;
-    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
-    let order = answer.body["order_id"].as_str().expect("an id");
-    let began = Instant::now();
-    let (_, ()) = tokio::join!(customer.until_status(order, "confirmed"), customer.pay(order));
-    (click_to_qr, began.elapsed())
-}
-
-/// All at once.
-async fn journeys(stack: &Stack, name: &str, count: usize) -> Run {
-    let schedule = stack.add_schedule(u32::try_from(count).expect("a room's size")).await;
-    let customers = Customer::crowd(stack, name, count);
-    let began = Instant::now();
-    let mut run = Run::default();
-    join_all(customers.iter().map(|customer| journey(customer, &schedule)))
-        .await
-        .into_iter()
-        .for_each(|one| run.add(one));
-    run.took = began.elapsed();
-    run
-}
-
-/// At a rate, whatever became of those before: who is slow does not slow down the arrivals.
-async fn steady(stack: &Stack) -> Run {
-    let count = STEADY_PER_S * u32::try_from(RUN.as_secs()).expect("seconds");
-    let schedule = stack.add_schedule(count).await;
-    let customers = Customer::crowd(stack, "steady", count as usize);
-    let mut beat = tokio::time::interval(Duration::from_secs(1) / STEADY_PER_S);
-    let began = Instant::now();
-    let mut journeys = JoinSet::new();
-    for customer in customers {
-        beat.tick().await;
-        let schedule = schedule.clone();
-        journeys.spawn(async move { journey(&customer, &schedule).await });
-    }
-    let mut run = Run::default();
-    journeys.join_all().await.into_iter().for_each(|one| run.add(one));
-    run.took = began.elapsed();
-    run
-}
-
-/// As many as there can be: each customer begins the next journey when one is done, over eight sessions.
-async fn busy(stack: &Stack) -> Run {
-    let mut schedules = Vec::new();
-    for _ in 0..8 {
-        schedules.push(stack.add_schedule(20_000).await);
-    }
-    let began = Instant::now();
-    let mut customers = JoinSet::new();
-    for (number, customer) in Customer::crowd(stack, "busy", BUSY_CUSTOMERS).into_iter().enumerate() {
-        let schedule = schedules[number % schedules.len()].clone();
-        customers.spawn(async move {
-            let mut run = Run::default();
-            for click in 0.. {
-                if began.elapsed() >= RUN {
-                    break;
-                }
-                run.add(journey(&customer.with_key(&format!("click-{click}")), &schedule).await);
-            }
-            run
-        });
-    }
-    let mut all = Run::default();
-    for run in customers.join_all().await {
-        all.click_to_qr.extend(run.click_to_qr);
-        all.paid_to_confirmed.extend(run.paid_to_confirmed);
-    }
-    all.took = began.elapsed();
-    all
-}
-
-/// Messages of our size, published by many tasks through one publisher to one quorum queue.
-async fn publish_confirms_per_s() -> f64 {
-    let host = VirtualHost::make().await;
-    let link = Link::new(host.amqp_url.clone().into(), "bench topology".into());
-    assert_eq!(Topology::required().apply(&link).await.expect("a broker"), []);
-    let broker = Broker::start(&host.amqp_url.clone().into(), "bench", Duration::from_secs(10));
-    let (began, confirmed) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
-    let mut tasks = JoinSet::new();
-    for task in 0..512 {
-        let (publisher, confirmed) = (broker.publisher.clone(), confirmed.clone());
-        tasks.spawn(async move {
-            let trace = TraceParent::new([7; 24]);
-            let order_id = OrderId::try_from(format!("hf{task:08}")).expect("an id");
-            let message = Message::OrderHeld(OrderHeld { order_id });
-            while began.elapsed() < SHORT_RUN {
-                publisher.publish(&message, &trace).await.expect("confirmed");
-                confirmed.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
-    tasks.join_all().await;
-    confirmed.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
-}
-
-/// Orders taken by the ingress alone, no worker running: place after place in the line.
-async fn ingress_202_per_s() -> f64 {
-    let stack =
-        Stack::start_with("bench_ingress", Choice { settings: quiet(), roles: vec!["api"], ..Choice::default() }).await;
-    let schedule = stack.add_schedule(1_000).await;
-    let (began, taken) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
-    let mut tasks = JoinSet::new();
-    for customer in Customer::crowd(&stack, "line", 256) {
-        let (schedule, taken) = (schedule.clone(), taken.clone());
-        tasks.spawn(async move {
-            for click in 0.. {
-                if began.elapsed() >= SHORT_RUN {
-                    break;
-                }
-                customer.with_key(&format!("click-{click}")).submit(&schedule, None).await;
-                taken.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
-    tasks.join_all().await;
-    taken.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
 }

@@ -150,7 +150,9 @@ fn differing(kind: books::Kind) -> &'static str {
         K::PaymentUnseen | K::RefundUnseen | K::UnknownOrder | K::UnknownRefund => {
             "WeChat's signed word about it could not be had. `holdfast reconcile --date` asks again."
         }
-        K::PaymentExtra => "The bill has it and WeChat does not know it when asked: ask WeChat's support with the number.",
+        K::PaymentExtra => {
+            "The bill has it and WeChat does not know it when asked: ask WeChat's support with the number."
+        }
         K::PaymentMissing | K::RefundMissing => {
             "Our books have it and the bill has not: settle no accounts for it before WeChat explains."
         }

@@ -26,7 +26,7 @@ use crate::{
     config::{Settings, needed},
     domain::ids::UserId,
     exit::Failure,
-    store::Database,
+    store::{Database, Plans},
 };
 
 /// A list, as the API answers it too.
@@ -89,7 +89,8 @@ fn operator(text: &str) -> Result<String, String> {
 
 fn database(settings: &Settings) -> Result<Database, Failure> {
     let url = needed("database.url", &settings.database.url)?;
-    Database::open(&url, 2).map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
+    Database::open(&url, 2, Plans::Chosen)
+        .map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
 }
 
 /// The cache, when it is configured: commands go on without it.

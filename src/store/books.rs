@@ -167,7 +167,14 @@ pub async fn finish(
         case::close_one(step, &kind, &number, BY, "our books and WeChat's bill agree about it now").await?;
     }
     if bill.payments + bill.refunds > 0 {
-        case::close_one(step, CaseKind::BillMissing.as_str(), &date.to_string(), BY, "WeChat has a bill of this day now").await?;
+        case::close_one(
+            step,
+            CaseKind::BillMissing.as_str(),
+            &date.to_string(),
+            BY,
+            "WeChat has a bill of this day now",
+        )
+        .await?;
     }
     sqlx::query(
         "UPDATE book_days SET finished_at = now(), error = NULL,

@@ -72,6 +72,34 @@ pub struct Database {
     pool: PgPool,
 }
 
+/// Who chooses how a statement finds its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plans {
+    /// PostgreSQL, by what it knows of the tables: for lists and for looking at everything.
+    Chosen,
+    /// Always by index, planned once per connection: for the workers, all of whose statements look rows up by key.
+    /// Left to itself PostgreSQL plans for the table as it is when the connection is young, and reads a whole one
+    /// that was empty then for every seat, until its statistics are refreshed.
+    ByKey,
+}
+
+impl Plans {
+    /// What a connection is told when it is made.
+    pub fn settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Chosen => &[],
+            Self::ByKey => &[
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+                // What is switched off counts as dear, and compiling what is dear takes longer than running it.
+                ("jit", "off"),
+            ],
+        }
+    }
+}
+
 /// A database error with the one distinction that callers act on.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -111,7 +139,7 @@ impl From<sqlx::Error> for StoreError {
 
 impl Database {
     /// Opens the pool without connecting: a process starts and tells by its readiness that PostgreSQL is away.
-    pub fn open(url: &SecretString, max_connections: u32) -> Result<Self, sqlx::Error> {
+    pub fn open(url: &SecretString, max_connections: u32, plans: Plans) -> Result<Self, sqlx::Error> {
         let options: PgConnectOptions = url.expose_secret().parse()?;
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
@@ -131,7 +159,7 @@ impl Database {
             })
             // The pool asks again after that, and would wait for ever.
             .after_release(|connection, _| Box::pin(async { ping(connection).await.map(|()| true) }))
-            .connect_lazy_with(options.application_name("holdfast"));
+            .connect_lazy_with(options.application_name("holdfast").options(plans.settings().iter().copied()));
         Ok(Self { pool })
     }
 
@@ -189,6 +217,7 @@ pub struct Step<'a> {
 impl Step<'_> {
     pub async fn commit(self) -> Result<(), StoreError> {
         crash::around("commit", self.name, self.transaction.commit()).await?;
+        tracing::trace!(name = self.name, "committed");
         metrics::histogram!("store_transaction_seconds", "name" => self.name)
             .record(self.started.elapsed().as_secs_f64());
         Ok(())

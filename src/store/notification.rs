@@ -1,5 +1,7 @@
 //! `notifications`: what customers are to be told, and how far each message got.
 
+use std::collections::HashMap;
+
 use sqlx::{FromRow, PgExecutor};
 use time::{Duration, OffsetDateTime};
 
@@ -59,6 +61,8 @@ pub enum Claim {
 
 #[derive(FromRow)]
 struct ClaimRow {
+    order_id: OrderId,
+    kind: Kind,
     in_doubt_for: Option<f64>,
     user_id: UserId,
     openid: Option<Vec<u8>>,
@@ -70,19 +74,22 @@ struct ClaimRow {
     reason: Option<String>,
 }
 
-/// Takes one attempt at a notification: marks its answer as in doubt before the call is made.
-pub async fn claim(db: &Database, key: &PersonalKey, order: &OrderId, kind: Kind) -> Result<Claim, StoreError> {
+/// Takes one attempt at each of these notifications: marks its answer as in doubt before the call is made. One claim
+/// each, in the same order; of two that name the same notification one finds it settled.
+pub async fn claim(db: &Database, key: &PersonalKey, due: &[(OrderId, Kind)]) -> Result<Vec<Claim>, StoreError> {
+    let (orders, kinds): (Vec<&OrderId>, Vec<Kind>) = due.iter().map(|(order, kind)| (order, *kind)).unzip();
     let claimed = sqlx::query_as(
         "WITH before AS (
              SELECT order_id, kind, in_doubt_since FROM notifications
-              WHERE order_id = $1 AND kind = $2 AND status = 'pending' FOR UPDATE
+              WHERE (order_id, kind) IN (SELECT * FROM unnest($1::text[], $2::notification_kind[])) AND status = 'pending'
+              ORDER BY order_id, kind FOR UPDATE
          ), claimed AS (
              UPDATE notifications n
                 SET attempts = n.attempts + 1, in_doubt_since = coalesce(n.in_doubt_since, now()), updated_at = now()
                FROM before b WHERE n.order_id = b.order_id AND n.kind = b.kind
-          RETURNING n.order_id, extract(epoch FROM now() - b.in_doubt_since)::float8 AS in_doubt_for
+          RETURNING n.order_id, n.kind, extract(epoch FROM now() - b.in_doubt_since)::float8 AS in_doubt_for
          )
-         SELECT claimed.in_doubt_for, o.user_id, u.openid, c.title AS course, s.starts_at, o.amount_fen, o.refunded_fen,
+         SELECT claimed.order_id, claimed.kind, claimed.in_doubt_for, o.user_id, u.openid, c.title AS course, s.starts_at, o.amount_fen, o.refunded_fen,
                 r.seat_no, o.reason
            FROM claimed
            JOIN payment_orders o USING (order_id)
@@ -91,26 +98,30 @@ pub async fn claim(db: &Database, key: &PersonalKey, order: &OrderId, kind: Kind
            JOIN courses c USING (course_id)
            LEFT JOIN seat_reservations r USING (order_id)",
     )
-    .bind(order)
-    .bind(kind);
-    let row: Option<ClaimRow> =
-        crash::around("commit", "notifications.claim", claimed.fetch_optional(db.pool())).await?;
-    let Some(row) = row else {
-        return Ok(Claim::Settled);
-    };
-    if row.in_doubt_for.is_some_and(|seconds| seconds >= REPEATABLE_FOR.as_seconds_f64()) {
-        return Ok(Claim::TooLateToRepeat);
+    .bind(orders)
+    .bind(kinds);
+    let rows: Vec<ClaimRow> = crash::around("commit", "notifications.claim", claimed.fetch_all(db.pool())).await?;
+    let mut claims: HashMap<(OrderId, Kind), Claim> =
+        rows.into_iter().map(|row| ((row.order_id.clone(), row.kind), row.claim(key))).collect();
+    Ok(due.iter().map(|one| claims.remove(one).unwrap_or(Claim::Settled)).collect())
+}
+
+impl ClaimRow {
+    fn claim(self, key: &PersonalKey) -> Claim {
+        if self.in_doubt_for.is_some_and(|seconds| seconds >= REPEATABLE_FOR.as_seconds_f64()) {
+            return Claim::TooLateToRepeat;
+        }
+        Claim::Ours(Box::new(Addressed {
+            openid: self.openid.and_then(|sealed| key.open(&self.user_id, &sealed)),
+            course: self.course,
+            starts_at: self.starts_at,
+            amount_fen: self.amount_fen,
+            refunded_fen: self.refunded_fen,
+            seat_no: self.seat_no,
+            reason: self.reason,
+            in_doubt_before: self.in_doubt_for.is_some(),
+        }))
     }
-    Ok(Claim::Ours(Box::new(Addressed {
-        openid: row.openid.and_then(|sealed| key.open(&row.user_id, &sealed)),
-        course: row.course,
-        starts_at: row.starts_at,
-        amount_fen: row.amount_fen,
-        refunded_fen: row.refunded_fen,
-        seat_no: row.seat_no,
-        reason: row.reason,
-        in_doubt_before: row.in_doubt_for.is_some(),
-    })))
 }
 
 /// How an attempt ended.
@@ -132,35 +143,61 @@ pub enum Ended {
     Uncertain,
 }
 
-/// Records how the attempt ended. An answer lost is not recorded at all: the doubt stands from the claim.
-/// `in_doubt_before` is the claim's.
-pub async fn record(
-    db: impl PgExecutor<'_>,
-    order: &OrderId,
-    kind: Kind,
-    ended: &Ended,
-    in_doubt_before: bool,
-) -> Result<(), StoreError> {
-    let (status, msgid, errcode, error) = match ended {
-        Ended::Sent { msgid } => (NotificationStatus::Sent, Some(*msgid), None, None),
-        Ended::Failed { errcode, error } => (NotificationStatus::Failed, None, *errcode, Some(error.as_str())),
-        Ended::NotNow { errcode, error } => (NotificationStatus::Pending, None, *errcode, Some(error.as_str())),
-        Ended::Uncertain => (NotificationStatus::Uncertain, None, None, Some("the answer was lost")),
-    };
+/// An attempt that ended.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub order_id: OrderId,
+    pub kind: Kind,
+    pub ended: Ended,
+    /// The claim's.
+    pub in_doubt_before: bool,
+}
+
+impl Record {
+    fn status(&self) -> NotificationStatus {
+        match self.ended {
+            Ended::Sent { .. } => NotificationStatus::Sent,
+            Ended::Failed { .. } => NotificationStatus::Failed,
+            Ended::NotNow { .. } => NotificationStatus::Pending,
+            Ended::Uncertain => NotificationStatus::Uncertain,
+        }
+    }
+
+    fn msgid(&self) -> Option<i64> {
+        match self.ended {
+            Ended::Sent { msgid } => Some(msgid),
+            Ended::Failed { .. } | Ended::NotNow { .. } | Ended::Uncertain => None,
+        }
+    }
+
+    fn error(&self) -> (Option<i32>, Option<&str>) {
+        match &self.ended {
+            Ended::Sent { .. } => (None, None),
+            Ended::Failed { errcode, error } | Ended::NotNow { errcode, error } => (*errcode, Some(error)),
+            Ended::Uncertain => (None, Some("the answer was lost")),
+        }
+    }
+}
+
+/// Records how attempts ended. An answer lost is not recorded at all: the doubt stands from the claim.
+pub async fn record(db: impl PgExecutor<'_>, records: &[Record]) -> Result<(), StoreError> {
     let recorded = sqlx::query(
-        "UPDATE notifications
-            SET status = $3, msgid = $4, errcode = $5, error = $6, updated_at = now(),
-                in_doubt_since = CASE WHEN $3 = 'pending'::notification_status AND $7 THEN in_doubt_since END,
-                sent_at = CASE WHEN $3 = 'sent'::notification_status THEN now() END
-          WHERE order_id = $1 AND kind = $2 AND status = 'pending'",
+        "UPDATE notifications n
+            SET status = t.status, msgid = t.msgid, errcode = t.errcode, error = t.error, updated_at = now(),
+                in_doubt_since = CASE WHEN t.status = 'pending' AND t.in_doubt_before THEN n.in_doubt_since END,
+                sent_at = CASE WHEN t.status = 'sent' THEN now() END
+           FROM unnest($1::text[], $2::notification_kind[], $3::notification_status[], $4::bigint[], $5::int[], $6::text[],
+                       $7::bool[])
+             AS t(order_id, kind, status, msgid, errcode, error, in_doubt_before)
+          WHERE n.order_id = t.order_id AND n.kind = t.kind AND n.status = 'pending'",
     )
-    .bind(order)
-    .bind(kind)
-    .bind(status)
-    .bind(msgid)
-    .bind(errcode)
-    .bind(error)
-    .bind(in_doubt_before);
+    .bind(records.iter().map(|record| &record.order_id).collect::<Vec<_>>())
+    .bind(records.iter().map(|record| record.kind).collect::<Vec<_>>())
+    .bind(records.iter().map(Record::status).collect::<Vec<_>>())
+    .bind(records.iter().map(Record::msgid).collect::<Vec<_>>())
+    .bind(records.iter().map(|record| record.error().0).collect::<Vec<_>>())
+    .bind(records.iter().map(|record| record.error().1).collect::<Vec<_>>())
+    .bind(records.iter().map(|record| record.in_doubt_before).collect::<Vec<_>>());
     crash::around("commit", "notifications.record", recorded.execute(db)).await?;
     Ok(())
 }

@@ -364,8 +364,8 @@ pub async fn lapsed_without_seat(
     .await?)
 }
 
-/// The orders as the prepay worker needs them.
-pub async fn for_prepay(db: impl PgExecutor<'_>, id: &OrderId) -> Result<Option<Unpriced>, StoreError> {
+/// The orders as the prepay worker needs them, in no particular order; unknown ids are left out.
+pub async fn for_prepay(db: impl PgExecutor<'_>, ids: &[OrderId]) -> Result<Vec<Unpriced>, StoreError> {
     Ok(sqlx::query_as(
         "SELECT o.order_id, o.status, o.channel, o.amount_fen, c.title AS course, s.starts_at, r.seat_no, o.pay_before,
                 coalesce(o.pay_before > now(), false) AS in_time, o.user_id, u.openid
@@ -374,9 +374,9 @@ pub async fn for_prepay(db: impl PgExecutor<'_>, id: &OrderId) -> Result<Option<
            JOIN courses c USING (course_id)
            JOIN users u USING (user_id)
            LEFT JOIN seat_reservations r USING (order_id)
-          WHERE o.order_id = $1",
+          WHERE o.order_id = ANY($1)",
     )
-    .bind(id)
-    .fetch_optional(db)
+    .bind(ids)
+    .fetch_all(db)
     .await?)
 }

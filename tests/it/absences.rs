@@ -176,11 +176,13 @@ fn a_worker_names_no_server() {
         let known = source.parts();
         let mut parts = ["broker", "cache", "crash", "domain", "store", "wechat"].into_iter();
         assert!(known.iter().all(|part| parts.by_ref().any(|may| may == part)), "{}: {known:?}", source.path);
-        assert!(
-            ["broker", "domain", "store"].into_iter().all(|part| known.contains(part)),
-            "{}: {known:?}",
-            source.path
-        );
+        // What workers share need not know what a message says.
+        let of_all = if source.path == "workers/together.rs" {
+            &["broker", "store"][..]
+        } else {
+            &["broker", "domain", "store"]
+        };
+        assert!(of_all.iter().all(|part| known.contains(*part)), "{}: {known:?}", source.path);
     }
 }
 

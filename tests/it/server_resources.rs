@@ -34,6 +34,25 @@ pub(crate) async fn drop_database(name: &str) {
     }
 }
 
+/// Forgets all keys that begin with this. Claims stand for a day, and a full Redis refuses to learn.
+pub(crate) async fn drop_keys(prefix: &str) {
+    let Ok(client) = redis::Client::open(server("REDIS_URL")) else { return };
+    let Ok(mut connection) = client.get_multiplexed_async_connection().await else { return };
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(1_000);
+        let Ok((next, keys)) = scan.query_async::<(u64, Vec<String>)>(&mut connection).await else { return };
+        if !keys.is_empty() {
+            let _ = redis::cmd("UNLINK").arg(&keys).query_async::<()>(&mut connection).await;
+        }
+        if next == 0 {
+            return;
+        }
+        cursor = next;
+    }
+}
+
 /// The management API, which can make virtual hosts.
 #[derive(Clone)]
 pub(crate) struct Management {

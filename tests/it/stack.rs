@@ -24,7 +24,7 @@ use wechat_sim::{Keys, Running};
 #[path = "server_resources.rs"]
 pub(crate) mod server_resources;
 
-use server_resources::{Management, database_url, drop_database, finally, make_database, ready_in, server};
+use server_resources::{Management, database_url, drop_database, drop_keys, finally, make_database, ready_in, server};
 
 /// One set of WeChat keys for all tests: making RSA keys is slow.
 static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -339,11 +339,12 @@ impl Drop for Stack {
         if std::thread::panicking() {
             eprintln!("logs of the stack: {}", self.directory.display());
         }
-        // Databases and virtual hosts would pile up over a day of runs.
+        // Databases, virtual hosts and keys would pile up over a day of runs.
         let (name, management) = (self.name.clone(), self.management.clone());
         finally(async move {
             management.drop_vhost(&name).await;
             drop_database(&name).await;
+            drop_keys(&format!("{name}:")).await;
         });
     }
 }

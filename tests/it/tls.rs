@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use holdfast::{
     broker::Link,
     cache::{Cache, CacheSettings},
-    store::Database,
+    store::{Database, Plans},
 };
 use reqwest::{Certificate, Client};
 use uuid::Uuid;
@@ -30,7 +30,7 @@ fn by_another_name(url: &str) -> String {
 async fn s6_4_postgresql_is_believed_by_its_authority_and_name_alone() {
     let opened = async |url: &str, authority: &str| {
         let url = format!("{url}?sslmode=verify-full&sslrootcert={}", file(authority));
-        let database = Database::open(&url.into(), 1).expect("a readable URL");
+        let database = Database::open(&url.into(), 1, Plans::Chosen).expect("a readable URL");
         sqlx::query_scalar::<_, bool>("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
             .fetch_one(database.pool())
             .await

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use holdfast::store::{
-    Database,
+    Database, Plans,
     verify::{self, Item},
 };
 use serde_json::{Value, json};
@@ -240,7 +240,7 @@ async fn verify_copy(stack: &Stack, number: usize, statements: &'static str) -> 
     admin.execute(AssertSqlSafe(copy)).await.expect("a copy");
     let mut books = PgConnection::connect(&database_url(&name)).await.expect("the copy");
     books.execute(statements).await.expect("the statements run");
-    let database = Database::open(&database_url(&name).into(), 1).expect("a database");
+    let database = Database::open(&database_url(&name).into(), 1, Plans::Chosen).expect("a database");
     let items = verify::run(&database, Duration::seconds(120)).await;
     database.pool().close().await;
     drop_database(&name).await;
