@@ -85,6 +85,7 @@ DATABASE_TLS_URL=postgres://holdfast:$POSTGRES_PASSWORD@localhost:$POSTGRES_PORT
 AMQPS_URL=amqps://holdfast:$RABBITMQ_PASSWORD@localhost:$AMQPS_PORT/holdfast
 REDISS_URL=rediss://default:$REDIS_PASSWORD@localhost:$REDISS_PORT/0
 END
+  fi
   if [ -e "$dev/three-nodes" ]; then
     echo "RABBITMQ_NODES=127.0.0.1:$AMQP_PORT 127.0.0.1:$AMQP_PORT2 127.0.0.1:$AMQP_PORT3"
   fi
