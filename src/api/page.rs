@@ -221,6 +221,39 @@ mod tests {
         assert_eq!(reached, all, "some files are reached by no page");
     }
 
+    #[test]
+    fn a_module_takes_only_what_another_gives() {
+        for (name, script) in scripts() {
+            let (folder, _) = name.split_once('/').unwrap();
+            for import in script.split("import { ").skip(1) {
+                let (taken, rest) = import.split_once(" } from \"").unwrap();
+                let from = until_quote(rest).trim_start_matches("./");
+                let from = from.strip_prefix("../").map_or(format!("{folder}/{from}"), str::to_owned);
+                let given = gives(&from);
+                for one in taken.split(", ").filter_map(|one| one.split(" as ").next()) {
+                    assert!(given.contains(one.trim().trim_end_matches(',')), "{name} takes {one} from {from}");
+                }
+            }
+        }
+    }
+
+    /// The names that a module exports, its own and those that it hands on.
+    fn gives(name: &str) -> BTreeSet<String> {
+        let mut given = BTreeSet::new();
+        for line in text_of(name).lines().filter_map(|line| line.strip_prefix("export ")) {
+            if let Some(from) = line.strip_prefix("* from \"../") {
+                given.extend(gives(until_quote(from)));
+            } else if let Some(handed_on) = line.strip_prefix("{ ") {
+                given.extend(handed_on.split(" }").next().unwrap().split(", ").map(str::to_owned));
+            } else {
+                let line = line.trim_start_matches("async ");
+                let word = line.split_once(' ').unwrap().1;
+                given.insert(word.chars().take_while(|sign| sign.is_ascii_alphanumeric() || *sign == '_').collect());
+            }
+        }
+        given
+    }
+
     fn until_quote(text: &str) -> &str {
         text.split('"').next().unwrap()
     }

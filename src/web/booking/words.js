@@ -6,4 +6,6 @@ import { speak } from "../both/language.js";
 import { en } from "./words.en.js";
 import { zh } from "./words.zh.js";
 
-speak({ zh, en });
+export const words = { zh, en };
+
+speak(words);
