@@ -160,7 +160,7 @@ pub struct ReconcileSettings {
 }
 
 impl ReconcileSettings {
-    pub fn pace(&self, retention: &RetentionSettings) -> Pace {
+    pub fn pace(&self, retention: &RetentionSettings, order: &OrderSettings) -> Pace {
         Pace {
             keep_audit: retention.audit_months,
             keep_traces: retention.trace_months,
@@ -168,6 +168,7 @@ impl ReconcileSettings {
             grace: std::time::Duration::from_secs(self.grace_seconds),
             batch: self.batch,
             canary_every: std::time::Duration::from_secs(self.canary_seconds),
+            check: order.alarms().check,
         }
     }
 

@@ -234,7 +234,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
             }
             WorkerName::Reconcile => {
-                let pace = process.settings.reconcile.pace(&process.settings.retention);
+                let pace = process.settings.reconcile.pace(&process.settings.retention, &process.settings.order);
                 let reconcile = Reconcile { db: process.database(Plans::Chosen)?, broker: broker.clone(), pace };
                 running.spawn(reconcile.run(process.stop.clone()));
                 let account = process.pay_account()?;

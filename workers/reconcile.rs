@@ -25,7 +25,10 @@ use crate::{
         Broker, BrokerAway, PublishError,
         topology::{Difference, Topology},
     },
-    domain::message::Message,
+    domain::{
+        ids::OrderId,
+        message::{Alarm, Message, OrderAlarm},
+    },
     store::{
         self, Database, StoreError,
         leader::Candidate,
@@ -51,6 +54,8 @@ pub struct Pace {
     pub batch: u16,
     /// Between two canaries of a queue; zero sends none.
     pub canary_every: Duration,
+    /// Between two looks at WeChat for an unpaid order.
+    pub check: Duration,
     /// Months of the audit log, and of the trace, that stay.
     pub keep_audit: u16,
     pub keep_traces: u16,
@@ -128,6 +133,11 @@ impl Reconcile {
             Ok(pass) => pass,
             Err(error) => return tracing::warn!(%error, "nothing could be swept"),
         };
+        if pass.queues_were_lost
+            && let Err(error) = self.look_again(stop).await
+        {
+            tracing::warn!(%error, "WeChat is not looked at again for every unpaid order; the end of its hold will");
+        }
         for intent in Intent::ALL {
             let kind = intent.as_str();
             if let Err(error) = self.sweep(intent, &pass, stop).await {
@@ -157,6 +167,25 @@ impl Reconcile {
             tracing::error!(%difference, "the broker is not as rabbitmq/definitions.json says");
         }
         Ok(were_missing > 0)
+    }
+
+    /// Sets the alarm anew that looks at WeChat for an unpaid order whose callback may be lost: it was in a queue that
+    /// is gone. An order that has two now is looked at twice as often until it ends.
+    async fn look_again(&self, stop: &CancellationToken) -> Result<(), Interrupted> {
+        let limit = self.pace.batch;
+        let mut last = None;
+        while !stop.is_cancelled() {
+            let orders = sweep::unpaid(&self.db, last.as_ref(), limit.into()).await?;
+            let after_ms = u64::try_from(self.pace.check.as_millis()).unwrap_or(u64::MAX);
+            let alarm = |order_id: &OrderId| OrderAlarm { order_id: order_id.clone(), alarm: Alarm::Check, after_ms };
+            let messages: Vec<Message> = orders.iter().map(|order| Message::OrderAlarm(alarm(order))).collect();
+            self.broker.publisher.publish_all(&messages).await?;
+            if orders.len() < usize::from(limit) {
+                break;
+            }
+            last = orders.into_iter().last();
+        }
+        Ok(())
     }
 
     /// Puts every overdue intent of a kind onto its queue, page by page.

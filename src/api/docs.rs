@@ -6,7 +6,7 @@ use axum::{Json, http::HeaderMap, response::Response};
 use utoipa::openapi::{
     Content, HeaderBuilder, InfoBuilder, OpenApi, RefOr, ResponseBuilder, Schema,
     path::Operation,
-    schema::{Array, ObjectBuilder, Ref, Type},
+    schema::{Array, ArrayItems, ObjectBuilder, Ref, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     server::ServerBuilder,
     tag::TagBuilder,
@@ -77,13 +77,20 @@ fn add_common_answers(operation: &mut Operation) {
     }
 }
 
-/// The generator repeats an item's whole schema inside its page; a reader wants its name.
+/// The generator repeats an item's whole schema inside its page; a reader wants its name. What has none yet gets it.
 fn name_the_items_of_pages(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
-    for (name, schema) in schemas {
+    let mut named = Vec::new();
+    for (name, schema) in schemas.iter_mut() {
         if let (Some(item), RefOr::T(Schema::Object(page))) = (name.strip_prefix("Page_"), schema) {
             let items = Array::new(Ref::from_schema_name(item));
-            page.properties.insert("items".into(), Schema::Array(items).into());
+            let whole = page.properties.insert("items".into(), Schema::Array(items).into());
+            if let Some(RefOr::T(Schema::Array(Array { items: ArrayItems::RefOrSchema(whole), .. }))) = whole {
+                named.push((item.to_owned(), *whole));
+            }
         }
+    }
+    for (name, whole) in named {
+        schemas.entry(name).or_insert(whole);
     }
 }
 

@@ -10,9 +10,9 @@ pub(super) const PAGE: usize = 50;
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page<T> {
-    pub(super) items: Vec<T>,
+    items: Vec<T>,
     /// Where the next page begins: give it back as `cursor`; null on the last page.
-    pub(super) next: Option<String>,
+    next: Option<String>,
 }
 
 impl<T> Page<T> {

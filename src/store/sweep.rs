@@ -207,6 +207,19 @@ pub async fn overdue(
         .await?)
 }
 
+/// Unpaid orders that hold a seat, after this one, in the order of their numbers: WeChat is looked at for them by an
+/// alarm that repeats itself and stands in no row, so that it is gone with its queue.
+pub async fn unpaid(db: &Database, after: Option<&OrderId>, limit: i64) -> Result<Vec<OrderId>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT order_id FROM payment_orders
+          WHERE status IN ('held', 'awaiting_payment') AND order_id > coalesce($1, '') ORDER BY order_id LIMIT $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(db.pool())
+    .await?)
+}
+
 /// Marks what was put back onto its queue. A row that is locked is in a worker's hands and needs no mark.
 pub async fn mark(db: &Database, intent: Intent, pass: &Pass, swept: &[Overdue]) -> Result<(), StoreError> {
     let Source { table, id, part, .. } = intent.source();

@@ -56,9 +56,8 @@ pub(in crate::api) async fn list(
 pub(in crate::api) struct DayPage {
     #[serde(flatten)]
     day: DayDocument,
-    items: Vec<DifferenceDocument>,
-    /// Where the next page begins: give it back as `cursor`; null on the last page.
-    next: Option<String>,
+    #[serde(flatten)]
+    differences: Page<DifferenceDocument>,
 }
 
 /// Read a day
@@ -95,8 +94,7 @@ pub(in crate::api) async fn one(
     let differences = differences.map_err(|error| Problem::from_store(&error))?;
     let place =
         |item: &DifferenceDocument| Place { at: item.found_at, id: format!("{} {}", item.kind.as_str(), item.number) };
-    let Page { items, next } = Page::cut(differences, place);
-    Ok(Json(DayPage { day, items, next }))
+    Ok(Json(DayPage { day, differences: Page::cut(differences, place) }))
 }
 
 fn one_more() -> i64 {
