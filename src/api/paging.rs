@@ -36,6 +36,11 @@ impl<T> Page<T> {
         &self.items
     }
 
+    /// The items, and where the next page begins.
+    pub(super) fn into_parts(self) -> (Vec<T>, Option<String>) {
+        (self.items, self.next)
+    }
+
     /// The same page with something made of each item.
     pub(super) fn map<U>(self, make: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(make).collect(), next: self.next }

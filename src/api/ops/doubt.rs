@@ -27,8 +27,10 @@ use crate::{
 /// The sum, and a page of the orders it is about.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DoubtList {
-    #[serde(flatten)]
-    page: Page<Doubt>,
+    items: Vec<Doubt>,
+    /// Where the next page begins: give it back as `cursor`; null on the last page.
+    next: Option<String>,
+    /// Of all pages.
     total: Total,
 }
 
@@ -63,5 +65,6 @@ pub(super) async fn list(
     let doubts = store::doubt::list(pool, after.as_ref(), limit).await.map_err(refused)?;
     let total = store::doubt::total(pool).await.map_err(refused)?;
     let page = Page::cut(doubts, |doubt| Place { at: doubt.since, id: doubt.order_id.to_string() });
-    Ok(Json(DoubtList { page, total }))
+    let (items, next) = page.into_parts();
+    Ok(Json(DoubtList { items, next, total }))
 }

@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Query, State},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 use utoipa::ToSchema;
 
@@ -21,9 +21,8 @@ use crate::{
 };
 
 /// How far the plot looks back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Range {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Range {
     Hour,
     Day,
     Week,
@@ -73,7 +72,7 @@ pub(super) struct ErrorList {
 /// From the traces of orders, which may lack their last second, and the dead letters.
 #[utoipa::path(
     get, path = "/v1/ops/errors", tag = "operators", security(("bearer" = ["viewer", "operator"])),
-    params(("range" = Option<Range>, Query, description = "`hour` (default), `day` or `week`")),
+    params(("range" = Option<String>, Query, description = "`hour` (default), `day` or `week`")),
     responses(
         (status = 200, description = "A row per kind of error", body = ErrorList),
         (status = 403, description = "`forbidden`: a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
