@@ -10,7 +10,7 @@ use std::{
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
-use tokio::{signal::unix, task::JoinSet};
+use tokio::{signal::unix, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -284,6 +284,9 @@ struct KeptTraces {
     stop: CancellationToken,
 }
 
+/// A connection that is dead without a reset must not end the keeping of traces.
+const TRACES_WITHIN: Duration = Duration::from_secs(5);
+
 fn keep_traces(database: Database) -> KeptTraces {
     let stop = CancellationToken::new();
     let stopped = stop.clone();
@@ -294,12 +297,12 @@ fn keep_traces(database: Database) -> KeptTraces {
                 set = gathered.next() => (set, false),
                 () = stopped.cancelled() => (gathered.rest(), true),
             };
+            // Traces are not worth waiting for: what could not be written at once is gone.
             if !set.is_empty()
-                && let Err(error) = store::trace::write(&database, &set).await
+                && !matches!(timeout(TRACES_WITHIN, store::trace::write(&database, &set)).await, Ok(Ok(())))
             {
-                // Traces are not worth waiting for: what could not be written is gone.
                 metrics::counter!("traces_dropped_total").increment(set.len() as u64);
-                tracing::debug!(%error, rows = set.len(), "traces were lost");
+                tracing::debug!(rows = set.len(), "traces were lost");
             }
             if is_last {
                 return;

@@ -4,15 +4,21 @@
 //! set of questions is under way the next one gathers, so nobody waits for company: a quiet worker asks for one
 //! message, a busy one for dozens in the same round trips and with the same commit.
 
-use std::{panic::AssertUnwindSafe, slice};
+use std::{panic::AssertUnwindSafe, slice, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::{broker::consume::Fault, store::StoreError};
 
 /// Most questions in one set.
 const SET: usize = 64;
+/// A connection that is dead without a reset would answer never. Askers that give up leave this task alone with it, so
+/// it has a limit of its own, below that of a handler's step.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A question that can be put for many at once.
 pub(super) trait InSets: Send + Sync + 'static {
@@ -69,7 +75,11 @@ async fn answer<Q: InSets>(questions: &Q, set: &[Q::Question], askers: Vec<Asker
 }
 
 async fn ask<Q: InSets>(questions: &Q, set: &[Q::Question]) -> Result<Vec<Q::Answer>, Fault> {
-    match AssertUnwindSafe(questions.ask(set)).catch_unwind().await {
+    let asked = AssertUnwindSafe(questions.ask(set)).catch_unwind();
+    let Ok(answered) = timeout(ANSWERS_WITHIN, asked).await else {
+        return Err(Fault::Away(format!("no answer within {ANSWERS_WITHIN:?}")));
+    };
+    match answered {
         Ok(Ok(answers)) if answers.len() == set.len() => Ok(answers),
         Ok(Ok(answers)) => Err(Fault::Bug(format!("{} answers to {} questions", answers.len(), set.len()))),
         Ok(Err(error)) => Err(error.into()),

@@ -122,12 +122,16 @@ impl From<TradeState> for String {
     }
 }
 
-/// Longest `out_trade_no` and `transaction_id`.
+/// Longest `out_trade_no` and `transaction_id`, in characters.
 const TRADE_NO_MAX: usize = 32;
+/// Two of them and a word are a message's id, which holds 255 bytes.
+const NUMBER_BYTES_MAX: usize = 100;
 
-/// Both ends' numbers are short and visible; as keys of messages they must be.
+/// WeChat's numbers are short and visible; what is signed and strange is a person's to judge, as long as it fits.
 pub(super) fn is_number(text: &str, max: usize) -> bool {
-    (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    (1..=NUMBER_BYTES_MAX).contains(&text.len())
+        && text.chars().count() <= max
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 /// RFC 3339 or nothing. An empty text is nothing: WeChat fills some members it has no value for with `""`.
