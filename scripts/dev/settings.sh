@@ -72,7 +72,7 @@ WAITLIST_OFFER=Wo8Pc3Es6hZf1XoDb7RvTy0NmQlGi4AuOp9KbHw5SzS'
 # Where the servers are, as KEY=VALUE lines: all that tests need.
 server_settings() {
   cat <<END
-DATABASE_URL=postgres://holdfast:$POSTGRES_PASSWORD@127.0.0.1:$POSTGRES_PORT/holdfast
+DATABASE_URL=postgres://holdfast:$POSTGRES_PASSWORD@127.0.0.1:$POSTGRES_PORT/holdfast?sslmode=disable
 AMQP_URL=amqp://holdfast:$RABBITMQ_PASSWORD@127.0.0.1:$AMQP_PORT/holdfast
 REDIS_URL=redis://default:$REDIS_PASSWORD@127.0.0.1:$REDIS_PORT/0
 RABBITMQ_MANAGEMENT_URL=http://holdfast:$RABBITMQ_PASSWORD@127.0.0.1:$MANAGEMENT_PORT
