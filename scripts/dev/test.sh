@@ -12,14 +12,17 @@ run_tests() {
   for name in "$@"; do
     case $name in
       format) check format cargo fmt --all --check ;;
-      lint) check lint lints ;;
+      lint) check lint cargo clippy --workspace --all-targets -- -D warnings ;;
       build) check build cargo test --workspace --no-run ;;
       unit) suite "unit and property" cargo test --workspace --no-fail-fast --lib --bins ;;
       it) suite "integration and browser" cargo test --workspace --no-fail-fast --test it ;;
       outages) suite outages with_breakable_servers breakable cargo test --package holdfast --test outages ;;
       cluster) suite cluster with_three_nodes cargo test --package holdfast --test cluster -- --nocapture ;;
       crash-cut) suite "a cut of the crash matrix" crash_matrix ;;
-      crash) suite "crash matrix" crash_matrix CRASH_WHOLE=yes ;;
+      crash)
+        check "lint of the crash matrix" cargo clippy --package holdfast --all-targets --features failpoints -- -D warnings
+        suite "crash matrix" crash_matrix CRASH_WHOLE=yes
+        ;;
       browser) suite browser cargo test --package holdfast --test it browser ;;
       mixed) suite "2 000 orders, every ending mixed" at_full_length MIXED_ORDERS=2000 mixed_endings ;;
       rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
@@ -33,12 +36,6 @@ run_tests() {
       *) suite "tests named $name" cargo test --workspace --no-fail-fast "$name" ;;
     esac
   done
-}
-
-# With and without what only the crash matrix needs.
-lints() {
-  cargo clippy --workspace --all-targets -- -D warnings &&
-    cargo clippy --package holdfast --all-targets --features failpoints -- -D warnings
 }
 
 # Every process killed at every point, or at some of them.

@@ -12,9 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, StreamExt, future};
+use futures_util::{FutureExt, StreamExt, future, stream::FusedStream};
 use lapin::{
-    Channel, Consumer,
+    Channel,
     message::Delivery,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
@@ -155,15 +155,20 @@ async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(
         BasicConsumeOptions::default(),
         FieldTable::default(),
     );
-    let mut consumer = answered(consumer).await?;
+    let consumer = answered(consumer).await?;
+    let tag = consumer.tag();
+    // What was prefetched on a channel that has broken since will come again. Fused, as its end may be met while a
+    // batch is gathered, and must be met again: lapin's own stream would stay silent then.
+    let mut fresh =
+        consumer.filter(|next| future::ready(!next.as_ref().is_ok_and(|delivery| delivery.acker.poisoned()))).fuse();
     let mut in_hand = JoinSet::new();
     let ended = tokio::select! {
-        ended = take(work, &mut consumer, &mut in_hand, batch, concurrent) => ended,
+        ended = take(work, &mut fresh, &mut in_hand, batch, concurrent) => ended,
         () = broken(channel) => Err(Interruption::Broken),
         () = work.stop.cancelled() => Ok(()),
     };
     if work.stop.is_cancelled() {
-        let _ = answered(channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await;
+        let _ = answered(channel.basic_cancel(tag, BasicCancelOptions::default())).await;
     }
     // Also after an interruption: what is in hand will be delivered again, and twice at once helps nobody.
     while in_hand.join_next().await.is_some() {}
@@ -181,7 +186,7 @@ async fn broken(channel: &Channel) {
 /// Takes batches off the consumer and settles them, as many at a time as the worker may; never returns in peace.
 async fn take<H: Handler>(
     work: &Arc<Work<H>>,
-    consumer: &mut Consumer,
+    fresh: &mut (impl FusedStream<Item = Result<Delivery, lapin::Error>> + Unpin),
     in_hand: &mut JoinSet<()>,
     batch: usize,
     concurrent: usize,
@@ -198,7 +203,7 @@ async fn take<H: Handler>(
         } else {
             batch
         };
-        let deliveries = next_batch(consumer, most).await?;
+        let deliveries = next_batch(fresh, most).await?;
         let work = work.clone();
         in_hand.spawn(async move { work.settle(deliveries).await });
     }
@@ -218,10 +223,10 @@ enum Interruption {
 }
 
 /// Waits for one delivery and takes along those that are there already.
-async fn next_batch(consumer: &mut Consumer, most: usize) -> Result<Vec<Delivery>, Interruption> {
-    // What was prefetched on a channel that has broken since will come again.
-    let mut fresh =
-        consumer.filter(|next| future::ready(!next.as_ref().is_ok_and(|delivery| delivery.acker.poisoned())));
+async fn next_batch(
+    fresh: &mut (impl FusedStream<Item = Result<Delivery, lapin::Error>> + Unpin),
+    most: usize,
+) -> Result<Vec<Delivery>, Interruption> {
     let mut deliveries = vec![fresh.next().await.ok_or(Interruption::Cancelled)??];
     while deliveries.len() < most {
         match fresh.next().now_or_never() {

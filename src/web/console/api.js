@@ -24,6 +24,12 @@ export const session = (id, signal) => read(`${OPS}/schedules/${encodeURICompone
 
 export const moneyInDoubt = ({ cursor, signal }) => read(`${OPS}/money-in-doubt${query({ cursor })}`, { signal });
 
+export const bookDays = ({ cursor, signal }) => read(`${OPS}/reconciliations${query({ cursor })}`, { signal });
+
+/** A day with what differs in it. */
+export const bookDay = ({ date, cursor, signal }) =>
+  read(`${OPS}/reconciliations/${encodeURIComponent(date)}${query({ cursor })}`, { signal });
+
 export const errors = (range, signal) => read(`${OPS}/errors${query({ range })}`, { signal });
 
 export const cases = ({ status, cursor, signal }) => read(`${OPS}/cases${query({ status, cursor })}`, { signal });

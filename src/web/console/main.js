@@ -10,11 +10,14 @@
 //   #/sessions          sessions                   #/sessions/<id>    who sits where
 //   #/errors?range=…    what went wrong over time
 //   #/money             money in doubt             #/invariants       every promise, asked of the books
+//   #/books             WeChat's bill, day by day  #/books/<date>     what differs in one
 
 import "./words.js";
 import { announce, el, svg } from "../both/dom.js";
 import { arrive, forget, role, token, user } from "../both/identity.js";
 import { language, locale, setLanguage, t } from "../both/language.js";
+import { bookDayView } from "./book_day.js";
+import { booksView } from "./books.js";
 import { casesView } from "./cases.js";
 import { errorsView } from "./errors.js";
 import { invariantsView } from "./invariants.js";
@@ -44,6 +47,8 @@ const ROUTES = [
   [/^\/sessions\/([^/]+)$/, sessionView],
   [/^\/errors$/, errorsView],
   [/^\/money$/, moneyView],
+  [/^\/books$/, booksView],
+  [/^\/books\/([^/]+)$/, bookDayView],
   [/^\/invariants$/, invariantsView],
 ];
 
@@ -56,6 +61,7 @@ const NAV = [
   ["/sessions", "nav_sessions"],
   ["/errors", "nav_errors"],
   ["/money", "nav_money", (overview) => overview.money_in_doubt?.orders],
+  ["/books", "nav_books"],
   ["/invariants", "nav_invariants"],
 ];
 

@@ -1,6 +1,7 @@
 //! The operators' console in Chromium: each page over a stack where things have happened, good and bad. Its
 //! pictures are the tour in `docs/operations.md`.
 
+mod books;
 mod desk;
 mod frame;
 mod letters;
