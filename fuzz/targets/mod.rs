@@ -8,6 +8,7 @@
 //! seal, so the targets hold WeChat's keys and fill them in where an input says `SIGN` and `SEALED`.
 
 mod answers;
+mod bill;
 mod decrypt;
 mod envelope;
 mod order_request;
@@ -18,8 +19,9 @@ mod wechat_side;
 /// keeps every promise.
 pub(crate) type Target = fn(&[u8]) -> bool;
 
-pub(crate) const ALL: [(&str, Target); 5] = [
+pub(crate) const ALL: [(&str, Target); 6] = [
     ("answers", answers::check),
+    ("bill", bill::check),
     ("decrypt", decrypt::check),
     ("envelope", envelope::check),
     ("order_request", order_request::check),
