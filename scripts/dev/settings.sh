@@ -78,7 +78,7 @@ REDIS_URL=redis://default:$REDIS_PASSWORD@127.0.0.1:$REDIS_PORT/0
 RABBITMQ_MANAGEMENT_URL=http://holdfast:$RABBITMQ_PASSWORD@127.0.0.1:$MANAGEMENT_PORT
 END
   # The same servers by TLS, under the one name that their certificate bears.
-  if [ -e "$dev/tls/made" ]; then
+  if [ -e "$dev/tls/made" ] && [ -n "${AMQPS_PORT:-}" ] && [ -n "${REDISS_PORT:-}" ]; then
     cat <<END
 TLS_DIRECTORY=$dev/tls
 DATABASE_TLS_URL=postgres://holdfast:$POSTGRES_PASSWORD@localhost:$POSTGRES_PORT/holdfast
