@@ -403,7 +403,6 @@ export const en = {
   errors_none_day: "Nothing went wrong within the last day.",
   errors_none_week: "Nothing went wrong within the last week.",
 
-  // WeChat's bill
   nav_books: "WeChat's bill",
   books_title: "Our books and WeChat's bill",
   books_lead: "Each day's bill, compared row by row, both ways. A day of China; a day that is not marked was never compared.",

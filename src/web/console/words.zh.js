@@ -401,7 +401,6 @@ export const zh = {
   errors_none_day: "最近一天没有错误。",
   errors_none_week: "最近一周没有错误。",
 
-  // WeChat's bill
   nav_books: "微信账单",
   books_title: "我们的账与微信账单",
   books_lead: "每天的账单逐行双向核对。以中国的日期为准；没有标记的日子尚未核对。",
