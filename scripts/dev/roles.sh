@@ -72,7 +72,7 @@ start_simulator() {
   role simulator "$binaries/wechat-sim" serve --keys "$dev/wechat" --listen "127.0.0.1:$SIMULATOR_PORT" \
     --public-url "http://127.0.0.1:$SIMULATOR_PORT" --appid "$appid" --mchid "$mchid" \
     --official-account-secret "$OFFICIAL_ACCOUNT_SECRET" --state "$dev/simulator.json" "${arguments[@]}"
-  until_true "WeChat simulator on port $SIMULATOR_PORT" 30 simulator "./dev logs simulator tells more" \
+  until_true "WeChat simulator on port $SIMULATOR_PORT" 30 simulator "./dev logs simulator tells more; where an older simulator left its ledger, removing $dev/simulator.json begins a new one" \
     answers "http://127.0.0.1:$SIMULATOR_PORT/_sim/ledger"
 }
 
@@ -96,6 +96,7 @@ print_urls() {
   cat <<END
 
   booking page       http://127.0.0.1:$API_PORT/
+  operators' console http://127.0.0.1:$API_PORT/console
   API documentation  http://127.0.0.1:$API_PORT/docs
   WeChat simulator   http://127.0.0.1:$SIMULATOR_PORT/_sim/ledger
   RabbitMQ           http://127.0.0.1:$MANAGEMENT_PORT/  (user holdfast, password in $dev/secrets)
