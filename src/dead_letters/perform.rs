@@ -28,7 +28,7 @@ use crate::{
 /// Letters published at a time, at most.
 const BURST: i32 = 250;
 /// How long the canary, and at the end the whole, may take to be done or to come back.
-const SETTLES_WITHIN: Duration = Duration::from_secs(10);
+const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 /// Between two looks at what came of the published letters.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Looking takes at most so much of the time.

@@ -97,7 +97,8 @@ impl Customer {
             Habit::Forgets => {}
             Habit::Pays => drop(self.try_pay(order).await),
             Habit::PaysAfterTheHold => {
-                until("the hold is over", async || {
+                // Longer than the longest outage: the worker that ends holds waits for its servers, too.
+                until_within(Duration::from_secs(180), "the hold is over", async || {
                     let now = self.look(order).await;
                     (!["held", "awaiting_payment"].contains(&now["status"].as_str()?)).then_some(())
                 })
