@@ -51,7 +51,21 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
     pub url: Option<SecretString>,
+    pub operators_url: Option<SecretString>,
     pub max_connections: u32,
+}
+
+impl DatabaseSettings {
+    /// Where operators' decisions are written, and the setting that says so.
+    ///
+    /// # Errors
+    /// Neither that address nor the ordinary one is given.
+    pub fn for_operators(&self) -> Result<(&'static str, SecretString), BadSetting> {
+        match &self.operators_url {
+            Some(url) => Ok(("database.operators_url", url.clone())),
+            None => Ok(("database.url", needed("database.url", &self.url)?)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -326,8 +340,12 @@ fn masked(path: &str, value: &str) -> String {
     if is_secret {
         return format!("({} characters)", value.chars().count());
     }
-    match (name, value.split_once("://"), value.rsplit_once('@')) {
-        ("url", Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+    // A password may also stand behind the question mark.
+    let (address, options) = value.split_once('?').unwrap_or((value, ""));
+    let options = if options.contains("password") { "?…".to_owned() } else { value[address.len()..].to_owned() };
+    match (name.ends_with("url"), address.split_once("://"), address.rsplit_once('@')) {
+        (true, Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}{options}"),
+        (true, ..) => format!("{address}{options}"),
         _ => value.to_owned(),
     }
 }
