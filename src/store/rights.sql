@@ -45,8 +45,7 @@ BEGIN
             ('UPDATE (created_at)', 'course_schedules', 'seats payments expiry refunds'),
 
             -- Money, and what is told of it.
-            ('INSERT', 'payment_transactions', 'payments expiry'),
-            ('UPDATE', 'payment_transactions', 'expiry'),
+            ('INSERT, UPDATE', 'payment_transactions', 'payments expiry'),
             ('INSERT', 'wechat_callbacks', 'payments refunds'),
             ('INSERT', 'refunds', 'payments expiry refunds'),
             ('UPDATE', 'refunds', 'refunds'),
@@ -76,7 +75,7 @@ BEGIN
             ('UPDATE (swept_at)', 'order_overrides', 'reconcile'),
             ('INSERT, UPDATE', 'book_days', 'reconcile'),
             ('INSERT, UPDATE', 'book_differences', 'reconcile')
-          ) AS given (what, name, kinds_of_it),
+          ) AS given (what, name, kinds_of_it)
           CROSS JOIN unnest(string_to_array(kinds_of_it, ' ')) AS kind
           JOIN pg_roles ON rolname = 'holdfast_' || kind
     LOOP

@@ -24,7 +24,9 @@ use wechat_sim::{Keys, Running};
 #[path = "server_resources.rs"]
 pub(crate) mod server_resources;
 
-use server_resources::{Management, account, database_url, drop_database, drop_keys, finally, make_database, ready_in, server};
+use server_resources::{
+    Management, account, database_url, drop_database, drop_keys, finally, make_database, ready_in, server,
+};
 
 /// One set of WeChat keys for all tests: making RSA keys is slow.
 static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -129,7 +131,13 @@ impl Stack {
     pub(crate) fn spawn(&mut self, role: &'static str) {
         let log = File::options().create(true).append(true).open(self.log(role)).expect("a log");
         let arguments: &[&str] = if role == "api" { &["api"] } else { &["worker", role] };
-        let child = self.command(arguments).envs(self.accounts(role)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let child = self
+            .command(arguments)
+            .envs(self.accounts(role))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
         self.processes.insert(role, child.expect("the executable starts"));
     }
 

@@ -105,8 +105,7 @@ async fn search(api: &Inner, wanted: UserId, after: Option<&OrderCursor>) -> Res
 }
 
 async fn in_order(api: &Inner, ids: &[OrderId]) -> Result<Vec<OwnedOrder>, Problem> {
-    let snapshots =
-        store::order::snapshots(api.desk.pool(), ids).await.map_err(|error| Problem::from_store(&error))?;
+    let snapshots = store::order::snapshots(api.desk.pool(), ids).await.map_err(|error| Problem::from_store(&error))?;
     let mut found: HashMap<OrderId, Snapshot> =
         snapshots.into_iter().map(|snapshot| (snapshot.document.order_id.clone(), snapshot)).collect();
     Ok(ids.iter().filter_map(|id| found.remove(id)).map(OwnedOrder::from).collect())

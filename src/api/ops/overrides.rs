@@ -218,8 +218,7 @@ pub(in crate::api) async fn approve(
     Operator(operator): Operator,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<OverrideDocument>), Problem> {
-    let approved =
-        desk::approve(&api.desk, &api.publisher, &context.trace, parse(&id)?, operator.user.as_str()).await;
+    let approved = desk::approve(&api.desk, &api.publisher, &context.trace, parse(&id)?, operator.user.as_str()).await;
     Ok((StatusCode::ACCEPTED, Json(approved.map_err(refused)?)))
 }
 

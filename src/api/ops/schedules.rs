@@ -193,8 +193,7 @@ pub(in crate::api) async fn cancel(
 /// Asks for everything, in the background. Should this process end, the same request goes on where it was.
 async fn carry_on(api: Api, schedule: ScheduleId, reason: String, requested_by: String, rate: u32) {
     let tell: fn(&str) = |words| tracing::info!(words, "cancelling a session");
-    let mut cancellation =
-        Cancellation::new(&api.desk, &api.publisher, schedule, &reason, &requested_by, rate, tell);
+    let mut cancellation = Cancellation::new(&api.desk, &api.publisher, schedule, &reason, &requested_by, rate, tell);
     tokio::select! {
         asked = cancellation.ask_until_nothing_is_left() => match asked {
             Ok(()) => tracing::info!(%schedule, "everything is asked for"),
