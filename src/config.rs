@@ -21,6 +21,8 @@ use crate::{
     workers::{AlarmTimes, reconcile::Pace},
 };
 
+/// Where a setting comes from that nobody gave.
+const DEFAULT: &str = "default";
 const DEFAULTS: &str = include_str!("holdfast.toml");
 
 /// Everything a process can be told.
@@ -265,7 +267,14 @@ pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
     let mut shown = Vec::new();
     show("", &config.cache, &mut shown);
     shown.sort_by(|a, b| a.setting.cmp(&b.setting));
-    Loaded { settings: config.try_deserialize().map_err(unreadable), shown }
+    let settings: Result<Settings, _> = config.try_deserialize().map_err(unreadable);
+    if settings.is_err() {
+        // A name that nobody knows may be a secret's, spelled wrongly.
+        for given in shown.iter_mut().filter(|shown| shown.source != DEFAULT) {
+            given.value = hidden(&given.value);
+        }
+    }
+    Loaded { settings, shown }
 }
 
 impl Settings {
@@ -327,9 +336,13 @@ fn show(path: &str, value: &Value, shown: &mut Vec<Shown>) {
         shown.push(Shown {
             setting: path.to_owned(),
             value: masked(path, &value.to_string()),
-            source: value.origin().map_or_else(|| "default".to_owned(), ToOwned::to_owned),
+            source: value.origin().unwrap_or(DEFAULT).to_owned(),
         });
     }
+}
+
+fn hidden(value: &str) -> String {
+    format!("({} characters)", value.chars().count())
 }
 
 /// A secret shows only that it is there; an address keeps its host.
@@ -338,7 +351,7 @@ fn masked(path: &str, value: &str) -> String {
     let is_secret =
         ["secret", "key", "password"].iter().any(|word| name == *word || name.ends_with(&format!("_{word}")));
     if is_secret {
-        return format!("({} characters)", value.chars().count());
+        return hidden(value);
     }
     // A password may also stand behind the question mark.
     let (address, options) = value.split_once('?').unwrap_or((value, ""));

@@ -180,6 +180,12 @@ impl Stack {
         self.processes[role].id()
     }
 
+    /// What runs.
+    #[allow(dead_code, reason = "for those who read all logs")]
+    pub(crate) fn roles(&self) -> impl Iterator<Item = &'static str> {
+        self.processes.keys().copied()
+    }
+
     pub(crate) fn log(&self, role: &str) -> PathBuf {
         self.directory.join(format!("{role}.log"))
     }
