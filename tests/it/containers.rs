@@ -96,7 +96,7 @@ fn s6_4_the_image_is_pinned_runs_as_nobody_and_says_whether_it_is_well() {
     let dockerfile = read("Dockerfile");
     let steps: Vec<&str> =
         dockerfile.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    let of = |word: &str| steps.iter().filter(move |step| step.split(' ').next() == Some(word)).copied();
+    let of = |word: &'static str| steps.iter().filter(move |step| step.split(' ').next() == Some(word)).copied();
     let stages: Vec<&str> = of("FROM").filter_map(|step| step.split(" AS ").nth(1)).collect();
     for from in of("FROM").filter_map(|step| step.split(' ').nth(1)).filter(|from| !stages.contains(from)) {
         let (_, tag) = from.split_once(':').unwrap_or_else(|| panic!("{from} has no tag"));

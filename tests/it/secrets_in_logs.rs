@@ -94,19 +94,17 @@ async fn s2_1_no_setting_shows_its_secret() {
         secrets.are_not_in(&format!("holdfast {arguments:?}"), &(stdout + &stderr));
     }
     // A secret under a name that is spelled wrongly; a password behind the question mark.
-    for (setting, value, ends) in [
-        ("HOLDFAST_AUTH__SECERT", "kept-to-oneself-1", 2),
-        ("HOLDFAST_PERSONAL__KEY_OLD", "kept-to-oneself-2", 2),
-        ("DATABASE_URL", "postgres://db.internal/holdfast?user=holdfast&password=kept-to-oneself-3", 0),
-        ("HOLDFAST_DATABASE__OPERATORS_URL", "postgres://holdfast_desk:kept-to-oneself-4@db.internal/holdfast", 0),
+    for (setting, value) in [
+        ("HOLDFAST_AUTH__SECERT", "kept-to-oneself-1"),
+        ("HOLDFAST_PERSONAL__KEY_OF_OLD", "kept-to-oneself-2"),
+        ("DATABASE_URL", "postgres://db.internal/holdfast?user=holdfast&password=kept-to-oneself-3"),
+        ("HOLDFAST_DATABASE__OPERATORS_URL", "postgres://holdfast_desk:kept-to-oneself-4@db.internal/holdfast"),
     ] {
         let mut command = stack.command(&["config", "check", "--json"]);
         let output = command.env(setting, value).output().expect("the executable starts");
-        let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(ends), "{setting}: {told}");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("one document");
+        assert!(report["settings"].as_array().is_some_and(|settings| settings.len() > 20), "{report}");
+        let told = format!("{report} {}", String::from_utf8_lossy(&output.stderr));
         assert!(!told.contains("kept-to-oneself"), "{setting} is shown: {told}");
-        if ends == 0 {
-            serde_json::from_slice::<Value>(&output.stdout).expect("one document");
-        }
     }
 }
