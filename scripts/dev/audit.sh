@@ -12,6 +12,12 @@ audit() {
   esac
   need_cargo
   need audit
+  need servers
+  lock
+  # Kept until the last check is done.
+  for_now
+  start_servers
+  unlock
   mkdir -p "$root/target"
   : >"$table"
 
@@ -65,8 +71,8 @@ try() {
     say "${red}failed:${plain} $what; see $log"
     if grep -qE 'no test has such a name|command not found|no such command' "$log"; then result='COULD NOT RUN'; fi
   fi
-  # ./dev test ends with its count.
-  counts=$(sed -n 's/^\([0-9]* passed, [0-9]* failed\)$/\1/p' "$log" | tail -n 1)
+  # ./dev test ends with its count; the search of the logs says how much it searched.
+  counts=$(sed -n -e 's/^\([0-9]* passed, [0-9]* failed\)$/\1/p' -e 's/^secrets in logs: //p' "$log" | paste -s -d ';' -)
   printf '| %s | %s | %s | %s s |\n' "$what" "${counts:-–}" "$result" $((SECONDS - began)) >>"$table"
 }
 
