@@ -14,6 +14,7 @@ use crate::{
     broker::BrokerSettings,
     cache::CacheSettings,
     setting::BadSetting,
+    spans::TelemetrySettings,
     store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
     telemetry::LogSettings,
     tls::Secured,
@@ -40,6 +41,7 @@ pub struct Settings {
     pub reconcile: ReconcileSettings,
     pub health: HealthSettings,
     pub log: LogSettings,
+    pub telemetry: TelemetrySettings,
     pub process: ProcessSettings,
     #[serde(default)]
     pub wechat_pay: PaySettings,
@@ -230,6 +232,10 @@ pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
             "DATABASE_URL" => drop(ours.entry("HOLDFAST_DATABASE__URL".to_owned()).or_insert(value)),
             "AMQP_URL" => drop(ours.entry("HOLDFAST_BROKER__URL".to_owned()).or_insert(value)),
             "REDIS_URL" => drop(ours.entry("HOLDFAST_CACHE__URL".to_owned()).or_insert(value)),
+            // Standard (OpenTelemetry, OTLP exporter configuration).
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => {
+                let _ = ours.entry("HOLDFAST_TELEMETRY__OTLP_ENDPOINT".to_owned()).or_insert(value);
+            }
             // Other HOLDFAST_ variables (HOLDFAST_API, say) are for scripts.
             _ if name.starts_with("HOLDFAST_") && name.contains("__") => drop(ours.insert(name, value)),
             _ => {}
@@ -285,6 +291,7 @@ impl Settings {
         problems.extend(self.retention.problems());
         problems.extend(self.personal.load().err());
         problems.extend(self.reconcile.problems());
+        problems.extend(self.telemetry.problems());
         problems.extend(self.wechat_pay.problems());
         problems.extend(self.official_account.problems());
         problems

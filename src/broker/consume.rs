@@ -24,7 +24,7 @@ use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, TraceParent,
+    Broker,
     breaker::Breaker,
     envelope::{self, Outgoing, Parking},
     link::{IDLE_LOOK, answered, close},
@@ -38,6 +38,7 @@ use crate::{
         retry::Class,
         timeline::{EntryKind, Trace},
     },
+    spans::{self, Kind, Span, TraceParent},
     trace,
 };
 
@@ -56,7 +57,8 @@ pub struct Received<M> {
     pub message: M,
     /// 1 for the first attempt.
     pub attempt: u32,
-    pub trace: Option<TraceParent>,
+    /// The context it came with; one made for it when it came without.
+    trace: TraceParent,
     /// What its trace is kept under; `None` when none is kept.
     marked: Option<Marked>,
 }
@@ -281,12 +283,20 @@ impl<H: Handler> Work<H> {
                 Err(error) => outgoing.push(self.parked(delivery, "unreadable", &error)),
             }
         }
-        let Ok(verdicts) = self.judge(&readable).await else {
+        // They end with the acknowledgement.
+        let (mut steps, batch) = self.begin_spans(&readable);
+        let context = batch.as_ref().or(steps.first()).map(Span::context);
+        let judged = self.judge(&readable);
+        let judged = match context {
+            Some(context) => spans::within(context, judged).await,
+            None => judged.await,
+        };
+        let Ok(verdicts) = judged else {
             return;
         };
-        for ((verdict, received), place) in verdicts.into_iter().zip(&readable).zip(places) {
+        for (((verdict, received), step), place) in verdicts.into_iter().zip(&readable).zip(&mut steps).zip(places) {
             self.note(&verdict, received, started);
-            self.follow(verdict, received, &deliveries[place], &mut outgoing);
+            self.follow(verdict, received, step, &deliveries[place], &mut outgoing);
         }
         if crash::without("follow_ups_again") && deliveries.iter().any(|delivery| delivery.redelivered) {
             outgoing.clear();
@@ -310,6 +320,8 @@ impl<H: Handler> Work<H> {
     fn read(&self, delivery: &Delivery) -> Result<Received<H::Message>, String> {
         let (marks, message) = envelope::read(&delivery.properties, &delivery.data);
         let message = message.map_err(|unreadable| unreadable.to_string())?;
+        let trace =
+            marks.trace.unwrap_or_else(|| message.order().map_or_else(TraceParent::fresh, TraceParent::of_order));
         let marked = trace::is_kept().then(|| Marked::of(&message, marks.published_at)).flatten();
         let message = H::Message::try_from(message)
             .map_err(|other| format!("a {} does not belong in {}", other.kind(), self.queue.name()))?;
@@ -318,7 +330,25 @@ impl<H: Handler> Work<H> {
             metrics::histogram!("messages_critical_seconds", "queue" => self.queue.name())
                 .record(f64::from(u32::try_from(now.saturating_sub(published_at)).unwrap_or(u32::MAX)));
         }
-        Ok(Received { message, attempt: marks.attempt, trace: marks.trace, marked })
+        Ok(Received { message, attempt: marks.attempt, trace, marked })
+    }
+
+    /// One for each message, in its own trace; for several together also one that is linked with each of them.
+    fn begin_spans(&self, batch: &[Received<H::Message>]) -> (Vec<Span>, Option<Span>) {
+        let queue = self.queue.name();
+        let whole = (batch.len() > 1).then(|| Span::of_batch("handle", &queue, batch.iter().map(|one| one.trace)));
+        let step = |received: &Received<H::Message>| {
+            let mut step = Span::begin(Kind::Consumer, "process", &queue, received.trace);
+            step.note("messaging.system", "rabbitmq");
+            step.note("holdfast.attempt", received.attempt);
+            if let Some(marked) = &received.marked {
+                step.note("holdfast.message", marked.kind);
+                step.note("holdfast.order_id", &marked.order);
+            }
+            step.links(whole.as_ref().map(Span::context));
+            step
+        };
+        (batch.iter().map(step).collect(), whole)
     }
 
     /// One verdict per message. Waits while a server is away; splits a batch that fails until the
@@ -425,19 +455,23 @@ impl<H: Handler> Work<H> {
         &self,
         verdict: Verdict,
         received: &Received<H::Message>,
+        step: &mut Span,
         delivery: &Delivery,
         outgoing: &mut Vec<Outgoing>,
     ) {
         let now = OffsetDateTime::now_utc();
+        let context = step.context();
         match verdict {
             Verdict::Done(follow_ups) => {
                 self.count("done");
-                outgoing
-                    .extend(follow_ups.iter().map(|message| Outgoing::first(message, received.trace.as_ref(), now)));
+                step.note("holdfast.outcome", "done");
+                outgoing.extend(follow_ups.iter().map(|message| Outgoing::first(message, context, now)));
             }
             Verdict::Retry { class, error } => match class.next(received.attempt) {
                 Some(tier) => {
                     self.count("retried");
+                    step.note("holdfast.outcome", "retried");
+                    step.failed(class.as_str());
                     tracing::info!(
                         worker = H::NAME,
                         attempt = received.attempt,
@@ -445,22 +479,19 @@ impl<H: Handler> Work<H> {
                         error,
                         "will try again"
                     );
-                    outgoing.push(envelope::retry_copy(
-                        &delivery.properties,
-                        &delivery.data,
-                        self.queue,
-                        tier,
-                        class,
-                        now,
-                    ));
+                    let copy = envelope::retry_copy(&delivery.properties, &delivery.data, self.queue, tier, class, now);
+                    outgoing.push(copy.following(context));
                 }
-                None => outgoing.push(self.parked(
-                    delivery,
-                    class.as_str(),
-                    &format!("given up after {} attempts: {error}", received.attempt),
-                )),
+                None => {
+                    step.failed(class.as_str());
+                    let error = format!("given up after {} attempts: {error}", received.attempt);
+                    outgoing.push(self.parked(delivery, class.as_str(), &error).following(context));
+                }
             },
-            Verdict::Park { class, error } => outgoing.push(self.parked(delivery, class, &error)),
+            Verdict::Park { class, error } => {
+                step.failed(class);
+                outgoing.push(self.parked(delivery, class, &error).following(context));
+            }
         }
     }
 

@@ -23,7 +23,6 @@ use std::{sync::Arc, time::Duration};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-pub use envelope::TraceParent;
 pub use link::Link;
 pub use publish::{PublishError, Publisher};
 

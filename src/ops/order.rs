@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    broker::{Broker, TraceParent},
+    broker::Broker,
     config::{Settings, needed},
     domain::{
         ids::OrderId,
@@ -116,14 +116,7 @@ async fn show(id: &OrderId, settings: &Settings, json: bool) -> Result<(), Failu
 
 async fn hand_over(message: &Message, settings: &Settings) -> Result<(), Failure> {
     let broker = Broker::start(&needed("broker.url", &settings.broker.url)?, "order", settings.broker.confirm_within());
-    let published = broker.publisher.publish(message, &trace()).await;
+    let published = broker.publisher.publish(message).await;
     broker.close().await;
     published.map_err(|error| Failure::Away(format!("RabbitMQ did not take it: {error}")))
-}
-
-/// The context of what a command sets off.
-pub(super) fn trace() -> TraceParent {
-    let mut random = [0; 24];
-    random[..16].copy_from_slice(Uuid::now_v7().as_bytes());
-    TraceParent::new(random)
 }

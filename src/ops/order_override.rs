@@ -92,15 +92,12 @@ pub async fn run(arguments: &Arguments, settings: &Settings, json: bool) -> Resu
     let db = super::database(settings)?;
     let broker =
         Broker::start(&needed("broker.url", &settings.broker.url)?, "override", settings.broker.confirm_within());
-    let trace = super::order::trace();
     let operator = &arguments.operator;
     let second_person = Fen(settings.overrides.second_person_fen);
     let decided = match (proposal, arguments.action) {
-        (Some(proposal), _) => desk::propose(&db, &broker.publisher, &trace, &proposal, second_person).await,
+        (Some(proposal), _) => desk::propose(&db, &broker.publisher, &proposal, second_person).await,
         (None, Action::Withdraw) => desk::withdraw(&db, open_proposal(&db, &order_id).await?, operator).await,
-        (None, _) => {
-            desk::approve(&db, &broker.publisher, &trace, open_proposal(&db, &order_id).await?, operator).await
-        }
+        (None, _) => desk::approve(&db, &broker.publisher, open_proposal(&db, &order_id).await?, operator).await,
     };
     broker.close().await;
     let mut document = decided?;
