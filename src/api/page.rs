@@ -40,7 +40,7 @@ static FILES: LazyLock<HashMap<&str, &[u8]>> = LazyLock::new(|| {
         "console/letter_groups.js" "console/letters.js" "console/live.js" "console/main.js" "console/money.js"
         "console/now.js" "console/order.js" "console/orders.js" "console/pages.css" "console/parts.css"
         "console/plot.js" "console/replay.js" "console/replay_plan.js" "console/replays.js" "console/say.js"
-        "console/session.js" "console/sessions.js" "console/signin.js" "console/table.js" "console/timeline.js"
+        "console/session.js" "console/session_deeds.js" "console/sessions.js" "console/signin.js" "console/table.js" "console/timeline.js"
         "console/trouble.js" "console/words.en.js" "console/words.js" "console/words.zh.js" "docs/docs.css"
         "docs/docs.js" "docs/index.html"
     }
