@@ -13,6 +13,7 @@ use crate::{
     api::{ApiSettings, auth::AuthSettings},
     broker::BrokerSettings,
     cache::CacheSettings,
+    domain::neighbours::Neighbours,
     setting::BadSetting,
     spans::TelemetrySettings,
     store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
@@ -60,6 +61,7 @@ pub struct DatabaseSettings {
 #[serde(deny_unknown_fields)]
 pub struct OrderSettings {
     pub id_prefix: String,
+    pub neighbours: String,
     pub price_fen: i64,
     pub hold_seconds: u32,
     pub payment_seconds: u32,
@@ -90,8 +92,16 @@ impl OrderSettings {
         std::time::Duration::from_secs(self.refund_interval_seconds.into())
     }
 
+    /// Other environments under this merchant number.
+    ///
+    /// # Errors
+    /// Their orders could not be told from ours.
+    pub fn neighbours(&self) -> Result<Neighbours, BadSetting> {
+        Neighbours::parse(&self.neighbours, &self.id_prefix).map_err(|what| problem("order.neighbours", what))
+    }
+
     fn problems(&self) -> Vec<BadSetting> {
-        let mut problems = Vec::new();
+        let mut problems: Vec<BadSetting> = self.neighbours().err().into_iter().collect();
         let prefix_fits =
             self.id_prefix.len() <= 8 && self.id_prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if !prefix_fits {

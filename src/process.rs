@@ -252,7 +252,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let (db, broker, personal) = (database.clone(), broker.clone(), process.personal_key()?);
                 let wechat = pay_client(account)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
-                let books = Books { db: database.clone(), publisher: broker.publisher.clone(), wechat };
+                let neighbours = process.settings.order.neighbours()?;
+                let books = Books { db: database.clone(), publisher: broker.publisher.clone(), wechat, neighbours };
                 let ready = process.settings.reconcile.bill_ready();
                 running.spawn(books.run(pace.every, ready, process.stop.clone()));
                 running.spawn(DeadLetters { db, broker, personal, merchant }.look_after(process.stop.clone()));
