@@ -63,6 +63,20 @@ pub struct Arguments {
     no_wait: bool,
 }
 
+/// The decision that `order paid-offline` means. The same receipt is the same decision.
+pub(super) fn record_payment(order_id: &str, amount_fen: i64, receipt: &str, operator: &str) -> Arguments {
+    Arguments {
+        order_id: order_id.to_owned(),
+        action: Action::RecordPayment,
+        reason: Some(format!("paid offline, receipt {receipt}")),
+        operator: operator.to_owned(),
+        amount_fen: Some(amount_fen),
+        receipt: Some(receipt.to_owned()),
+        key: Some(format!("paid-offline/{order_id}/{receipt}")),
+        no_wait: true,
+    }
+}
+
 fn key(text: &str) -> Result<String, String> {
     IdempotencyKey::try_from(text).map(|_| text.to_owned()).map_err(|malformed| malformed.to_string())
 }
