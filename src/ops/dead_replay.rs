@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::{
     Page,
-    dead::{ChosenArguments, TurnArguments, Who},
+    dead::{TurnArguments, Who},
+    dead_filter::ChosenArguments,
 };
 use crate::{
     dead_letters::{DeadLetters, Plan, Turn, document::ReplayDocument},
