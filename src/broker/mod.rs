@@ -15,6 +15,7 @@ pub mod envelope;
 mod link;
 pub mod publish;
 pub mod pulse;
+mod settle;
 pub mod topology;
 pub mod watch;
 
