@@ -19,8 +19,8 @@ export const deedButton = (text, onClick, { danger = false, testid, disabled = f
 /**
  * Asks in a dialog. `fields`: `[{name, label, kind, value, options, required, hint}]`, `kind` one of `text`, `long`,
  * `json`, `number`, `money` (typed in yuan, read as fen), `moment` (China's time), `choice`; `about`: what stands above
- * them. `act(values)` does it, and may give what comes after the dialog; its trouble is shown in the dialog, which stays
- * open for another try. Escape, or cancel, changes nothing.
+ * them. A field with `only(values)` is asked for only where that holds. `act(values)` does it, and may give what comes after the dialog; its trouble is shown in the dialog, which stays
+ * open for another try. Escape, or "back", changes nothing.
  */
 export function ask({ title, lead, about, fields = [], confirm, danger = false, act }) {
   const inputs = fields.map(input);
@@ -28,12 +28,17 @@ export function ask({ title, lead, about, fields = [], confirm, danger = false, 
   const go = el("button", { type: "submit", class: danger ? "button danger" : "button", data: { testid: "confirm" } }, confirm);
   const opener = document.activeElement;
   const dialog = el("dialog", { class: "deed", "aria-labelledby": "deed-title" },
-    el("form", { on: { submit } },
+    el("form", { on: { submit, input: () => { trouble.hidden = true; reveal(); } } },
       el("h2", { id: "deed-title" }, title), lead && el("p", { class: "lead" }, lead), about,
       inputs.map(({ node }) => node), trouble,
       el("div", { class: "actions" }, go,
-        el("button", { type: "button", class: "button quiet", on: { click: () => dialog.close() } }, t("cancel")))));
+        el("button", { type: "button", class: "button quiet", on: { click: () => dialog.close() } }, t("back")))));
   dialog.addEventListener("close", () => { dialog.remove(); opener?.focus?.(); });
+  const reveal = () => {
+    const typed = Object.fromEntries(inputs.map(({ name, typed: now }) => [name, now()]));
+    for (const { node, only } of inputs) node.hidden = Boolean(only) && !only(typed);
+  };
+  reveal();
   document.body.append(dialog);
   dialog.showModal();
 
@@ -67,17 +72,15 @@ const READ = {
   },
 };
 
-function input({ name, label, kind = "text", value = "", options = [], required = false, hint, min, max }) {
+function input({ name, label, kind = "text", value = "", options = [], required = false, hint, min, max, only }) {
   const common = { id: `deed-${name}`, name, required, data: { testid: `field-${name}` } };
   const control = kind === "long" ? el("textarea", { ...common, rows: 3, maxlength: 500 }, value)
     : kind === "json" ? el("textarea", { ...common, rows: 8, spellcheck: "false", class: "code" }, value)
     : kind === "choice" ? el("select", common, options.map(([key, text]) => el("option", { value: key }, text)))
     : el("input", { ...common, type: TYPES[kind] ?? "text", inputmode: kind === "money" ? "decimal" : null, value, min, max });
-  const read = () => {
-    const typed = control.value.trim();
-    return typed === "" ? undefined : (READ[kind] ?? String)(typed);
-  };
+  const typed = () => control.value.trim();
+  const read = () => node.hidden || typed() === "" ? undefined : (READ[kind] ?? String)(typed());
   const node = el("div", { class: "field" },
     el("label", { for: `deed-${name}` }, label), control, hint && el("p", { class: "hint" }, hint));
-  return { name, read, node };
+  return { name, typed, read, node, only };
 }

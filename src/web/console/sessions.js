@@ -55,13 +55,13 @@ const list = () => table({
     { title: t("course"), cell: (session) => el("a", { href: `#/sessions/${encodeURIComponent(session.schedule_id)}` }, session.course) },
     { title: t("starts"), kind: "time", cell: (session) => moment(session.starts_at) },
     { title: "", cell: (session) => session.status === "open" ? "" : chip(t("session_cancelled")) },
-    { title: t("price"), kind: "number", cell: (session) => sum(session.price_fen) },
+    { title: t("price"), kind: "number spare", cell: (session) => sum(session.price_fen) },
     { title: t("capacity"), kind: "number", cell: (session) => count(session.capacity) },
     { title: t("booked"), kind: "number", cell: (session) => count(session.confirmed) },
-    { title: t("held"), kind: "number", cell: (session) => count(session.held) },
+    { title: t("held"), kind: "number spare", cell: (session) => count(session.held) },
     { title: t("free"), kind: "number", cell: (session) => count(session.available) },
-    { title: t("waiting"), kind: "number", cell: (session) => count(session.waiting) },
-    { title: t("fullness"), cell: (session) => fullness(session) },
+    { title: t("waiting"), kind: "number spare", cell: (session) => count(session.waiting) },
+    { title: t("fullness"), kind: "spare", cell: (session) => fullness(session) },
   ],
 });
 

@@ -205,7 +205,7 @@ export const en = {
   nav_replays: "Replays",
   nav_cases: "Cases",
   nav_errors: "Errors",
-  cancel: "Cancel",
+  back: "Back",
   reason_why: "Reason (kept for ever)",
   details: "Details",
   detail: "Detail",
