@@ -12,6 +12,7 @@ mod breaker;
 pub mod consume;
 pub mod dead;
 pub mod envelope;
+mod handler;
 mod link;
 pub mod publish;
 pub mod pulse;

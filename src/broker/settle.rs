@@ -9,15 +9,15 @@ use std::{
 
 use futures_util::FutureExt;
 use lapin::{message::Delivery, options::BasicAckOptions, types::ShortString};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Broker,
     breaker::Breaker,
-    consume::{Fault, Handler, Received, Verdict},
     envelope::{self, Outgoing, Parking},
+    handler::{Fault, Handler, Marked, Received, Verdict},
     link::answered,
     pulse::Pulse,
     watch,
@@ -25,31 +25,13 @@ use super::{
 use crate::{
     crash,
     domain::{
-        message::{Message, Queue},
+        message::Queue,
         retry::Class,
         timeline::{EntryKind, Trace},
     },
     spans::{self, Kind, Span, TraceParent},
     trace,
 };
-
-/// What a message's trace says of it, whatever the handler makes of the message.
-#[derive(Debug, Clone)]
-pub(super) struct Marked {
-    order: String,
-    kind: &'static str,
-    key: String,
-    sent_at: Option<String>,
-}
-
-impl Marked {
-    pub(super) fn of(message: &Message, published_at: Option<u64>) -> Option<Self> {
-        let sent_at = published_at
-            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok())
-            .and_then(|at| at.format(&Rfc3339).ok());
-        Some(Self { order: message.order()?.to_owned(), kind: message.kind(), key: message.key(), sent_at })
-    }
-}
 
 /// What a consumer works with, on whatever channel.
 pub(super) struct Work<H> {

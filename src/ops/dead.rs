@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Page,
-    dead_filter::{ChosenArguments, FilterArguments},
+    dead_arguments::{ChosenArguments, FilterArguments, TurnArguments, Who},
     dead_replay, dead_words as words,
 };
 use crate::{
@@ -98,30 +98,6 @@ pub enum Command {
     },
 }
 
-#[derive(clap::Args)]
-pub struct TurnArguments {
-    replay_id: Uuid,
-    /// Why; kept for ever.
-    #[arg(long, default_value = "")]
-    reason: String,
-    #[command(flatten)]
-    who: Who,
-}
-
-/// Who acts, for the record.
-#[derive(clap::Args)]
-pub struct Who {
-    /// Your name, for the record.
-    #[arg(long, env = "USER", default_value = "cli", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    operator: String,
-}
-
-impl Who {
-    pub(super) fn actor(&self) -> String {
-        format!("operator:{}", self.operator)
-    }
-}
-
 pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<(), Failure> {
     let dead = dead_letters(settings)?;
     let ran = carry_out(command, &dead, settings, json).await;
@@ -189,12 +165,6 @@ async fn carry_out(command: Command, dead: &DeadLetters, settings: &Settings, js
         }
     }
     Ok(())
-}
-
-impl TurnArguments {
-    pub(super) fn parts(&self) -> (Uuid, &str, String) {
-        (self.replay_id, &self.reason, self.who.actor())
-    }
 }
 
 async fn show(dead: &DeadLetters, id: &str, ask: bool, settings: &Settings, json: bool) -> Result<(), Failure> {

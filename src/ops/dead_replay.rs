@@ -9,8 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Page,
-    dead::{TurnArguments, Who},
-    dead_filter::ChosenArguments,
+    dead_arguments::{ChosenArguments, TurnArguments, Who},
 };
 use crate::{
     dead_letters::{DeadLetters, Plan, Turn, document::ReplayDocument},

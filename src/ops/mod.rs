@@ -4,7 +4,7 @@ pub mod audit;
 pub mod case;
 pub mod config;
 pub mod dead;
-mod dead_filter;
+mod dead_arguments;
 pub mod dead_replay;
 mod dead_words;
 pub mod migrate;

@@ -9,16 +9,49 @@ use std::{
 };
 
 use reqwest::{Client, Url, redirect};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{LINE, PERCENT, TelemetrySettings, Told, TraceParent};
-use crate::gather::Kept;
+use super::{
+    context::TraceParent,
+    span::{LINE, PERCENT, Told},
+};
+use crate::{gather::Kept, setting::BadSetting};
 
 /// A collector stands near. A stopping process waits no longer for it either.
 const TAKEN_WITHIN: Duration = Duration::from_secs(2);
 
+/// Whether and where spans are sent.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// `http://collector:4318`; empty or absent for none.
+    pub otlp_endpoint: Option<String>,
+    pub traces_percent: u8,
+}
+
+impl TelemetrySettings {
+    fn endpoint(&self) -> Option<&str> {
+        self.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty())
+    }
+
+    /// Everything that is wrong; empty when it can be used.
+    pub fn problems(&self) -> Vec<BadSetting> {
+        let problem = |name: &str, what: &str| BadSetting { setting: format!("telemetry.{name}"), what: what.into() };
+        let mut problems = Vec::new();
+        if self.endpoint().is_some_and(|endpoint| address(endpoint).is_none()) {
+            problems
+                .push(problem("otlp_endpoint", "must be an http or https address without path, as http://host:4318"));
+        }
+        if self.traces_percent > 100 {
+            problems.push(problem("traces_percent", "must be at most 100"));
+        }
+        problems
+    }
+}
+
 /// Where the collector takes spans; `None` for what is no base address.
-pub(super) fn address(endpoint: &str) -> Option<Url> {
+fn address(endpoint: &str) -> Option<Url> {
     let url = Url::parse(endpoint).ok()?;
     let fits = matches!(url.scheme(), "http" | "https") && url.path() == "/" && url.query().is_none();
     fits.then(|| url.join("v1/traces").ok())?

@@ -7,7 +7,10 @@ use std::{
     time::Instant,
 };
 
-use super::{Kind, Span, TraceParent, is_kept};
+use super::{
+    context::TraceParent,
+    span::{Kind, Span, is_kept},
+};
 
 tokio::task_local! {
     static SCOPE: Scope;

@@ -1,9 +1,10 @@
-//! `holdfast dead …`: which letters.
+//! `holdfast dead …`: which letters, who acts, and why.
 
 use std::time::Duration;
 
 use serde_json::json;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
     dead_letters::Selection,
@@ -11,6 +12,36 @@ use crate::{
     exit::Failure,
     store::dead_letter::Filter,
 };
+
+#[derive(clap::Args)]
+pub struct TurnArguments {
+    replay_id: Uuid,
+    /// Why; kept for ever.
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    who: Who,
+}
+
+impl TurnArguments {
+    pub(super) fn parts(&self) -> (Uuid, &str, String) {
+        (self.replay_id, &self.reason, self.who.actor())
+    }
+}
+
+/// Who acts, for the record.
+#[derive(clap::Args)]
+pub struct Who {
+    /// Your name, for the record.
+    #[arg(long, env = "USER", default_value = "cli", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    operator: String,
+}
+
+impl Who {
+    pub(super) fn actor(&self) -> String {
+        format!("operator:{}", self.operator)
+    }
+}
 
 /// Which letters.
 #[derive(clap::Args)]
