@@ -44,8 +44,8 @@ pub enum Command {
 
 pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(), Failure> {
     match command {
-        Command::Show { order_id } => show(&parse(order_id)?, settings, json).await,
-        Command::Explain { order_id } => super::order_explain::run(&parse(order_id)?, settings, json).await,
+        Command::Show { order_id } => show(&super::order_id(order_id)?, settings, json).await,
+        Command::Explain { order_id } => super::order_explain::run(&super::order_id(order_id)?, settings, json).await,
         Command::Override(arguments) => super::order_override::run(arguments, settings, json).await,
         Command::Overrides { proposed, limit } => overrides(*proposed, *limit, settings, json).await,
         Command::PaidOffline { order_id, amount_fen, receipt, operator } => {
@@ -76,10 +76,6 @@ async fn overrides(proposed: bool, limit: i64, settings: &Settings, json: bool) 
         super::table(&["order_id", "action", "money", "status", "by", "and", "why", "what came of it"], rows)
     });
     Ok(())
-}
-
-pub(super) fn parse(order_id: &str) -> Result<OrderId, Failure> {
-    OrderId::try_from(order_id.to_owned()).map_err(|malformed| Failure::wrong(malformed.to_string()))
 }
 
 async fn find(id: &OrderId, settings: &Settings) -> Result<crate::domain::document::OrderDocument, Failure> {

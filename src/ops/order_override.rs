@@ -100,7 +100,7 @@ impl Action {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub async fn run(arguments: &Arguments, settings: &Settings, json: bool) -> Result<(), Failure> {
-    let order_id = super::order::parse(&arguments.order_id)?;
+    let order_id = super::order_id(&arguments.order_id)?;
     let proposal =
         arguments.action.decision().map(|action| proposal(arguments, order_id.clone(), action)).transpose()?;
     let db = super::database(settings)?;
