@@ -110,7 +110,7 @@ pub(crate) async fn override_set_aside(tale: &Tale<'_>) {
     .await;
     decide(tale, &order, "refund", &[]).await;
     ann.until_status(&order, "refunded").await;
-    ann.is_told(&[Kind::Refunded]);
+    ann.is_told(&[Kind::PaymentReceived, Kind::Refunded]);
 }
 
 /// A payment and a refund of which WeChat never called are found in its bill, and healed; at the first try WeChat's
