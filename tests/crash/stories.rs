@@ -320,25 +320,27 @@ async fn refused_by_wechat(tale: &Tale<'_>) {
     ann.is_told(&[Kind::OrderExpired]);
 }
 
-/// A queue is gone for a moment: what comes for it is refused, and WeChat calls again.
+/// A queue is gone for a moment: the customer is told so, and asks again.
 async fn queue_gone(tale: &Tale<'_>) {
     let (session, ann) = (tale.session(1).await, tale.guest("ann"));
-    let order = ann.payable(&session).await;
-    tale.crew.stop("payments");
-    Queues::of(tale.stack).await.delete("payments").await;
+    let order = ann.booked(&session).await;
+    tale.crew.stop("refunds");
+    Queues::of(tale.stack).await.delete("refunds").await;
     let before = tale.crew.recorded();
-    tale.pay(&order).await;
-    tale.until("WeChat has called", async || {
-        let passed = tale.crew.passed_since(&before);
-        passed.iter().any(|point| point.name == "publish.sent:payment.seen>payments").then_some(())
-    })
-    .await;
-    // Whoever answers this has sent what it published before.
-    tale.stack.until_ready().await;
-    tale.crew.operate(&["topology", "apply"]).await;
-    tale.crew.spawn("payments");
-    ann.until_status(&order, "confirmed").await;
-    ann.is_told(&[Kind::BookingConfirmed]);
+    let mended = async {
+        tale.until("somebody has asked", async || {
+            let passed = tale.crew.passed_since(&before);
+            passed.iter().any(|point| point.name == "publish.sent:refund.requested>refunds").then_some(())
+        })
+        .await;
+        // Who answers this has sent what it published before.
+        tale.stack.until_ready().await;
+        tale.crew.operate(&["topology", "apply"]).await;
+        tale.crew.spawn("refunds");
+    };
+    tokio::join!(ann.refund(&order, None), mended);
+    ann.until_status(&order, "refunded").await;
+    ann.is_told(&[Kind::Refunded]);
 }
 
 async fn callback_lost(tale: &Tale<'_>) {
