@@ -102,14 +102,19 @@ fn cells_of(undisturbed: &[Told]) -> Vec<Cell> {
     cells
 }
 
-/// Some of them, the same in each run: the dangerous ones, then one of each story, then points at which nobody has died
-/// so far.
+/// Some of them, the same in each run: the dangerous ones, then of each story one at a point that few others pass, then
+/// the rarest points at which nobody has died so far.
 fn cut(cells: Vec<Cell>) -> Vec<Cell> {
     let (mut cut, mut others): (Vec<Cell>, Vec<Cell>) =
         cells.into_iter().partition(|cell| DANGEROUS.contains(&(cell.story.name, cell.role, &cell.deaths[0])));
     assert_eq!(cut.len(), DANGEROUS.len(), "a dangerous point has another name now");
     let seed = chosen("CRASH_SEED", 0);
-    others.sort_by_cached_key(|cell| Sha256::digest(format!("{seed} {cell}")).to_vec());
+    let mut stories_with: BTreeMap<String, usize> = BTreeMap::new();
+    for cell in &others {
+        *stories_with.entry(cell.deaths[0].clone()).or_default() += 1;
+    }
+    others
+        .sort_by_cached_key(|cell| (stories_with[&cell.deaths[0]], Sha256::digest(format!("{seed} {cell}")).to_vec()));
     let mut stories: BTreeSet<&str> = cut.iter().map(|cell| cell.story.name).collect();
     let mut points: BTreeSet<String> = cut.iter().map(|cell| cell.deaths[0].clone()).collect();
     for every_story in [true, false] {
