@@ -186,9 +186,9 @@ async fn p4_a_letter_replayed_twice_changes_nothing_the_second_time() {
     }
     assert_eq!(stack.ready_in("prepay.dead").await, 0, "what was replayed is taken away");
     let story = stack.timeline(&orders[0]).await;
-    let replayed = story["entries"].as_array().expect("entries").iter().find(|entry| entry["outcome"] == "replayed");
-    let replayed = replayed.unwrap_or_else(|| panic!("its order's story tells of it: {story}"));
-    assert_eq!((&replayed["what"], &replayed["details"]["reason"]), (&json!("order.held"), &json!("a look")));
+    let told = story["entries"].as_array().expect("entries").iter().find(|entry| entry["outcome"] == "replayed");
+    let told = told.unwrap_or_else(|| panic!("its order's story tells of it: {story}"));
+    assert_eq!((&told["what"], &told["details"]["reason"]), (&json!("order.held"), &json!("a look")));
     assert!(!story["waits_for"].to_string().contains("set aside"), "{story}");
     let (books, ledger) = (stack.books().await, stack.ledger().await);
 
