@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, thread,
     time::Instant,
 };
 
@@ -37,9 +37,9 @@ fn chosen(variable: &str, usual: usize) -> usize {
     std::env::var(variable).map_or(usual, |number| number.parse().expect("a number"))
 }
 
-/// Stacks side by side. Their processes mostly wait.
+/// Stacks side by side: more than there are cores, since their processes mostly wait.
 pub(crate) fn lanes() -> usize {
-    chosen("CRASH_LANES", 6)
+    chosen("CRASH_LANES", thread::available_parallelism().map_or(4, |cores| cores.get() + 2))
 }
 
 #[test]
