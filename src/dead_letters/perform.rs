@@ -14,7 +14,7 @@ use super::{DeadLetters, Failed, look::MOST};
 use crate::{
     broker::{PublishError, dead::Posting},
     domain::{
-        dead_letter::{LetterState, ReplayResult, ReplayState, mend},
+        dead_letter::{LetterState, ReplayResult, ReplayState, mend, shown},
         message::Message,
         prospect::Prospect,
         timeline::{EntryKind, Trace},
@@ -76,7 +76,7 @@ impl DeadLetters {
         let canary_left = i64::from(replay.canary) - replay.sent() - replay.skipped;
         if replay.published > 0 && pass.look_at.is_none_or(|at| at <= Instant::now()) {
             let began = Instant::now();
-            self.settle(replay.replay_id).await?;
+            self.settle(replay).await?;
             pass.look_at = Some(Instant::now() + LOOK_EVERY.max(began.elapsed() * LOOKING_SHARE));
             return Ok(None);
         }
@@ -182,9 +182,19 @@ impl DeadLetters {
 
     /// Looks what came of published letters: those that came back are entered by the reading, the others are done
     /// when the books say so.
-    async fn settle(&self, id: Uuid) -> Result<(), Failed> {
+    async fn settle(&self, replay: &Replay) -> Result<(), Failed> {
         self.refresh().await?;
-        let rows = dead_letter_replay::unsettled(&self.db, id, MOST).await?;
+        let id = replay.replay_id;
+        let mut rows = dead_letter_replay::unsettled(&self.db, id, MOST).await?;
+        if let Some(patch) = &replay.patch {
+            // What it lay there as says nothing of what it went out as.
+            for row in &mut rows {
+                let body = row.body(&self.personal).unwrap_or_default();
+                if let Ok(mended) = mend(&row.kind, &body, row.message_id.as_deref(), &patch.0) {
+                    row.shown = shown(&mended);
+                }
+            }
+        }
         let judged = self.judge(rows).await?;
         let done = judged.into_iter().filter(|letter| letter.effect == Prospect::DoneAlready);
         let done: Vec<_> = done.map(|letter| (letter.row.letter_id, ReplayResult::Done, None)).collect();

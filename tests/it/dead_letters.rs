@@ -291,7 +291,11 @@ async fn p4_a_letter_is_mended_by_a_patch_that_keeps_its_key() {
     let plan = stack.dead_ok(&["replay", &letter, "--patch", patch, "--reason", why, "--dry-run"]).await;
     assert_eq!(plan["differences"], json!([{ "path": "/user_id", "before": "", "after": "ann" }]), "{plan}");
     let replayed = stack.dead_ok(&["replay", "--manifest", plan["replay_id"].as_str().expect("an id")]).await;
-    assert_eq!(replayed["state"], "finished", "{replayed}");
+    assert_eq!(
+        (&replayed["state"], &replayed["done"]),
+        (&json!("finished"), &json!(1)),
+        "judged as mended: {replayed}"
+    );
     stack.until_status(&token, &order, "cancelled").await;
 }
 
