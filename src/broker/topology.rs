@@ -109,7 +109,9 @@ impl Topology {
         let mut may_declare = true;
         for exchange in &self.exchanges {
             let found = match exchange.declare(link, true).await? {
-                Found::Same if may_declare => exchange.declare(link, false).await?.as_far_as_we_may_know(&mut may_declare),
+                Found::Same if may_declare => {
+                    exchange.declare(link, false).await?.as_far_as_we_may_know(&mut may_declare)
+                }
                 otherwise => otherwise,
             };
             differences.extend(found.difference("exchange", &exchange.name));
