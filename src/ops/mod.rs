@@ -20,8 +20,11 @@ pub mod verify;
 use std::io::Write;
 
 use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
+    api::paging::Place,
     cache::{Cache, CacheSettings},
     config::{Settings, needed},
     domain::ids::UserId,
@@ -34,6 +37,34 @@ use crate::{
 pub struct Page<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// From one item more than `limit`, if there is one, with the API's own cursor.
+    fn cut(mut items: Vec<T>, limit: i64, place: impl Fn(&T) -> (OffsetDateTime, Uuid)) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let cursor = |last: &T| {
+            let (at, id) = place(last);
+            Place { at, id: id.to_string() }.cursor()
+        };
+        let next = items.last().filter(|_| more).map(cursor);
+        Self { items, next }
+    }
+
+    /// A table of the items, and how to see more.
+    fn table(&self, header: &[&str], row: impl Fn(&T) -> Vec<String>) -> String {
+        let more = self.next.iter().map(|next| format!("\nmore: --cursor {next}"));
+        std::iter::once(table(header, self.items.iter().map(row))).chain(more).collect()
+    }
+}
+
+/// `next` of the page before.
+fn cursor(text: &str) -> Result<(OffsetDateTime, Uuid), String> {
+    let place = Place::parse(text)?;
+    let id = Uuid::parse_str(&place.id).map_err(|_| "is not a cursor of this list")?;
+    Ok((place.at, id))
 }
 
 /// Prints the result as one JSON document, or in words.

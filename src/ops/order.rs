@@ -1,5 +1,7 @@
 //! `holdfast order`: one order.
 
+use std::fmt::Display;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -32,6 +34,9 @@ pub enum Command {
         /// At most this many.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
+        /// `next` of the page before.
+        #[arg(long, value_parser = super::cursor)]
+        cursor: Option<(OffsetDateTime, Uuid)>,
     },
     /// Record that the customer paid in another way; `override ID record-payment` with a second person's word. The order is closed at WeChat first, so that it is not paid twice.
     PaidOffline {
@@ -53,7 +58,7 @@ pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(
         Command::Show { order_id } => show(&parse(order_id)?, settings, json).await,
         Command::Explain { order_id } => super::order_explain::run(&parse(order_id)?, settings, json).await,
         Command::Override(arguments) => super::order_override::run(arguments, settings, json).await,
-        Command::Overrides { proposed, limit } => overrides(*proposed, *limit, settings, json).await,
+        Command::Overrides { proposed, limit, cursor } => overrides(*proposed, *limit, *cursor, settings, json).await,
         Command::PaidOffline { order_id, amount_fen, receipt, operator } => {
             let id = parse(order_id)?;
             let paid = OrderPaidOffline {
@@ -73,13 +78,21 @@ pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(
     }
 }
 
-async fn overrides(proposed: bool, limit: i64, settings: &Settings, json: bool) -> Result<(), Failure> {
+async fn overrides(
+    proposed: bool,
+    limit: i64,
+    after: Option<(OffsetDateTime, Uuid)>,
+    settings: &Settings,
+    json: bool,
+) -> Result<(), Failure> {
     let database = super::database(settings)?;
-    let filter = OverrideFilter { status: proposed.then_some(OverrideStatus::Proposed), ..OverrideFilter::default() };
-    let items = store::overrides::list(database.pool(), &filter, limit).await?;
-    let page = super::Page { items, next: None };
+    let status = proposed.then_some(OverrideStatus::Proposed);
+    let filter = OverrideFilter { status, after, ..OverrideFilter::default() };
+    let items = store::overrides::list(database.pool(), &filter, limit + 1).await?;
+    let page = super::Page::cut(items, limit, |document| (document.proposed_at, document.override_id));
     super::print(json, &page, || {
-        let rows = page.items.iter().map(|document| {
+        let header = ["order_id", "action", "money", "status", "by", "and", "why", "what came of it"];
+        page.table(&header, |document| {
             vec![
                 document.order_id.to_string(),
                 document.action.as_str().to_owned(),
@@ -90,22 +103,24 @@ async fn overrides(proposed: bool, limit: i64, settings: &Settings, json: bool) 
                 document.reason.clone(),
                 document.outcome.clone().unwrap_or_default(),
             ]
-        });
-        super::table(&["order_id", "action", "money", "status", "by", "and", "why", "what came of it"], rows)
+        })
     });
     Ok(())
 }
 
+/// Ids mean nothing to those who use them: what cannot be one is not found.
 pub(super) fn parse(order_id: &str) -> Result<OrderId, Failure> {
-    OrderId::try_from(order_id.to_owned()).map_err(|malformed| Failure::wrong(malformed.to_string()))
+    OrderId::try_from(order_id.to_owned()).map_err(|_| unknown(order_id))
+}
+
+fn unknown(order_id: impl Display) -> Failure {
+    Failure::No(format!("there is no order {order_id} in the books"))
 }
 
 async fn find(id: &OrderId, settings: &Settings) -> Result<crate::domain::document::OrderDocument, Failure> {
     let database = super::database(settings)?;
     let snapshot = store::order::snapshot(database.pool(), id).await?;
-    snapshot
-        .map(|snapshot| snapshot.document)
-        .ok_or_else(|| Failure::No(format!("there is no order {id} in the books")))
+    snapshot.map(|snapshot| snapshot.document).ok_or_else(|| unknown(id))
 }
 
 async fn show(id: &OrderId, settings: &Settings, json: bool) -> Result<(), Failure> {
