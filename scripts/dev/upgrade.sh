@@ -12,12 +12,12 @@ build_former() {
   git cat-file -e "$former_release^{commit}" 2>/dev/null ||
     die "the former release $former_release is not in this clone" "git fetch --unshallow"
   rm -rf "$source"
-  git worktree prune
-  git worktree add --quiet --detach "$source" "$former_release"
+  mkdir -p "$source"
+  git archive "$former_release" | tar -x -C "$source" || return 1
   # In the same target directory: other crates are built once for both. Its own executable is put aside.
   (cd "$source" && CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target} cargo build --locked --bin holdfast) || return 1
   cp "${CARGO_TARGET_DIR:-$root/target}/debug/holdfast" "$former"
-  git worktree remove --force "$source"
+  rm -rf "$source"
 }
 
 upgrade() {

@@ -26,7 +26,9 @@ struct Report {
 
 pub fn run(Command::Check { production }: &Command, loaded: Loaded, json: bool) -> Result<(), Failure> {
     let problems = match &loaded.settings {
-        Ok(settings) if *production => [settings.problems(), settings.production_problems()].concat(),
+        Ok(settings) if *production => {
+            [loaded.unfilled(), settings.problems(), settings.production_problems()].concat()
+        }
         Ok(settings) => settings.problems(),
         Err(unreadable) => vec![unreadable.clone()],
     };

@@ -56,6 +56,7 @@ async fn p4_the_next_release_takes_over_while_people_book() {
     let roles = ["api"].into_iter().chain(WORKERS).chain(["reconcile"]).collect();
     let choice = Choice { executable: former.clone(), settings, roles, ..Choice::default() };
     let next = Choice::default().executable;
+    assert!(std::fs::read(&former).unwrap() != std::fs::read(&next).unwrap(), "two releases are not one");
     let mut stack = Stack::start_with("upgrade", choice).await;
     let listen = format!("127.0.0.1:{}", free_port().await);
     let mut second = SecondIngress::start(&stack, &listen).await;
