@@ -4,7 +4,9 @@ pub mod audit;
 pub mod case;
 pub mod config;
 pub mod dead;
+mod dead_arguments;
 pub mod dead_replay;
+mod dead_words;
 pub mod migrate;
 pub mod order;
 pub mod order_explain;
@@ -17,7 +19,7 @@ pub mod token;
 pub mod topology;
 pub mod verify;
 
-use std::io::Write;
+use std::{fmt::Display, io::Write};
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -27,7 +29,7 @@ use crate::{
     api::paging::Place,
     cache::{Cache, CacheSettings},
     config::{Settings, needed},
-    domain::ids::UserId,
+    domain::ids::{OrderId, UserId},
     exit::Failure,
     store::{Database, Plans},
 };
@@ -116,6 +118,15 @@ fn sentence(text: &str) -> Result<String, String> {
 fn operator(text: &str) -> Result<String, String> {
     let name = UserId::try_from(text.to_owned()).map_err(|malformed| malformed.to_string())?;
     Ok(name.as_str().to_owned())
+}
+
+/// Ids mean nothing to those who use them: what cannot be one is not found.
+fn order_id(text: &str) -> Result<OrderId, Failure> {
+    OrderId::try_from(text.to_owned()).map_err(|_| no_order(text))
+}
+
+fn no_order(id: impl Display) -> Failure {
+    Failure::No(format!("there is no order {id} in the books"))
 }
 
 fn database(settings: &Settings) -> Result<Database, Failure> {

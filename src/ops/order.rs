@@ -1,17 +1,12 @@
 //! `holdfast order`: one order.
 
-use std::fmt::Display;
-
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    broker::{Broker, TraceParent},
-    config::{Settings, needed},
+    config::Settings,
     domain::{
         ids::OrderId,
-        message::{Message, OrderPaidOffline},
-        money::Fen,
         overrides::{OverrideStatus, receipt},
     },
     exit::Failure,
@@ -38,7 +33,7 @@ pub enum Command {
         #[arg(long, value_parser = super::cursor)]
         cursor: Option<(OffsetDateTime, Uuid)>,
     },
-    /// Record that the customer paid in another way; `override ID record-payment` with a second person's word. The order is closed at WeChat first, so that it is not paid twice.
+    /// Record that the customer paid in another way: short for `override ID record-payment`.
     PaidOffline {
         order_id: String,
         /// What was taken, in fen: the order's whole price.
@@ -55,25 +50,13 @@ pub enum Command {
 
 pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(), Failure> {
     match command {
-        Command::Show { order_id } => show(&parse(order_id)?, settings, json).await,
-        Command::Explain { order_id } => super::order_explain::run(&parse(order_id)?, settings, json).await,
+        Command::Show { order_id } => show(&super::order_id(order_id)?, settings, json).await,
+        Command::Explain { order_id } => super::order_explain::run(&super::order_id(order_id)?, settings, json).await,
         Command::Override(arguments) => super::order_override::run(arguments, settings, json).await,
         Command::Overrides { proposed, limit, cursor } => overrides(*proposed, *limit, *cursor, settings, json).await,
         Command::PaidOffline { order_id, amount_fen, receipt, operator } => {
-            let id = parse(order_id)?;
-            let paid = OrderPaidOffline {
-                order_id: id.clone(),
-                receipt: receipt.clone(),
-                operator: operator.clone(),
-                reason: None,
-                amount_fen: Fen(*amount_fen),
-                paid_at: OffsetDateTime::now_utc(),
-                request_id: format!("cli-{}", Uuid::now_v7().simple()),
-            };
-            find(&id, settings).await?;
-            hand_over(&Message::OrderPaidOffline(paid), settings).await?;
-            eprintln!("handed to the workers; `holdfast order show {id}` tells what came of it");
-            show(&id, settings, json).await
+            let record = super::order_override::record_payment(order_id, *amount_fen, receipt, operator);
+            super::order_override::run(&record, settings, json).await
         }
     }
 }
@@ -108,37 +91,14 @@ async fn overrides(
     Ok(())
 }
 
-/// Ids mean nothing to those who use them: what cannot be one is not found.
-pub(super) fn parse(order_id: &str) -> Result<OrderId, Failure> {
-    OrderId::try_from(order_id.to_owned()).map_err(|_| unknown(order_id))
-}
-
-fn unknown(order_id: impl Display) -> Failure {
-    Failure::No(format!("there is no order {order_id} in the books"))
-}
-
 async fn find(id: &OrderId, settings: &Settings) -> Result<crate::domain::document::OrderDocument, Failure> {
     let database = super::database(settings)?;
     let snapshot = store::order::snapshot(database.pool(), id).await?;
-    snapshot.map(|snapshot| snapshot.document).ok_or_else(|| unknown(id))
+    snapshot.map(|snapshot| snapshot.document).ok_or_else(|| super::no_order(id))
 }
 
 async fn show(id: &OrderId, settings: &Settings, json: bool) -> Result<(), Failure> {
     let document = find(id, settings).await?;
     super::print(json, &document, || super::members(&document));
     Ok(())
-}
-
-async fn hand_over(message: &Message, settings: &Settings) -> Result<(), Failure> {
-    let broker = Broker::start(&needed("broker.url", &settings.broker.url)?, "order", settings.broker.confirm_within());
-    let published = broker.publisher.publish(message, &trace()).await;
-    broker.close().await;
-    published.map_err(|error| Failure::Away(format!("RabbitMQ did not take it: {error}")))
-}
-
-/// The context of what a command sets off.
-pub(super) fn trace() -> TraceParent {
-    let mut random = [0; 24];
-    random[..16].copy_from_slice(Uuid::now_v7().as_bytes());
-    TraceParent::new(random)
 }
