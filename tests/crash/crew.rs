@@ -30,7 +30,12 @@ pub(crate) struct Crew<'a> {
     deaths_to_come: RefCell<VecDeque<String>>,
     died: Cell<usize>,
     without: Cell<Option<Without>>,
+    /// A queue is missing for a moment: who starts then refuses to run, and is started again, as any supervisor does.
+    queue_is_gone: Cell<bool>,
 }
+
+/// The exit status of a process that finds the broker other than it must be.
+const REFUSES_TO_RUN: i32 = 2;
 
 impl<'a> Crew<'a> {
     /// Starts the API, all workers and these besides.
@@ -42,6 +47,7 @@ impl<'a> Crew<'a> {
             deaths_to_come: RefCell::default(),
             died: Cell::new(0),
             without: Cell::new(None),
+            queue_is_gone: Cell::new(false),
         };
         for role in ["api"].iter().chain(&WORKERS).chain(more) {
             crew.spawn(role);
@@ -59,6 +65,7 @@ impl<'a> Crew<'a> {
         *self.deaths_to_come.borrow_mut() = deaths.iter().cloned().collect();
         self.died.set(0);
         self.without.set(without);
+        self.queue_is_gone.set(false);
         if runs {
             self.spawn(role);
         }
@@ -121,6 +128,11 @@ impl<'a> Crew<'a> {
         }
     }
 
+    /// From here to the end of the story.
+    pub(crate) fn a_queue_is_gone(&self) {
+        self.queue_is_gone.set(true);
+    }
+
     fn command(&self, role: &'static str, arguments: &[&str]) -> Command {
         let mut command = self.stack.command(arguments);
         command.env("HOLDFAST_CRASH_RECORD", self.record(role));
@@ -146,6 +158,10 @@ impl<'a> Crew<'a> {
                 running.iter_mut().filter_map(|(role, child)| Some((*role, status(child)?))).collect()
             };
             for (role, status) in ended {
+                if self.queue_is_gone.get() && status.code() == Some(REFUSES_TO_RUN) {
+                    self.spawn(role);
+                    continue;
+                }
                 assert!(self.is_next_death(role, status), "{role} ended by itself: {status}");
                 self.note_death();
                 self.spawn(role);

@@ -325,6 +325,7 @@ async fn queue_gone(tale: &Tale<'_>) {
     let (session, ann) = (tale.session(1).await, tale.guest("ann"));
     let order = ann.booked(&session).await;
     tale.crew.stop("refunds");
+    tale.crew.a_queue_is_gone();
     Queues::of(tale.stack).await.delete("refunds").await;
     let before = tale.crew.recorded();
     let mended = async {
