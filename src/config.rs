@@ -13,7 +13,9 @@ use crate::{
     api::{ApiSettings, auth::AuthSettings},
     broker::BrokerSettings,
     cache::CacheSettings,
+    domain::neighbours::Neighbours,
     setting::BadSetting,
+    spans::TelemetrySettings,
     store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
     telemetry::LogSettings,
     tls::Secured,
@@ -40,6 +42,7 @@ pub struct Settings {
     pub reconcile: ReconcileSettings,
     pub health: HealthSettings,
     pub log: LogSettings,
+    pub telemetry: TelemetrySettings,
     pub process: ProcessSettings,
     #[serde(default)]
     pub wechat_pay: PaySettings,
@@ -58,6 +61,7 @@ pub struct DatabaseSettings {
 #[serde(deny_unknown_fields)]
 pub struct OrderSettings {
     pub id_prefix: String,
+    pub neighbours: String,
     pub price_fen: i64,
     pub hold_seconds: u32,
     pub payment_seconds: u32,
@@ -88,8 +92,16 @@ impl OrderSettings {
         std::time::Duration::from_secs(self.refund_interval_seconds.into())
     }
 
+    /// Other environments under this merchant number.
+    ///
+    /// # Errors
+    /// Their orders could not be told from ours.
+    pub fn neighbours(&self) -> Result<Neighbours, BadSetting> {
+        Neighbours::parse(&self.neighbours, &self.id_prefix).map_err(|what| problem("order.neighbours", what))
+    }
+
     fn problems(&self) -> Vec<BadSetting> {
-        let mut problems = Vec::new();
+        let mut problems: Vec<BadSetting> = self.neighbours().err().into_iter().collect();
         let prefix_fits =
             self.id_prefix.len() <= 8 && self.id_prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if !prefix_fits {
@@ -230,6 +242,10 @@ pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
             "DATABASE_URL" => drop(ours.entry("HOLDFAST_DATABASE__URL".to_owned()).or_insert(value)),
             "AMQP_URL" => drop(ours.entry("HOLDFAST_BROKER__URL".to_owned()).or_insert(value)),
             "REDIS_URL" => drop(ours.entry("HOLDFAST_CACHE__URL".to_owned()).or_insert(value)),
+            // Standard (OpenTelemetry, OTLP exporter configuration).
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => {
+                let _ = ours.entry("HOLDFAST_TELEMETRY__OTLP_ENDPOINT".to_owned()).or_insert(value);
+            }
             // Other HOLDFAST_ variables (HOLDFAST_API, say) are for scripts.
             _ if name.starts_with("HOLDFAST_") && name.contains("__") => drop(ours.insert(name, value)),
             _ => {}
@@ -285,6 +301,7 @@ impl Settings {
         problems.extend(self.retention.problems());
         problems.extend(self.personal.load().err());
         problems.extend(self.reconcile.problems());
+        problems.extend(self.telemetry.problems());
         problems.extend(self.wechat_pay.problems());
         problems.extend(self.official_account.problems());
         problems

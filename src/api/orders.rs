@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, Query, State},
     http::HeaderMap,
     response::{IntoResponse, Response},
@@ -19,7 +19,6 @@ use super::{
     order_look,
     paging::{PAGE, Page, Place},
     problem::{Problem, ProblemDocument},
-    request::Context,
 };
 use crate::{
     domain::{document::OrderDocument, ids::OrderId},
@@ -78,7 +77,6 @@ pub(super) async fn list(
 )]
 pub(super) async fn one(
     State(api): State<Api>,
-    Extension(context): Extension<Context>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -87,7 +85,7 @@ pub(super) async fn one(
     let mut follow = Follow::begin(&api, order_id(&id)?, caller.user.clone());
     let mut document = own_order(&api, &caller, &id).await?.document;
     follow.has_seen(&document);
-    order_look::looked(&api, &context, &document);
+    order_look::looked(&api, &document);
     let Some(wait) = Wait::wished(&headers) else {
         return Ok(Json(document).into_response());
     };

@@ -4,7 +4,9 @@ pub mod audit;
 pub mod case;
 pub mod config;
 pub mod dead;
+mod dead_arguments;
 pub mod dead_replay;
+mod dead_words;
 pub mod migrate;
 pub mod order;
 pub mod order_explain;
@@ -24,7 +26,7 @@ use serde::Serialize;
 use crate::{
     cache::{Cache, CacheSettings},
     config::{Settings, needed},
-    domain::ids::UserId,
+    domain::ids::{OrderId, UserId},
     exit::Failure,
     store::{Database, Plans},
 };
@@ -85,6 +87,10 @@ fn sentence(text: &str) -> Result<String, String> {
 fn operator(text: &str) -> Result<String, String> {
     let name = UserId::try_from(text.to_owned()).map_err(|malformed| malformed.to_string())?;
     Ok(name.as_str().to_owned())
+}
+
+fn order_id(text: &str) -> Result<OrderId, Failure> {
+    OrderId::try_from(text.to_owned()).map_err(|malformed| Failure::wrong(malformed.to_string()))
 }
 
 fn database(settings: &Settings) -> Result<Database, Failure> {

@@ -1,15 +1,9 @@
 //! `holdfast order`: one order.
 
-use time::OffsetDateTime;
-use uuid::Uuid;
-
 use crate::{
-    broker::{Broker, TraceParent},
-    config::{Settings, needed},
+    config::Settings,
     domain::{
         ids::OrderId,
-        message::{Message, OrderPaidOffline},
-        money::Fen,
         overrides::{OverrideStatus, receipt},
     },
     exit::Failure,
@@ -33,7 +27,7 @@ pub enum Command {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
     },
-    /// Record that the customer paid in another way; `override ID record-payment` with a second person's word. The order is closed at WeChat first, so that it is not paid twice.
+    /// Record that the customer paid in another way: short for `override ID record-payment`.
     PaidOffline {
         order_id: String,
         /// What was taken, in fen: the order's whole price.
@@ -50,25 +44,13 @@ pub enum Command {
 
 pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(), Failure> {
     match command {
-        Command::Show { order_id } => show(&parse(order_id)?, settings, json).await,
-        Command::Explain { order_id } => super::order_explain::run(&parse(order_id)?, settings, json).await,
+        Command::Show { order_id } => show(&super::order_id(order_id)?, settings, json).await,
+        Command::Explain { order_id } => super::order_explain::run(&super::order_id(order_id)?, settings, json).await,
         Command::Override(arguments) => super::order_override::run(arguments, settings, json).await,
         Command::Overrides { proposed, limit } => overrides(*proposed, *limit, settings, json).await,
         Command::PaidOffline { order_id, amount_fen, receipt, operator } => {
-            let id = parse(order_id)?;
-            let paid = OrderPaidOffline {
-                order_id: id.clone(),
-                receipt: receipt.clone(),
-                operator: operator.clone(),
-                reason: None,
-                amount_fen: Fen(*amount_fen),
-                paid_at: OffsetDateTime::now_utc(),
-                request_id: format!("cli-{}", Uuid::now_v7().simple()),
-            };
-            find(&id, settings).await?;
-            hand_over(&Message::OrderPaidOffline(paid), settings).await?;
-            eprintln!("handed to the workers; `holdfast order show {id}` tells what came of it");
-            show(&id, settings, json).await
+            let record = super::order_override::record_payment(order_id, *amount_fen, receipt, operator);
+            super::order_override::run(&record, settings, json).await
         }
     }
 }
@@ -96,10 +78,6 @@ async fn overrides(proposed: bool, limit: i64, settings: &Settings, json: bool) 
     Ok(())
 }
 
-pub(super) fn parse(order_id: &str) -> Result<OrderId, Failure> {
-    OrderId::try_from(order_id.to_owned()).map_err(|malformed| Failure::wrong(malformed.to_string()))
-}
-
 async fn find(id: &OrderId, settings: &Settings) -> Result<crate::domain::document::OrderDocument, Failure> {
     let database = super::database(settings)?;
     let snapshot = store::order::snapshot(database.pool(), id).await?;
@@ -112,18 +90,4 @@ async fn show(id: &OrderId, settings: &Settings, json: bool) -> Result<(), Failu
     let document = find(id, settings).await?;
     super::print(json, &document, || super::members(&document));
     Ok(())
-}
-
-async fn hand_over(message: &Message, settings: &Settings) -> Result<(), Failure> {
-    let broker = Broker::start(&needed("broker.url", &settings.broker.url)?, "order", settings.broker.confirm_within());
-    let published = broker.publisher.publish(message, &trace()).await;
-    broker.close().await;
-    published.map_err(|error| Failure::Away(format!("RabbitMQ did not take it: {error}")))
-}
-
-/// The context of what a command sets off.
-pub(super) fn trace() -> TraceParent {
-    let mut random = [0; 24];
-    random[..16].copy_from_slice(Uuid::now_v7().as_bytes());
-    TraceParent::new(random)
 }

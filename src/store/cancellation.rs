@@ -1,7 +1,7 @@
 //! Cancelling a session: what of it is still to be given back or given up, asked of the books each time, so that
 //! an interrupted cancellation goes on where it was.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgExecutor};
 use utoipa::ToSchema;
 
@@ -24,7 +24,7 @@ pub async fn close(db: &Database, schedule: ScheduleId) -> Result<bool, StoreErr
 }
 
 /// How far the cancellation is.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
     /// Bookings whose refund the books do not know yet, and what is left to give back of them.
     pub bookings: i64,

@@ -72,7 +72,7 @@ impl PayClient {
     /// GET the file behind the link. To be read to its end with [`Download::next`].
     pub async fn download_bill(&self, link: &BillLink) -> Result<Download, Inconclusive> {
         let call = Call::DownloadBill;
-        let mut record = Record::begin(call);
+        let mut record = Record::begin(call, None);
         let opened = async {
             let url = self.account.base_url.join(&link.target);
             let url = url.map_err(|_| Inconclusive::unknown(call, None, None, "the link is no path"))?;

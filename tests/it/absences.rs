@@ -101,8 +101,8 @@ fn sql_is_only_in_the_store() {
 fn each_server_is_talked_to_from_one_place() {
     assert_only_in("lapin", &["src/broker/"]);
     assert_only_in("redis", &["src/cache/"]);
-    // The sample booking plays a customer with a browser and a phone.
-    assert_only_in("reqwest", &["src/wechat/", "src/ops/sample.rs"]);
+    // The sample booking plays a customer with a browser and a phone; spans go to a collector.
+    assert_only_in("reqwest", &["src/wechat/", "src/ops/sample.rs", "src/spans/otlp.rs"]);
     assert_only_in("axum", &["src/api/"]);
     assert_only_in("hyper_util", &["src/api/"]);
 }

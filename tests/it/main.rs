@@ -64,6 +64,7 @@ mod stopping;
 mod story;
 mod tls;
 mod topology;
+mod traces;
 mod verify;
 mod waiting_list;
 mod waitlist_api;

@@ -183,9 +183,7 @@ pub(in crate::api) async fn propose(
         operator: operator.to_owned(),
         request_id: context.request_id.clone(),
     };
-    let document = desk::propose(&api.database, &api.publisher, &context.trace, &proposal, api.second_person)
-        .await
-        .map_err(refused)?;
+    let document = desk::propose(&api.database, &api.publisher, &proposal, api.second_person).await.map_err(refused)?;
     if !proposal.is(&document) {
         return Err(Problem::new(Kind::IdempotencyKeyReused));
     }
@@ -214,12 +212,10 @@ fn action(value: &Value) -> Result<OverrideAction, &'static str> {
 )]
 pub(in crate::api) async fn approve(
     State(api): State<Api>,
-    Extension(context): Extension<Context>,
     Operator(operator): Operator,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<OverrideDocument>), Problem> {
-    let approved =
-        desk::approve(&api.database, &api.publisher, &context.trace, parse(&id)?, operator.user.as_str()).await;
+    let approved = desk::approve(&api.database, &api.publisher, parse(&id)?, operator.user.as_str()).await;
     Ok((StatusCode::ACCEPTED, Json(approved.map_err(refused)?)))
 }
 
