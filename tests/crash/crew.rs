@@ -32,6 +32,7 @@ pub(crate) struct Crew<'a> {
     without: Cell<Option<Without>>,
     /// A queue is missing for a moment: who starts then refuses to run, and is started again, as any supervisor does.
     queue_is_gone: Cell<bool>,
+    refused_to_run: Cell<bool>,
 }
 
 /// The exit status of a process that finds the broker other than it must be.
@@ -48,6 +49,7 @@ impl<'a> Crew<'a> {
             died: Cell::new(0),
             without: Cell::new(None),
             queue_is_gone: Cell::new(false),
+            refused_to_run: Cell::new(false),
         };
         for role in ["api"].iter().chain(&WORKERS).chain(more) {
             crew.spawn(role);
@@ -66,6 +68,7 @@ impl<'a> Crew<'a> {
         self.died.set(0);
         self.without.set(without);
         self.queue_is_gone.set(false);
+        self.refused_to_run.set(false);
         if runs {
             self.spawn(role);
         }
@@ -133,6 +136,11 @@ impl<'a> Crew<'a> {
         self.queue_is_gone.set(true);
     }
 
+    /// Whether somebody noticed at their start.
+    pub(crate) fn refused_to_run(&self) -> bool {
+        self.refused_to_run.get()
+    }
+
     fn command(&self, role: &'static str, arguments: &[&str]) -> Command {
         let mut command = self.stack.command(arguments);
         command.env("HOLDFAST_CRASH_RECORD", self.record(role));
@@ -159,6 +167,7 @@ impl<'a> Crew<'a> {
             };
             for (role, status) in ended {
                 if self.queue_is_gone.get() && status.code() == Some(REFUSES_TO_RUN) {
+                    self.refused_to_run.set(true);
                     self.spawn(role);
                     continue;
                 }
