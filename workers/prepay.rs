@@ -34,6 +34,8 @@ use crate::{
 use super::together::{InSets, Together};
 
 pub struct Prepay {
+    db: Database,
+    cache: Cache,
     wechat: Arc<PayClient>,
     personal: Arc<PersonalKey>,
     orders: Together<Orders>,
@@ -57,7 +59,8 @@ impl Handler for Prepay {
 impl Prepay {
     pub fn new(db: Database, cache: Cache, wechat: Arc<PayClient>, personal: Arc<PersonalKey>) -> Self {
         let orders = Together::start(Orders(db.clone()));
-        Self { wechat, personal, orders, codes: Together::start(Codes { db, cache }) }
+        let codes = Together::start(Codes { db: db.clone(), cache: cache.clone() });
+        Self { db, cache, wechat, personal, orders, codes }
     }
 
     async fn give_code(&self, id: &OrderId) -> Result<Verdict, Fault> {
@@ -66,6 +69,11 @@ impl Prepay {
         };
         if is_given_up(order.status) {
             return Ok(self.close(id).await);
+        }
+        if order.status == Status::AwaitingPayment {
+            // Who stored the code may have died before the customer's page heard of it.
+            let snapshots = store::order::snapshots(self.db.pool(), std::slice::from_ref(id)).await?;
+            super::tell_cache(&self.cache, &snapshots, &[]).await;
         }
         // A code that exists, or an order that is settled or too late: nothing to ask WeChat for.
         if order.status != Status::Held || !order.in_time {

@@ -2,7 +2,7 @@
 # ./dev test: every check, each with a heading and its seconds, and one count at the end.
 
 # The suites, in the order they run; a name that is none of these is a filter on the tests' names.
-suites='format lint build unit it outages doc'
+suites='format lint build unit it outages crash-cut doc'
 
 run_tests() {
   local name

@@ -6,19 +6,20 @@ use sqlx::{FromRow, PgExecutor};
 use utoipa::ToSchema;
 
 use super::{Database, StoreError};
-use crate::domain::{
-    ids::{OrderId, ScheduleId, UserId},
-    money::Fen,
-    order::Status,
+use crate::{
+    crash,
+    domain::{
+        ids::{OrderId, ScheduleId, UserId},
+        money::Fen,
+        order::Status,
+    },
 };
 
 /// No new orders for this session, from this moment on; says whether there is such a session. A batch of orders
 /// that is being taken in holds the session's lock: it is in the books when this returns.
 pub async fn close(db: &Database, schedule: ScheduleId) -> Result<bool, StoreError> {
-    let closed = sqlx::query("UPDATE course_schedules SET status = 'cancelled' WHERE schedule_id = $1")
-        .bind(schedule)
-        .execute(db.pool())
-        .await?;
+    let closed = sqlx::query("UPDATE course_schedules SET status = 'cancelled' WHERE schedule_id = $1").bind(schedule);
+    let closed = crash::around("commit", "schedule.close", closed.execute(db.pool())).await?;
     Ok(closed.rows_affected() > 0)
 }
 

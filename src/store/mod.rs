@@ -192,10 +192,9 @@ impl Database {
     /// Makes the partitions of this month and the next three, of audit log and trace, long before their first rows;
     /// lets go of the trace's months that are older than `keep_traces`.
     pub async fn make_partitions(&self, keep_traces: u16) -> Result<(), StoreError> {
-        sqlx::query("SELECT audit_log_make_partitions(3), order_trace_keep(3, $1)")
-            .bind(i32::from(keep_traces))
-            .execute(&self.pool)
-            .await?;
+        let made =
+            sqlx::query("SELECT audit_log_make_partitions(3), order_trace_keep(3, $1)").bind(i32::from(keep_traces));
+        crash::around("commit", "partitions.make", made.execute(&self.pool)).await?;
         Ok(())
     }
 }

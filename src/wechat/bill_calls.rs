@@ -8,6 +8,7 @@ use time::{Date, format_description::FormatItem, macros::format_description};
 use tokio::time::timeout;
 
 use crate::{
+    crash,
     domain::{books::Billed, json::json_fault},
     wechat::{
         answers::{Call, Claim, Class, Inconclusive},
@@ -78,7 +79,7 @@ impl PayClient {
             let request = Request { call, method: Method::GET, url, body: Vec::new(), about: None };
             self.open(request, WHOLE, &mut record).await
         };
-        match opened.await {
+        match crash::around("wechat", call.label(), opened).await {
             Ok(response) => Ok(Download {
                 response,
                 reader: Some(BillReader::default()),

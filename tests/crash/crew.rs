@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{
     cell::{Point, Without},
     stack::{Stack, WORKERS},
@@ -96,8 +98,16 @@ impl<'a> Crew<'a> {
         self.running.borrow_mut().insert(role, child.expect("the executable starts"));
     }
 
-    /// Runs an operator's command, as often as it takes when it is the one that dies.
+    /// Runs an operator's command that is answered with yes.
     pub(crate) async fn operate(&self, arguments: &[&str]) -> String {
+        let (code, stdout, stderr) = self.try_to_operate(arguments).await;
+        assert_eq!(code, Some(0), "holdfast {arguments:?} failed: {stderr}");
+        stdout
+    }
+
+    /// Runs an operator's command, as often as it takes when it is the one that dies: exit code, standard output,
+    /// standard error. What it was to do may be done before it is run again, and then it says so.
+    pub(crate) async fn try_to_operate(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         loop {
             let mut command = self.command(CLI, arguments);
             let output = tokio::task::spawn_blocking(move || command.output().expect("the executable starts"));
@@ -106,9 +116,8 @@ impl<'a> Crew<'a> {
                 self.note_death();
                 continue;
             }
-            let words = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "holdfast {arguments:?} failed: {words}");
-            return String::from_utf8(output.stdout).expect("UTF-8");
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+            return (output.status.code(), text(output.stdout), text(output.stderr));
         }
     }
 
@@ -183,6 +192,11 @@ impl<'a> Crew<'a> {
         }
         passed
     }
+}
+
+/// The one document that a command prints.
+pub(crate) fn document(printed: &str) -> Value {
+    serde_json::from_str(printed).unwrap_or_else(|_| panic!("no document: {printed:?}"))
 }
 
 impl Drop for Crew<'_> {

@@ -33,13 +33,7 @@ const SAFEGUARDS: [Safeguard; 8] = [
         point: "commit.after:seats.take_in",
         after_the_crash: true,
     },
-    Safeguard {
-        name: "confirm",
-        story: "booking_paid",
-        role: "api",
-        point: "publish.before:payment.seen>payments",
-        after_the_crash: false,
-    },
+    Safeguard { name: "confirm", story: "queue_gone", role: "api", point: "", after_the_crash: false },
     Safeguard {
         name: "transaction_once",
         story: "booking_paid",
