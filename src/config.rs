@@ -232,6 +232,9 @@ pub struct ProcessSettings {
     pub grace_seconds: u64,
 }
 
+/// What `deploy/settings.env` says where only its owner knows.
+const PLACEHOLDER: &str = "CHANGE_ME";
+
 /// The settings, or why they cannot be read.
 #[derive(Debug)]
 pub struct Loaded {
@@ -246,6 +249,9 @@ pub struct Shown {
     pub setting: String,
     pub value: String,
     pub source: String,
+    /// It still has the sign of `deploy/settings.env` for what only its owner knows.
+    #[serde(skip)]
+    pub is_unfilled: bool,
 }
 
 /// Reads defaults, file and environment. `environment` is passed in so that tests choose it.
@@ -291,6 +297,14 @@ pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
         }
     }
     Loaded { settings, shown }
+}
+
+impl Loaded {
+    /// What was copied and not filled in.
+    pub fn unfilled(&self) -> Vec<BadSetting> {
+        let unfilled = self.shown.iter().filter(|shown| shown.is_unfilled);
+        unfilled.map(|shown| problem(&shown.setting, format!("still says {PLACEHOLDER}"))).collect()
+    }
 }
 
 impl Settings {
@@ -350,9 +364,11 @@ fn show(path: &str, value: &Value, shown: &mut Vec<Shown>) {
             show(&path, value, shown);
         }
     } else {
+        let text = value.to_string();
         shown.push(Shown {
             setting: path.to_owned(),
-            value: masked(path, &value.to_string()),
+            value: masked(path, &text),
+            is_unfilled: text.contains(PLACEHOLDER),
             source: value.origin().unwrap_or(DEFAULT).to_owned(),
         });
     }

@@ -23,7 +23,7 @@ pub mod order_request;
 mod order_submit;
 mod orders;
 mod page;
-mod paging;
+pub(crate) mod paging;
 pub mod problem;
 mod problem_page;
 mod refunds;

@@ -1,5 +1,8 @@
 //! `holdfast order`: one order.
 
+use time::OffsetDateTime;
+use uuid::Uuid;
+
 use crate::{
     config::Settings,
     domain::{
@@ -26,6 +29,9 @@ pub enum Command {
         /// At most this many.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
+        /// `next` of the page before.
+        #[arg(long, value_parser = super::cursor)]
+        cursor: Option<(OffsetDateTime, Uuid)>,
     },
     /// Record that the customer paid in another way: short for `override ID record-payment`.
     PaidOffline {
@@ -47,7 +53,7 @@ pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(
         Command::Show { order_id } => show(&super::order_id(order_id)?, settings, json).await,
         Command::Explain { order_id } => super::order_explain::run(&super::order_id(order_id)?, settings, json).await,
         Command::Override(arguments) => super::order_override::run(arguments, settings, json).await,
-        Command::Overrides { proposed, limit } => overrides(*proposed, *limit, settings, json).await,
+        Command::Overrides { proposed, limit, cursor } => overrides(*proposed, *limit, *cursor, settings, json).await,
         Command::PaidOffline { order_id, amount_fen, receipt, operator } => {
             let record = super::order_override::record_payment(order_id, *amount_fen, receipt, operator);
             super::order_override::run(&record, settings, json).await
@@ -55,13 +61,21 @@ pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(
     }
 }
 
-async fn overrides(proposed: bool, limit: i64, settings: &Settings, json: bool) -> Result<(), Failure> {
+async fn overrides(
+    proposed: bool,
+    limit: i64,
+    after: Option<(OffsetDateTime, Uuid)>,
+    settings: &Settings,
+    json: bool,
+) -> Result<(), Failure> {
     let database = super::database(settings)?;
-    let filter = OverrideFilter { status: proposed.then_some(OverrideStatus::Proposed), ..OverrideFilter::default() };
-    let items = store::overrides::list(database.pool(), &filter, limit).await?;
-    let page = super::Page { items, next: None };
+    let status = proposed.then_some(OverrideStatus::Proposed);
+    let filter = OverrideFilter { status, after, ..OverrideFilter::default() };
+    let items = store::overrides::list(database.pool(), &filter, limit + 1).await?;
+    let page = super::Page::cut(items, limit, |document| (document.proposed_at, document.override_id));
     super::print(json, &page, || {
-        let rows = page.items.iter().map(|document| {
+        let header = ["order_id", "action", "money", "status", "by", "and", "why", "what came of it"];
+        page.table(&header, |document| {
             vec![
                 document.order_id.to_string(),
                 document.action.as_str().to_owned(),
@@ -72,8 +86,7 @@ async fn overrides(proposed: bool, limit: i64, settings: &Settings, json: bool) 
                 document.reason.clone(),
                 document.outcome.clone().unwrap_or_default(),
             ]
-        });
-        super::table(&["order_id", "action", "money", "status", "by", "and", "why", "what came of it"], rows)
+        })
     });
     Ok(())
 }
@@ -81,9 +94,7 @@ async fn overrides(proposed: bool, limit: i64, settings: &Settings, json: bool) 
 async fn find(id: &OrderId, settings: &Settings) -> Result<crate::domain::document::OrderDocument, Failure> {
     let database = super::database(settings)?;
     let snapshot = store::order::snapshot(database.pool(), id).await?;
-    snapshot
-        .map(|snapshot| snapshot.document)
-        .ok_or_else(|| Failure::No(format!("there is no order {id} in the books")))
+    snapshot.map(|snapshot| snapshot.document).ok_or_else(|| super::no_order(id))
 }
 
 async fn show(id: &OrderId, settings: &Settings, json: bool) -> Result<(), Failure> {

@@ -44,6 +44,9 @@ impl OfficialAccountSettings {
         if self.templates == Templates::default() {
             check.wrong("templates", "names no template, so nothing can be sent");
         }
+        for (name, problem) in self.templates.problems() {
+            check.wrong(&name, problem);
+        }
         let timeout = check.timeout(self.timeout_ms);
         match (base_url, appid, secret) {
             (Some(base_url), Some(appid), Some(secret)) if check.problems.is_empty() => Ok(OfficialAccount {

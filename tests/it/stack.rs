@@ -53,12 +53,15 @@ pub(crate) struct Choice {
     pub callback_speed: f64,
     /// Processes to start at once: `api` and workers.
     pub roles: Vec<&'static str>,
+    /// The release that runs: the one under test, or another.
+    pub executable: PathBuf,
 }
 
 impl Default for Choice {
     fn default() -> Self {
         let roles = ["api"].into_iter().chain(WORKERS).collect();
-        Self { settings: Vec::new(), callback_speed: 100.0, roles }
+        let executable = env!("CARGO_BIN_EXE_holdfast").into();
+        Self { settings: Vec::new(), callback_speed: 100.0, roles, executable }
     }
 }
 
@@ -71,6 +74,8 @@ pub(crate) struct Stack {
     pub amqp_url: String,
     /// Everything a process of this stack has in its environment.
     pub environment: BTreeMap<String, String>,
+    /// What is started from now on.
+    pub executable: PathBuf,
     processes: BTreeMap<&'static str, Child>,
     directory: PathBuf,
     management: Management,
@@ -110,6 +115,7 @@ impl Stack {
             http: Client::builder().no_proxy().build().expect("a client"),
             amqp_url,
             environment,
+            executable: choice.executable,
             processes: BTreeMap::new(),
             directory,
             management,
@@ -196,7 +202,7 @@ impl Stack {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        let mut command = Command::new(&self.executable);
         command.args(arguments).env_clear().envs(&self.environment);
         command
     }
