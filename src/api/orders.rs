@@ -65,7 +65,7 @@ pub(super) async fn list(
 ///
 /// While it can be paid, your look also makes us ask WeChat from time to time, in case its callback got lost.
 #[utoipa::path(
-    get, path = "/v1/orders/{id}", tag = "orders", security(("bearer" = [])),
+    get, path = "/v1/orders/{id}", tag = "orders", security(("bearer" = ["owner"])),
     params(
         ("id" = String, Path),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N (at most 10) seconds for the next change"),

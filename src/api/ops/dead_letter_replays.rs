@@ -38,11 +38,13 @@ use crate::{
 #[schema(as = ReplayRequest)]
 pub(super) struct Request {
     /// By name; at most 10 000.
+    #[schema(min_items = 1, max_items = 10_000)]
     letters: Option<Vec<String>>,
     /// The parameters of the list; an empty object chooses all that are parked.
     #[schema(value_type = Option<Object>, example = json!({"cause": "3f9a0c1b2d4e"}))]
     filter: Option<Value>,
-    /// Why; kept for ever. Needed with a patch.
+    /// Why; kept for ever: at most 2 000 bytes. Needed with a patch.
+    #[schema(min_length = 1, max_length = 2_000)]
     reason: Option<String>,
     /// Freeze and judge the set, publish nothing; `start` replays exactly this set.
     #[schema(default = false)]
@@ -196,8 +198,10 @@ pub(in crate::api) async fn items(
 #[expect(dead_code, reason = "describes a body that is read field by field")]
 #[schema(as = ReplayTurn)]
 pub(super) struct Words {
+    #[schema(min_length = 1, max_length = 2_000)]
     reason: Option<String>,
     /// The hash of the set that was looked at: refused when it is another one.
+    #[schema(min_length = 1, max_length = 2_000)]
     hash: Option<String>,
 }
 
