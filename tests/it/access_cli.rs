@@ -91,15 +91,16 @@ impl Act {
         self.name.map_or_else(|| self.needs.into(), |flag| format!("{}, a name (`{flag}`)", self.needs))
     }
 
-    fn cell(&self, who: &'static str, expected: &[i32], code: i32, stdout: &str) -> Cell {
+    fn cell(&self, who: &'static str, expected: &[i32], code: i32, stdout: &str, stderr: &str) -> Cell {
+        let ok = expected.contains(&code) && (code == 0 || stdout.is_empty() || self.needs == NOTHING);
         Cell {
             surface: "cli",
             what: format!("holdfast {}", self.command()),
             rule: self.rule(),
             who,
             expected: format!("exit {expected:?}"),
-            answered: code.to_string(),
-            ok: expected.contains(&code) && (code == 0 || stdout.is_empty() || self.needs == NOTHING),
+            answered: if ok { code.to_string() } else { format!("{code}: {stderr}") },
+            ok,
         }
     }
 }
@@ -143,8 +144,9 @@ pub(crate) async fn cells(stack: &Stack) -> Vec<Cell> {
     let running = runs.into_iter().map(|(act, who, expected, mut command)| {
         tokio::task::spawn_blocking(move || {
             let output = command.output().expect("the executable starts");
-            let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-            act.cell(who, expected, output.status.code().unwrap_or(-1), &stdout)
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+            let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+            act.cell(who, expected, output.status.code().unwrap_or(-1), &stdout, &stderr)
         })
     });
     let ran = futures_util::future::join_all(running.collect::<Vec<_>>()).await;

@@ -68,6 +68,7 @@ mod stopping;
 mod story;
 mod tls;
 mod topology;
+mod transactions;
 mod verify;
 mod waiting_list;
 mod waitlist_api;

@@ -15,13 +15,15 @@ use crate::{
 
 const PATH: &str = "/v1/wechat/notify/payments";
 
-/// Sends these bytes, ends its own side, and reads all that comes back.
-async fn raw(stack: &Stack, head: &[String], body: &str) -> String {
+/// Sends these bytes and reads all that comes back; with `ends`, hangs up before it is answered.
+async fn raw(stack: &Stack, head: &[String], body: &str, ends: bool) -> String {
     let address = stack.api.strip_prefix("http://").expect("an address");
     let mut wire = TcpStream::connect(address).await.expect("a connection");
-    let bytes = format!("POST {PATH} HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n{body}", head.join("\r\n"));
+    let bytes = format!("POST {PATH} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{}\r\n\r\n{body}", head.join("\r\n"));
     wire.write_all(bytes.as_bytes()).await.expect("sent");
-    wire.shutdown().await.expect("ended");
+    if ends {
+        wire.shutdown().await.expect("ended");
+    }
     let mut said = Vec::new();
     let _ = wire.read_to_end(&mut said).await;
     String::from_utf8_lossy(&said).into_owned()
@@ -64,17 +66,17 @@ async fn s4_1_a_head_that_says_two_things_or_a_body_that_ends_early_is_refused()
         ("a broken chunk", with(&["transfer-encoding: chunked".into()]), &"zz\r\n{}\r\n0\r\n\r\n".to_owned(), &[400]),
         ("an encoding nobody knows", with(&["transfer-encoding: cow".into()]), &good.body, &[400, 501]),
     ] {
-        let said = raw(&stack, &lines, body).await;
+        let ends = name.contains("ends") || name.contains("gigabyte");
+        let said = raw(&stack, &lines, body, ends).await;
         let status: Option<u16> = said.split(' ').nth(1).and_then(|status| status.parse().ok());
-        // A request that can be read in two ways may also be hung up on.
-        assert!(status.is_none_or(|status| statuses.contains(&status)), "{name}: {said}");
-        assert!(status.is_some() || *statuses == [400], "{name}: hung up on without a word");
+        // Who hangs up is not always answered.
+        assert!(status.map_or(ends, |status| statuses.contains(&status)), "{name}: {said}");
     }
     assert_eq!(stack.ready_in("payments").await, 0, "none of these became a payment");
 
     // With both a length and chunks the chunks count (RFC 9112, 6.3), and the connection is not used again: what hides
     // behind the body is no second request.
-    let smuggled = raw(&stack, &with(&["transfer-encoding: chunked".into(), sized(5)]), &chunked).await;
+    let smuggled = raw(&stack, &with(&["transfer-encoding: chunked".into(), sized(5)]), &chunked, false).await;
     assert_eq!(smuggled.matches("HTTP/1.1 ").count(), 1, "{smuggled}");
     let taken = u32::from(smuggled.starts_with("HTTP/1.1 204"));
     assert_eq!(stack.ready_in("payments").await, taken);
