@@ -155,7 +155,8 @@ pub(crate) struct Cell {
 
 #[tokio::test]
 async fn s6_4_access_matrix() {
-    let settings = vec![("HOLDFAST_ORDER__CHECK_SECONDS", "3600".to_owned())];
+    // As in life; what the harness sets is more than `config check` takes.
+    let settings = vec![("HOLDFAST_BROKER__CONFIRM_MS", "3000".to_owned())];
     let roles = vec!["api", "seats"];
     let stack = Stack::start_with("access", Choice { roles, settings, ..Choice::default() }).await;
     let order = {
