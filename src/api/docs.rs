@@ -57,6 +57,7 @@ pub(super) fn complete(mut openapi: OpenApi, settings: &ApiSettings) -> OpenApi 
     name_the_items_of_pages(&mut components.schemas);
     components.schemas.insert("Event".into(), forms::event().into());
 
+    forms::close_bodies(&mut openapi);
     for item in openapi.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.delete];
         for operation in operations.into_iter().flatten() {

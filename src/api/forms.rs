@@ -4,9 +4,9 @@
 //! A name means the same everywhere, so its form is said once. `./dev test schemathesis` holds us to all of it.
 
 use utoipa::openapi::{
-    Content, HeaderBuilder, KnownFormat, Object, RefOr, ResponseBuilder, Schema, SchemaFormat,
+    Content, HeaderBuilder, KnownFormat, Object, OpenApi, RefOr, ResponseBuilder, Schema, SchemaFormat,
     path::{Operation, Parameter},
-    schema::{ObjectBuilder, Ref, SchemaType, Type},
+    schema::{AdditionalProperties, ObjectBuilder, Ref, SchemaType, Type},
 };
 
 use super::access;
@@ -51,6 +51,24 @@ fn is_text(schema_type: &SchemaType) -> bool {
         SchemaType::Type(one) => *one == Type::String,
         SchemaType::Array(some) => some.contains(&Type::String),
         SchemaType::AnyValue => false,
+    }
+}
+
+/// A member that we do not know is refused, so that a misspelt one is not silently left out.
+pub(super) fn close_bodies(openapi: &mut OpenApi) {
+    let Some(components) = &mut openapi.components else { return };
+    let bodies = openapi.paths.paths.values().filter_map(|item| item.post.as_ref()?.request_body.as_ref());
+    let contents = bodies.filter_map(|body| match body {
+        RefOr::T(body) => body.content.get("application/json"),
+        RefOr::Ref(_) => None,
+    });
+    for content in contents {
+        if let RefOr::T(Content { schema: Some(RefOr::Ref(named)), .. }) = content
+            && let Some(name) = named.ref_location.strip_prefix("#/components/schemas/")
+            && let Some(RefOr::T(Schema::Object(body))) = components.schemas.get_mut(name)
+        {
+            body.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! `GET /v1/orders` and `GET /v1/orders/{id}`: a customer's own orders.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
@@ -41,7 +39,7 @@ use crate::{
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<OrderDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| {

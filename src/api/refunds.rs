@@ -1,6 +1,6 @@
 //! `/v1/orders/{id}/refunds`: money that is to go back, and what became of it.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use axum::{
     Extension, Json,
@@ -264,7 +264,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<RefundDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| {

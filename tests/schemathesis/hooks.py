@@ -28,8 +28,11 @@ UNSAID = {
 def valid_data_is_taken(ctx, response, case):
     """`positive_data_acceptance`, but for refusals that name nothing beside what is unsaid."""
     if response.status_code == 422:
-        wrong = {error["field"].split(".")[0] for error in response.json().get("errors", [])}
-        # Without a field: the price is not the session's, or the key was used for another body.
+        wrong = {error["field"] for error in response.json().get("errors", [])}
+        # 1.0 is an integer to JSON Schema. To us no float is one, least of all near money.
+        body = case.body if isinstance(case.body, dict) else {}
+        wrong -= {member for member, value in body.items() if isinstance(value, float)}
+        # Nothing is left when the price is not the session's, or the key was used for another body.
         if wrong <= UNSAID.keys():
             return None
     return positive_data_acceptance(ctx, response, case)

@@ -73,7 +73,7 @@ async fn something_of_each_kind(stack: &Stack) {
     stack.until_status(&ann, &confirmed, "confirmed").await;
     let stranger = Forger::of(stack).callback(&paid(stack, "hf0000000000", "4200000000001"));
     assert_eq!(Answer::of(stranger.to(stack, "payments")).await.status, StatusCode::NO_CONTENT);
-    stack.script(&json!({ "rules": [{ "on": "order", "status": 400, "code": "PARAM_ERROR", "attempts": 1 }] })).await;
+    stack.script(&json!({ "rules": [{ "on": "order", "status": 400, "code": "PARAM_ERROR", "count": 1 }] })).await;
     let refused = stack.submit(&ann, &schedule).await;
     stack.until_status(&ann, &refused, "held").await;
     let operator = stack.holdfast_ok(&["token", "--user", "oscar", "--role", "operator"]).await;

@@ -1,7 +1,5 @@
 //! `POST /v1/ops/dead-letters/discard`, `…/restore`, `…/notes`, and `GET …/acts`: who decided what, and why.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     body::Body,
@@ -163,7 +161,7 @@ pub(in crate::api) async fn note(
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<ActDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let before = fields.optional("cursor", |value| text(value)?.parse().map_err(|_| "is not a cursor of this list"));

@@ -1,7 +1,5 @@
 //! `/v1/ops/dead-letters/replays…`: sets of letters that go back to work. A request only asks; `reconcile` carries out.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     body::Body,
@@ -132,7 +130,7 @@ fn number(value: &Value, least: i32, most: i32) -> Result<i32, String> {
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<ReplayDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| {
@@ -183,7 +181,7 @@ pub(in crate::api) async fn items(
     State(api): State<Api>,
     _viewer: Viewer,
     Path(id): Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<ItemDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| text(value)?.parse().map_err(|_| "is not a cursor of this list"));

@@ -1,7 +1,5 @@
 //! `/v1/ops/overrides`: operators' decisions about orders.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Extension, Json,
     body::Body,
@@ -57,7 +55,7 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<OverrideDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let filter = OverrideFilter {
