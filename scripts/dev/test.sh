@@ -2,7 +2,7 @@
 # ./dev test: every check, each with a heading and its seconds, and one count at the end.
 
 # The suites, in the order they run; a name that is none of these is a filter on the tests' names.
-suites='format lint build unit it outages doc'
+suites='format lint build unit it outages crash-cut doc'
 
 run_tests() {
   local name
@@ -34,6 +34,8 @@ run_tests() {
         ulimit -n "$(ulimit -Hn)"
         suite "floods of ten thousand" at_full_length FLOOD=10000 flood::
         ;;
+      upgrade) suite "upgrade from the former release" upgrade ;;
+      restore) suite "restore from a backup" restore ;;
       doc) suite "examples in the documentation" cargo test --workspace --no-fail-fast --doc ;;
       deny) check deny cargo deny --workspace check ;;
       coverage)
@@ -55,9 +57,12 @@ at_full_length() { # VARIABLE=COUNT NAME
   env "$1" cargo test --package holdfast --test it "$2" -- --nocapture
 }
 
+# With PostgreSQL's own tools, of the server's version.
+restore() { PATH=$(postgres_bin):$PATH cargo test --package holdfast --test delivery restore -- --nocapture; }
+
 needs_servers() { some_beside 'format lint build unit outages cluster doc deny' "$@"; }
 
-needs_browser() { some_beside 'format lint build unit outages cluster crash crash-cut access schemathesis flood doc deny' "$@"; }
+needs_browser() { some_beside 'format lint build unit outages cluster crash crash-cut access schemathesis flood upgrade restore doc deny' "$@"; }
 
 # Whether all suites are meant, or one that is not in the list.
 some_beside() { # LIST NAME…

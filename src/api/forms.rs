@@ -34,11 +34,13 @@ fn form(parameter: &str) -> Option<Object> {
 
 /// Replaces "a text" by what the text must be.
 pub(super) fn say_forms(operation: &mut Operation) {
+    // A letter may be about an order of somebody else's making.
+    let of_letters = operation.tags.iter().flatten().any(|tag| tag == "dead letters");
     for parameter in operation.parameters.iter_mut().flatten() {
         if let RefOr::T(Parameter { name, schema: Some(RefOr::T(Schema::Object(schema))), .. }) = parameter
             && is_text(&schema.schema_type)
             && schema.enum_values.is_none()
-            && let Some(mut form) = form(name)
+            && let Some(mut form) = form(if of_letters && name == "order_id" { "cause" } else { name })
         {
             form.example = schema.example.take();
             *schema = form;

@@ -78,7 +78,7 @@ async fn take(api: &Inner, context: &Context, caller: Caller, id: &str) -> Resul
                 who: format!("user:{}", message.user_id),
                 started,
             };
-            asked.noted(context, hand_over(api, context, Message::OrderCancel(message)).await)?;
+            asked.noted(context, hand_over(api, Message::OrderCancel(message)).await)?;
         }
         Status::Cancelled => {}
         Status::Confirmed | Status::Refunding | Status::Refunded => {

@@ -1,7 +1,7 @@
 //! `GET /v1/orders` and `GET /v1/orders/{id}`: a customer's own orders.
 
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, Query, State},
     http::HeaderMap,
     response::{IntoResponse, Response},
@@ -17,7 +17,6 @@ use super::{
     order_look,
     paging::{PAGE, Page, Place},
     problem::{Problem, ProblemDocument},
-    request::Context,
 };
 use crate::{
     domain::{document::OrderDocument, ids::OrderId},
@@ -76,7 +75,6 @@ pub(super) async fn list(
 )]
 pub(super) async fn one(
     State(api): State<Api>,
-    Extension(context): Extension<Context>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -85,7 +83,7 @@ pub(super) async fn one(
     let mut follow = Follow::begin(&api, order_id(&id)?, caller.user.clone());
     let mut document = own_order(&api, &caller, &id).await?.document;
     follow.has_seen(&document);
-    order_look::looked(&api, &context, &document);
+    order_look::looked(&api, &document);
     let Some(wait) = Wait::wished(&headers) else {
         return Ok(Json(document).into_response());
     };

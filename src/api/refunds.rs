@@ -182,7 +182,7 @@ async fn take(
         who: message.requested_by.clone(),
         started,
     };
-    asked.noted(context, hand_over(api, context, Message::RefundRequested(message)).await)?;
+    asked.noted(context, hand_over(api, Message::RefundRequested(message)).await)?;
     let status = RefundStatus::Requested;
     Ok(RefundReceipt { refund_id, order_id: order.order_id, status, amount_fen: wish.amount_fen })
 }

@@ -144,7 +144,7 @@ async fn publish(
     message: Message,
     started: Instant,
 ) -> Result<Taken, Refused> {
-    let published = api.publisher.publish(&message, &context.trace).await;
+    let published = api.publisher.publish(&message).await;
     if let Some(order) = message.order() {
         let asked = Asked { order, what, who: "wechat".into(), started };
         asked.note(context, if published.is_ok() { "taken" } else { "broker-unavailable" });

@@ -148,8 +148,8 @@ fn s6_4_sql_is_constant_and_values_are_bound() {
 fn each_server_is_talked_to_from_one_place() {
     assert_only_in("lapin", &["src/broker/"]);
     assert_only_in("redis", &["src/cache/"]);
-    // The sample booking plays a customer with a browser and a phone.
-    assert_only_in("reqwest", &["src/wechat/", "src/ops/sample.rs"]);
+    // The sample booking plays a customer with a browser and a phone; spans go to a collector.
+    assert_only_in("reqwest", &["src/wechat/", "src/ops/sample.rs", "src/spans/otlp.rs"]);
     assert_only_in("axum", &["src/api/"]);
     assert_only_in("hyper_util", &["src/api/"]);
 }
