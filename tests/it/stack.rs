@@ -185,7 +185,7 @@ impl Stack {
         self.processes.get_mut(role).is_some_and(|child| child.try_wait().expect("known").is_none())
     }
 
-    #[allow(dead_code, reason = "for the benchmark and the soak")]
+    #[allow(dead_code, reason = "for floods, the benchmark and the soak")]
     pub(crate) fn pid(&self, role: &str) -> u32 {
         self.processes[role].id()
     }
