@@ -23,6 +23,8 @@ use crate::{
     workers::{AlarmTimes, reconcile::Pace},
 };
 
+/// Where a setting comes from that nobody gave.
+const DEFAULT: &str = "default";
 const DEFAULTS: &str = include_str!("holdfast.toml");
 
 /// Everything a process can be told.
@@ -54,7 +56,21 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
     pub url: Option<SecretString>,
+    pub operators_url: Option<SecretString>,
     pub max_connections: u32,
+}
+
+impl DatabaseSettings {
+    /// Where operators' decisions are written, and the setting that says so.
+    ///
+    /// # Errors
+    /// Neither that address nor the ordinary one is given.
+    pub fn for_operators(&self) -> Result<(&'static str, SecretString), BadSetting> {
+        match &self.operators_url {
+            Some(url) => Ok(("database.operators_url", url.clone())),
+            None => Ok(("database.url", needed("database.url", &self.url)?)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -273,7 +289,14 @@ pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
     let mut shown = Vec::new();
     show("", &config.cache, &mut shown);
     shown.sort_by(|a, b| a.setting.cmp(&b.setting));
-    Loaded { settings: config.try_deserialize().map_err(unreadable), shown }
+    let settings: Result<Settings, _> = config.try_deserialize().map_err(unreadable);
+    if settings.is_err() {
+        // A name that nobody knows may be a secret's, spelled wrongly.
+        for given in shown.iter_mut().filter(|shown| shown.source != DEFAULT) {
+            given.value = hidden(&given.value);
+        }
+    }
+    Loaded { settings, shown }
 }
 
 impl Loaded {
@@ -346,9 +369,13 @@ fn show(path: &str, value: &Value, shown: &mut Vec<Shown>) {
             setting: path.to_owned(),
             value: masked(path, &text),
             is_unfilled: text.contains(PLACEHOLDER),
-            source: value.origin().map_or_else(|| "default".to_owned(), ToOwned::to_owned),
+            source: value.origin().unwrap_or(DEFAULT).to_owned(),
         });
     }
+}
+
+fn hidden(value: &str) -> String {
+    format!("({} characters)", value.chars().count())
 }
 
 /// A secret shows only that it is there; an address keeps its host.
@@ -357,10 +384,14 @@ fn masked(path: &str, value: &str) -> String {
     let is_secret =
         ["secret", "key", "password"].iter().any(|word| name == *word || name.ends_with(&format!("_{word}")));
     if is_secret {
-        return format!("({} characters)", value.chars().count());
+        return hidden(value);
     }
-    match (name, value.split_once("://"), value.rsplit_once('@')) {
-        ("url", Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+    // A password may also stand behind the question mark.
+    let (address, options) = value.split_once('?').unwrap_or((value, ""));
+    let options = if options.contains("password") { "?…".to_owned() } else { value[address.len()..].to_owned() };
+    match (name.ends_with("url"), address.split_once("://"), address.rsplit_once('@')) {
+        (true, Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}{options}"),
+        (true, ..) => format!("{address}{options}"),
         _ => value.to_owned(),
     }
 }

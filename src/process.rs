@@ -52,6 +52,9 @@ pub enum WorkerName {
     Reconcile,
 }
 
+/// Of the pool for operators' acts.
+const DESK_CONNECTIONS: u32 = 4;
+
 /// What every role has.
 struct Process {
     settings: Settings,
@@ -85,6 +88,16 @@ impl Process {
         let url = needed("database.url", &self.settings.database.url)?;
         Database::open(&url, self.settings.database.max_connections, plans)
             .map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
+    }
+
+    /// For the few acts of operators, at a person's pace; the ordinary pool where it is the same address.
+    fn desk(&self, ordinary: &Database) -> Result<Database, Failure> {
+        if self.settings.database.operators_url.is_none() {
+            return Ok(ordinary.clone());
+        }
+        let (setting, url) = self.settings.database.for_operators()?;
+        Database::open(&url, DESK_CONNECTIONS, Plans::Chosen)
+            .map_err(|error| Failure::wrong(format!("{setting} cannot be read: {error}")))
     }
 
     fn cache(&self) -> Result<Cache, Failure> {
@@ -134,6 +147,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let account = process.pay_account()?;
     let wechat = pay_client(account.clone())?;
     let topology_checked = Arc::new(AtomicBool::new(false));
+    let database = process.database(Plans::Chosen)?;
     let parts = ApiParts {
         settings: process.settings.api.clone(),
         auth: process.settings.auth.clone(),
@@ -141,7 +155,8 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         second_person: Fen(process.settings.overrides.second_person_fen),
         price: Fen(process.settings.order.price_fen),
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
-        database: process.database(Plans::Chosen)?,
+        desk: process.desk(&database)?,
+        database,
         cache: process.cache()?,
         account,
         wechat: wechat.clone(),

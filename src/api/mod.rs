@@ -72,7 +72,10 @@ pub struct ApiParts {
     /// Of a session that is added without a price.
     pub price: Fen,
     pub broker: Broker,
+    /// For customers and WeChat: nothing of theirs is written from here.
     pub database: Database,
+    /// For `/v1/ops`, whose decisions are written at once; where it is another role, only that one may.
+    pub desk: Database,
     pub cache: Cache,
     pub account: Arc<PayAccount>,
     /// For operators who want WeChat's word; no customer's request waits for it.
@@ -98,6 +101,7 @@ struct Inner {
     broker: Broker,
     overviews: ops::Overviews,
     database: Database,
+    desk: Database,
     cache: Cache,
     hub: OrderHub,
     auth: AuthKeys,
@@ -119,7 +123,7 @@ impl Inner {
         let merchant = Merchant { mchid: parts.account.mchid.clone(), appid: parts.account.appid.clone() };
         Ok(Self {
             dead_letters: DeadLetters {
-                db: parts.database.clone(),
+                db: parts.desk.clone(),
                 broker: parts.broker.clone(),
                 personal: parts.personal,
                 merchant,
@@ -132,6 +136,7 @@ impl Inner {
             second_person: parts.second_person,
             price: parts.price,
             database: parts.database,
+            desk: parts.desk,
             hub: OrderHub::start(parts.cache.clone()),
             cache: parts.cache,
             auth: AuthKeys::from_settings(&parts.auth)?,

@@ -118,9 +118,8 @@ impl Publisher {
 
     /// Publishes one prepared message.
     pub(super) async fn send(&self, outgoing: Outgoing) -> Result<(), PublishError> {
-        let Some(trace) = outgoing.trace().filter(|_| spans::are_kept()) else {
-            return self.confirmed(outgoing).await;
-        };
+        let trace = spans::are_kept().then(|| outgoing.trace()).flatten();
+        let Some(trace) = trace else { return self.confirmed(outgoing).await };
         let mut span = Span::begin(Kind::Producer, "send", outgoing.place(), trace);
         span.note("messaging.system", "rabbitmq");
         span.note("holdfast.message", outgoing.kind());

@@ -45,6 +45,11 @@ pub(super) fn problems(settings: &Settings) -> Vec<BadSetting> {
 
     for (setting, url, tls) in [
         ("database.url", &settings.database.url, "must have sslmode=verify-full where the server is another machine"),
+        (
+            "database.operators_url",
+            &settings.database.operators_url,
+            "must have sslmode=verify-full where the server is another machine",
+        ),
         ("broker.url", &settings.broker.url, "must be amqps:// where the server is another machine"),
         ("cache.url", &settings.cache.url, "must be rediss:// where the server is another machine"),
     ] {

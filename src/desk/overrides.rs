@@ -39,8 +39,9 @@ pub async fn propose(
     proposal: &Proposal,
     second_person: Fen,
 ) -> Result<OverrideDocument, Refusal> {
-    if let Some(known) = store::overrides::find(db.pool(), proposal.override_id).await? {
-        return Ok(known);
+    if store::overrides::find(db.pool(), proposal.override_id).await?.is_some() {
+        // Whoever wrote it down may have died before the worker was told.
+        return hand_over(db, publisher, proposal.override_id).await;
     }
     let standing = store::overrides::standing(db.pool(), &proposal.order_id).await?.ok_or(Refusal::NoSuchOrder)?;
     let money = judge(proposal.action, proposal.amount_fen, standing).map_err(Refusal::NotPossible)?;
@@ -82,7 +83,7 @@ pub async fn approve(
             Some(known)
                 if known.decided_by.as_deref() == Some(operator) && known.status != OverrideStatus::Withdrawn =>
             {
-                Ok(known)
+                hand_over(db, publisher, id).await
             }
             Some(known) => Err(Refusal::NotProposed(known.status)),
         };

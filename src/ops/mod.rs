@@ -21,6 +21,7 @@ pub mod verify;
 
 use std::{fmt::Display, io::Write};
 
+use secrecy::SecretString;
 use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -129,10 +130,19 @@ fn no_order(id: impl Display) -> Failure {
     Failure::No(format!("there is no order {id} in the books"))
 }
 
+/// For what operators look at and decide.
 fn database(settings: &Settings) -> Result<Database, Failure> {
-    let url = needed("database.url", &settings.database.url)?;
-    Database::open(&url, 2, Plans::Chosen)
-        .map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
+    let (setting, url) = settings.database.for_operators()?;
+    open(setting, &url)
+}
+
+/// For what only the schema's owner can do: `database.url`, whoever else acts for operators.
+fn owners_database(settings: &Settings) -> Result<Database, Failure> {
+    open("database.url", &needed("database.url", &settings.database.url)?)
+}
+
+fn open(setting: &str, url: &SecretString) -> Result<Database, Failure> {
+    Database::open(url, 2, Plans::Chosen).map_err(|error| Failure::wrong(format!("{setting} cannot be read: {error}")))
 }
 
 /// The cache, when it is configured: commands go on without it.

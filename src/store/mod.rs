@@ -192,9 +192,10 @@ impl Database {
         Ok(())
     }
 
-    /// Brings the schema to head and makes the next partitions.
+    /// Brings the schema to head, gives each role its rights and makes the next partitions. As the schema's owner.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         sqlx::migrate!("./migrations").run(&self.pool).await?;
+        sqlx::raw_sql(include_str!("rights.sql")).execute(&self.pool).await?;
         self.make_partitions(KEEP_ALL_MONTHS).await?;
         Ok(())
     }

@@ -30,7 +30,13 @@ pub(crate) struct Crew<'a> {
     deaths_to_come: RefCell<VecDeque<String>>,
     died: Cell<usize>,
     without: Cell<Option<Without>>,
+    /// A queue is missing for a moment: who starts then refuses to run, and is started again, as any supervisor does.
+    queue_is_gone: Cell<bool>,
+    refused_to_run: Cell<bool>,
 }
+
+/// The exit status of a process that finds the broker other than it must be.
+const REFUSES_TO_RUN: i32 = 2;
 
 impl<'a> Crew<'a> {
     /// Starts the API, all workers and these besides.
@@ -42,6 +48,8 @@ impl<'a> Crew<'a> {
             deaths_to_come: RefCell::default(),
             died: Cell::new(0),
             without: Cell::new(None),
+            queue_is_gone: Cell::new(false),
+            refused_to_run: Cell::new(false),
         };
         for role in ["api"].iter().chain(&WORKERS).chain(more) {
             crew.spawn(role);
@@ -59,6 +67,8 @@ impl<'a> Crew<'a> {
         *self.deaths_to_come.borrow_mut() = deaths.iter().cloned().collect();
         self.died.set(0);
         self.without.set(without);
+        self.queue_is_gone.set(false);
+        self.refused_to_run.set(false);
         if runs {
             self.spawn(role);
         }
@@ -121,6 +131,16 @@ impl<'a> Crew<'a> {
         }
     }
 
+    /// From here to the end of the story.
+    pub(crate) fn a_queue_is_gone(&self) {
+        self.queue_is_gone.set(true);
+    }
+
+    /// Whether somebody noticed at their start.
+    pub(crate) fn refused_to_run(&self) -> bool {
+        self.refused_to_run.get()
+    }
+
     fn command(&self, role: &'static str, arguments: &[&str]) -> Command {
         let mut command = self.stack.command(arguments);
         command.env("HOLDFAST_CRASH_RECORD", self.record(role));
@@ -146,6 +166,11 @@ impl<'a> Crew<'a> {
                 running.iter_mut().filter_map(|(role, child)| Some((*role, status(child)?))).collect()
             };
             for (role, status) in ended {
+                if self.queue_is_gone.get() && status.code() == Some(REFUSES_TO_RUN) {
+                    self.refused_to_run.set(true);
+                    self.spawn(role);
+                    continue;
+                }
                 assert!(self.is_next_death(role, status), "{role} ended by itself: {status}");
                 self.note_death();
                 self.spawn(role);

@@ -21,8 +21,8 @@ use crate::{
 
 /// Longest that a step of a story is waited for: far above what it takes on a busy machine. …
 const PATIENCE: Duration = Duration::from_secs(60);
-/// … and where a safeguard is missing, and it may be in vain. Shorter than the fifteen seconds after which the look of
-/// a customer at an unpaid order has WeChat asked, which heals what is to be seen.
+/// … and where a safeguard is missing, and it may be in vain. Shorter than the fifteen seconds after which Redis forgets
+/// an order, and the look of a customer has WeChat asked: they heal what is to be seen.
 const PATIENCE_IN_VAIN: Duration = Duration::from_secs(10);
 
 /// Plays all cells; answers them in no particular order.

@@ -2,6 +2,7 @@
 
 use futures_util::future::LocalBoxFuture;
 use holdfast::domain::{message::Alarm, notification::Kind};
+use reqwest::Method;
 use serde_json::json;
 
 use crate::{
@@ -325,16 +326,18 @@ async fn queue_gone(tale: &Tale<'_>) {
     let (session, ann) = (tale.session(1).await, tale.guest("ann"));
     let order = ann.booked(&session).await;
     tale.crew.stop("refunds");
+    tale.crew.a_queue_is_gone();
     Queues::of(tale.stack).await.delete("refunds").await;
     let before = tale.crew.recorded();
     let mended = async {
         tale.until("somebody has asked", async || {
             let passed = tale.crew.passed_since(&before);
-            passed.iter().any(|point| point.name == "publish.sent:refund.requested>refunds").then_some(())
+            let asked = passed.iter().any(|point| point.name == "publish.sent:refund.requested>refunds");
+            // Who answers has sent what it published before. Who begins now finds the broker without its queue.
+            let answers = tale.stack.request(Method::GET, "/readyz").send();
+            (tale.crew.refused_to_run() || asked && answers.await.is_ok()).then_some(())
         })
         .await;
-        // Who answers this has sent what it published before.
-        tale.stack.until_ready().await;
         tale.crew.operate(&["topology", "apply"]).await;
         tale.crew.spawn("refunds");
     };

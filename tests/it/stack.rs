@@ -24,7 +24,9 @@ use wechat_sim::{Keys, Running};
 #[path = "server_resources.rs"]
 pub(crate) mod server_resources;
 
-use server_resources::{Management, database_url, drop_database, drop_keys, finally, make_database, ready_in, server};
+use server_resources::{
+    Management, account, database_url, drop_database, drop_keys, finally, make_database, ready_in, server,
+};
 
 /// One set of WeChat keys for all tests: making RSA keys is slow.
 static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -135,8 +137,29 @@ impl Stack {
     pub(crate) fn spawn(&mut self, role: &'static str) {
         let log = File::options().create(true).append(true).open(self.log(role)).expect("a log");
         let arguments: &[&str] = if role == "api" { &["api"] } else { &["worker", role] };
-        let child = self.command(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let child = self
+            .command(arguments)
+            .envs(self.accounts(role))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
         self.processes.insert(role, child.expect("the executable starts"));
+    }
+
+    /// Each process works under an account of its own at PostgreSQL and RabbitMQ, which may do no more than it must: so
+    /// every test is one of these rights too.
+    fn accounts(&self, role: &str) -> Vec<(&'static str, String)> {
+        let account = |setting: &str, kind: &str| account(&self.environment[setting], kind);
+        if role == "api" {
+            vec![
+                ("DATABASE_URL", account("DATABASE_URL", "ingress")),
+                ("HOLDFAST_DATABASE__OPERATORS_URL", account("DATABASE_URL", "desk")),
+                ("AMQP_URL", account("AMQP_URL", "api")),
+            ]
+        } else {
+            vec![("DATABASE_URL", account("DATABASE_URL", role)), ("AMQP_URL", account("AMQP_URL", role))]
+        }
     }
 
     /// Ends a process at once, as `kill -9` does.
@@ -161,6 +184,12 @@ impl Stack {
     #[allow(dead_code, reason = "for the benchmark and the soak")]
     pub(crate) fn pid(&self, role: &str) -> u32 {
         self.processes[role].id()
+    }
+
+    /// What runs.
+    #[allow(dead_code, reason = "for those who read all logs")]
+    pub(crate) fn roles(&self) -> impl Iterator<Item = &'static str> {
+        self.processes.keys().copied()
     }
 
     pub(crate) fn log(&self, role: &str) -> PathBuf {

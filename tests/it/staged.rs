@@ -1,4 +1,5 @@
-//! Orders put straight into the books, in any state: for tests of the ingress without workers.
+//! Orders put straight into the books, in any state, for tests of the ingress without workers; histories moved into
+//! the past; tokens of any role.
 
 use uuid::Uuid;
 

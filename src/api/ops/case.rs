@@ -62,7 +62,7 @@ pub(in crate::api) async fn list(
     };
     fields.finish()?;
     let limit = i64::try_from(PAGE).expect("a page is small") + 1;
-    let cases = store::case::list(api.database.pool(), &filter, limit).await;
+    let cases = store::case::list(api.desk.pool(), &filter, limit).await;
     let cases = cases.map_err(|error| Problem::from_store(&error))?;
     Ok(Json(Page::cut(cases, |case| Place { at: case.opened_at, id: case.case_id.to_string() })))
 }
@@ -104,7 +104,7 @@ fn case_id(id: &str) -> Result<Uuid, Problem> {
 }
 
 async fn find(api: &Api, id: Uuid) -> Result<CaseDocument, Problem> {
-    let case = store::case::find(api.database.pool(), id).await.map_err(|error| Problem::from_store(&error))?;
+    let case = store::case::find(api.desk.pool(), id).await.map_err(|error| Problem::from_store(&error))?;
     case.ok_or_else(|| Problem::new(Kind::NoSuchCase))
 }
 
@@ -150,7 +150,7 @@ pub(in crate::api) async fn close(
         resolution.map(|resolution| Resolution { resolution }).ok_or_else(|| Problem::new(Kind::InvalidRequest))?;
     let id = case_id(&id)?;
     let by = format!("operator:{}", operator.user);
-    let closed = store::case::settle(&api.database, id, &by, &resolution).await;
+    let closed = store::case::settle(&api.desk, id, &by, &resolution).await;
     let closed = closed.map_err(|error| Problem::from_store(&error))?;
     let case = find(&api, id).await?;
     if closed { Ok(Json(case)) } else { Err(Problem::new(Kind::CaseClosed)) }

@@ -60,7 +60,7 @@ pub(super) async fn list(
     });
     fields.finish()?;
     let refused = |error| Problem::from_store(&error);
-    let pool = api.database.pool();
+    let pool = api.desk.pool();
     let limit = i64::try_from(PAGE).expect("a page is small") + 1;
     let doubts = store::doubt::list(pool, after.as_ref(), limit).await.map_err(refused)?;
     let total = store::doubt::total(pool).await.map_err(refused)?;

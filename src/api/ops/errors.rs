@@ -95,7 +95,7 @@ pub(super) async fn list(
     fields.finish()?;
     let (each, columns) = range.unwrap_or(Range::Hour).columns();
     let from = first_column((api.now)(), each, columns);
-    let counts = store::errors::over_time(api.database.pool(), from, each).await;
+    let counts = store::errors::over_time(api.desk.pool(), from, each).await;
     let items = rows(counts.map_err(|error| Problem::from_store(&error))?, columns);
     Ok(Json(ErrorList { items, next: (), from, column_seconds: each.whole_seconds(), columns }))
 }

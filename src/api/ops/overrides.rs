@@ -71,7 +71,7 @@ pub(in crate::api) async fn list(
     };
     fields.finish()?;
     let limit = i64::try_from(PAGE).expect("a page is small") + 1;
-    let found = store::overrides::list(api.database.pool(), &filter, limit).await;
+    let found = store::overrides::list(api.desk.pool(), &filter, limit).await;
     let found = found.map_err(|error| Problem::from_store(&error))?;
     Ok(Json(Page::cut(found, |document| Place { at: document.proposed_at, id: document.override_id.to_string() })))
 }
@@ -96,7 +96,7 @@ pub(in crate::api) async fn one(
     _viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<Json<OverrideDocument>, Problem> {
-    let found = store::overrides::find(api.database.pool(), parse(&id)?).await;
+    let found = store::overrides::find(api.desk.pool(), parse(&id)?).await;
     let found = found.map_err(|error| Problem::from_store(&error))?;
     found.map(Json).ok_or_else(|| Problem::new(Kind::NoSuchOverride))
 }
@@ -183,7 +183,7 @@ pub(in crate::api) async fn propose(
         operator: operator.to_owned(),
         request_id: context.request_id.clone(),
     };
-    let document = desk::propose(&api.database, &api.publisher, &proposal, api.second_person).await.map_err(refused)?;
+    let document = desk::propose(&api.desk, &api.publisher, &proposal, api.second_person).await.map_err(refused)?;
     if !proposal.is(&document) {
         return Err(Problem::new(Kind::IdempotencyKeyReused));
     }
@@ -215,7 +215,7 @@ pub(in crate::api) async fn approve(
     Operator(operator): Operator,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<OverrideDocument>), Problem> {
-    let approved = desk::approve(&api.database, &api.publisher, parse(&id)?, operator.user.as_str()).await;
+    let approved = desk::approve(&api.desk, &api.publisher, parse(&id)?, operator.user.as_str()).await;
     Ok((StatusCode::ACCEPTED, Json(approved.map_err(refused)?)))
 }
 
@@ -238,7 +238,7 @@ pub(in crate::api) async fn withdraw(
     Operator(operator): Operator,
     Path(id): Path<String>,
 ) -> Result<Json<OverrideDocument>, Problem> {
-    let withdrawn = desk::withdraw(&api.database, parse(&id)?, operator.user.as_str()).await;
+    let withdrawn = desk::withdraw(&api.desk, parse(&id)?, operator.user.as_str()).await;
     withdrawn.map(Json).map_err(refused)
 }
 

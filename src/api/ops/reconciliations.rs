@@ -46,7 +46,7 @@ pub(in crate::api) async fn list(
     let mut fields = Fields::of_query(query);
     let before = fields.optional("cursor", |value| parsed(&Place::parse(text(value)?)?.id));
     fields.finish()?;
-    let days = books::days(api.database.pool(), before, one_more()).await;
+    let days = books::days(api.desk.pool(), before, one_more()).await;
     let days = days.map_err(|error| Problem::from_store(&error))?;
     Ok(Json(Page::cut(days, |day| Place { at: day.date.midnight().assume_utc(), id: day.date.to_string() })))
 }
@@ -88,7 +88,7 @@ pub(in crate::api) async fn one(
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", after);
     fields.finish()?;
-    let db = api.database.pool();
+    let db = api.desk.pool();
     let day = books::day(db, date).await.map_err(|error| Problem::from_store(&error))?.ok_or_else(never)?;
     let differences = books::differences(db, date, after.as_ref(), one_more()).await;
     let differences = differences.map_err(|error| Problem::from_store(&error))?;

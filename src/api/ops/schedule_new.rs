@@ -110,7 +110,7 @@ pub(in crate::api) async fn add(
         price_fen: price_fen.unwrap_or(api.price),
         capacity,
     };
-    let added = desk::schedules::add(&api.database, Some(&api.cache), &new).await;
+    let added = desk::schedules::add(&api.desk, Some(&api.cache), &new).await;
     let added = added.map_err(|error| Problem::from_store(&error))?;
     Ok((StatusCode::CREATED, Json(added)))
 }
