@@ -72,7 +72,7 @@ try() {
     if grep -qE 'no test has such a name|command not found|no such command' "$log"; then result='COULD NOT RUN'; fi
   fi
   # ./dev test ends with its count; the search of the logs says how much it searched.
-  counts=$(sed -n -e 's/^\([0-9]* passed, [0-9]* failed\)$/\1/p' -e 's/^secrets in logs: //p' "$log" | paste -s -d ';' -)
+  counts=$(sed -n -e 's/^\([0-9]* passed, [0-9]* failed\)$/\1/p' -e 's/^secrets in logs: //p' "$log" | paste -s -d ';' - | sed 's/;/; /g')
   printf '| %s | %s | %s | %s s |\n' "$what" "${counts:-–}" "$result" $((SECONDS - began)) >>"$table"
 }
 

@@ -4,7 +4,7 @@
 # The commit that was released last. A new release puts its predecessor here.
 former_release=01985fe
 
-# The former release's executable, built once beside this one's and kept.
+# The former release's executable, built once and kept.
 build_former() {
   local source=$dev/former/source
   former=$dev/former/holdfast-$former_release
@@ -14,9 +14,9 @@ build_former() {
   rm -rf "$source"
   mkdir -p "$source"
   git archive "$former_release" | tar -x -C "$source" || return 1
-  # In the same target directory: other crates are built once for both. Its own executable is put aside.
-  (cd "$source" && CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target} cargo build --locked --bin holdfast) || return 1
-  cp "${CARGO_TARGET_DIR:-$root/target}/debug/holdfast" "$former"
+  # In a target directory of its own: in a shared one Cargo can take one release's artefacts for the other's.
+  (cd "$source" && CARGO_TARGET_DIR=$source/target cargo build --locked --bin holdfast) || return 1
+  cp "$source/target/debug/holdfast" "$former"
   rm -rf "$source"
 }
 

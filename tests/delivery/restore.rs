@@ -117,7 +117,7 @@ async fn restore(stack: &mut Stack, backup: &Path) {
     stack.db.close().await;
     drop_database(&stack.name).await;
     stack.db = make_database(&stack.name).await;
-    let jobs = ["--exit-on-error", "--no-owner", "--jobs=2", "--dbname"];
+    let jobs = ["--exit-on-error", "--no-owner", "--no-privileges", "--jobs=2", "--dbname"];
     run(Command::new("pg_restore").args(jobs).arg(&stack.environment["DATABASE_URL"]).arg(backup));
     let management = Management::from_environment();
     management.drop_vhost(&stack.name).await;
