@@ -26,6 +26,7 @@ audit() {
   try "Access: every route and command as nobody, customer, other customer, viewer, operator, with expired and forged tokens" tests access
   at_length "The API, driven by schemathesis from its own OpenAPI document" tests schemathesis
   try "Callbacks: forged, replayed, stale, truncated, of another merchant, oversized" tests webhook
+  at_length "Floods: bad signatures by the thousand while good ones pass, slow heads and bodies, idle connections" tests flood
   try "Input that once broke something, through every door (fuzz/corpus)" tests bad_input
   try "SQL with bound parameters only; no markup from text; no unsafe code (walls read from the sources)" tests absences
   heading "encrypted"
