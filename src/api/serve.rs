@@ -36,7 +36,7 @@ pub async fn run(parts: ApiParts, drain: Duration) -> Result<(), Failure> {
     let catalogue = keep_catalogue(parts.database.clone(), parts.cache.clone(), stop.clone());
     let broker = parts.broker.clone();
     let tls = parts.settings.tls()?;
-    let router = super::router(parts)?;
+    let router = super::router(parts);
     if let Some(tls) = tls.clone() {
         tokio::spawn(tls.follow_files());
     }

@@ -5,6 +5,7 @@ pub mod case;
 pub mod config;
 pub mod dead;
 pub mod dead_replay;
+pub mod keys;
 pub mod migrate;
 pub mod order;
 pub mod order_explain;

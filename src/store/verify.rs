@@ -2,11 +2,11 @@
 //! at, and finds the rows that break it.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection, types::Json};
 use time::Duration;
 
-use super::{Database, StoreError, replay};
+use super::{Database, StoreError, replay, reseal};
 
 /// Offending rows shown per promise; all are counted.
 const ROWS_SHOWN: usize = 20;
@@ -20,7 +20,7 @@ pub struct Item {
     pub checked: i64,
     /// How many of them break the promise.
     pub broken: i64,
-    /// The first of those, as they are stored. For `open_cases`, which breaks nothing: the oldest cases.
+    /// The first of those, as they are stored. For `open_cases` and `sealed_values`, which break nothing: the oldest cases, the keys.
     pub rows: Vec<Value>,
 }
 
@@ -216,7 +216,7 @@ const CHECKS: [Check; 15] = [
 ];
 
 /// How many items an answer to everything has.
-pub const ITEMS: usize = CHECKS.len() + replay::ITEMS + 1;
+pub const ITEMS: usize = CHECKS.len() + replay::ITEMS + 2;
 
 /// Asks everything of one snapshot of the books, so that a system at work is judged at a single moment. `grace`:
 /// how long after its time something counts as overdue.
@@ -245,6 +245,7 @@ pub async fn run_telling(
         tell(ask(&mut tx, check, grace).await?);
     }
     replay::histories(&mut tx).await?.into_iter().for_each(&mut tell);
+    tell(sealed_values(&mut tx).await?);
     tell(open_cases(&mut tx).await?);
     tx.rollback().await?;
     Ok(())
@@ -273,6 +274,19 @@ async fn ask(tx: &mut PgConnection, check: &Check, grace: Duration) -> Result<It
 /// `late(t)` written out.
 fn with_grace(broken: &str) -> String {
     broken.replace("late(", "(now() - $1::interval > ")
+}
+
+/// Not a promise: which keys must be kept.
+async fn sealed_values(tx: &mut PgConnection) -> Result<Item, StoreError> {
+    let census = reseal::census(tx).await?;
+    Ok(Item {
+        checked: census.iter().map(|sealed| sealed.openids + sealed.dead_letters).sum(),
+        rows: census.iter().map(|sealed| json!(sealed)).collect(),
+        ..Item::new(
+            "sealed_values",
+            "information: what is sealed, by the name of its key; `holdfast keys list` tells more",
+        )
+    })
 }
 
 /// Not a promise: what waits for a person.

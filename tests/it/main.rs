@@ -54,6 +54,7 @@ mod refunds;
 mod releases;
 mod requirements;
 mod retention;
+mod rotation;
 mod rush;
 mod schema;
 mod sessions;

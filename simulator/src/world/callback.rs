@@ -96,6 +96,9 @@ pub(crate) struct Letter {
     pub(crate) create_time: String,
     /// 12 characters.
     pub(crate) nonce: String,
+    /// Which of the APIv3 keys was in force when it was written.
+    #[serde(default)]
+    pub(crate) apiv3_key: usize,
     pub(crate) plaintext: String,
 }
 
@@ -131,6 +134,7 @@ impl World {
                 create_time: super::china(now),
                 news: subject.news,
                 nonce: numbers.text(12),
+                apiv3_key: self.apiv3_keys,
                 plaintext: resource.to_string(),
             },
             forgery: fault.and_then(CallbackFault::forgery),

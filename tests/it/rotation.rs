@@ -1,0 +1,331 @@
+//! Keys of every kind are replaced one after the other while customers book, and nobody is answered with an error.
+//!
+//! `./dev test rotation` runs it with 1 000 bookings.
+
+use std::{
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use futures_util::{StreamExt as _, stream};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use wechat_sim::Keys;
+
+use crate::{
+    metrics::Counts,
+    stack::{Answer, Choice, PRICE_FEN, Stack, WORKERS, until},
+};
+
+/// Customers on their way at the same time.
+const AT_ONCE: usize = 5;
+const SESSIONS: usize = 8;
+/// What is as random as it has to be for a test.
+const OLD_TOKENS: &str = "tokens-of-april-tokens-of-april-tokens-of-april";
+const NEW_TOKENS: &str = "tokens-of-may-tokens-of-may-tokens-of-may-tokens";
+const OLD_PERSONAL: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+const NEW_PERSONAL: &str = "bm90IHNvIHJhbmRvbSwgYnV0IDMyIGJ5dGVzIGxvbmc=";
+const NEW_APIV3: &str = "anotherAPIv3keyofthirty2letters!";
+
+/// The directory in which operators keep the keys of this stack.
+struct KeyFiles(PathBuf);
+
+impl KeyFiles {
+    fn of(stack: &Stack) -> Self {
+        let directory = stack.artifact("keys");
+        fs::create_dir_all(&directory).expect("a directory");
+        Self(directory)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("a key file")
+    }
+
+    /// Whole or not at all, as an operator's `mv` does it.
+    fn put(&self, name: &str, content: impl AsRef<str>) {
+        let new = self.path(&format!("{name}.new"));
+        fs::write(&new, content.as_ref()).expect("written");
+        fs::rename(new, self.path(name)).expect("moved");
+    }
+
+    /// From the simulator's files, as the merchant got them.
+    fn begin(&self, given: &Path, stack: &mut Stack) {
+        let given = |name: &str| fs::read_to_string(given.join(name)).expect("a key file");
+        let id = given("public_key_id");
+        let settings = [
+            ("AUTH__SECRET", "tokens", OLD_TOKENS.to_owned()),
+            ("PERSONAL__KEY", "personal", OLD_PERSONAL.to_owned()),
+            ("WECHAT_PAY__MERCHANT_PRIVATE_KEY", "merchant.key", given("merchant_private_key.pem")),
+            ("WECHAT_PAY__MERCHANT_CERTIFICATE", "merchant.pem", given("merchant_certificate.pem")),
+            ("WECHAT_PAY__APIV3_KEY", "apiv3", given("apiv3_key")),
+            ("WECHAT_PAY__PUBLIC_KEY", "wechat.pem", format!("{}\n{}", id.trim(), given("public_key.pem"))),
+        ];
+        for given_otherwise in ["MERCHANT_SERIAL_NO", "PUBLIC_KEY_ID"] {
+            stack.environment.remove(&format!("HOLDFAST_WECHAT_PAY__{given_otherwise}"));
+        }
+        for (setting, file, content) in settings {
+            self.put(file, content);
+            stack.environment.remove(&format!("HOLDFAST_{setting}"));
+            let path = self.path(file).to_str().expect("UTF-8").to_owned();
+            stack.environment.insert(format!("HOLDFAST_{setting}_FILE"), path);
+        }
+        let switch = "HOLDFAST_WECHAT_PAY__PLATFORM_CERTIFICATES".to_owned();
+        stack.environment.insert(switch, "true".to_owned());
+    }
+}
+
+/// How many customers got through, and whether more shall come.
+struct Street {
+    booked: Cell<usize>,
+    closed: Cell<bool>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s6_4_keys_of_every_kind_are_replaced_while_customers_book() {
+    let bookings = std::env::var("ROTATION_BOOKINGS").map_or(50, |number| number.parse().expect("a number"));
+    let mut stack = Stack::start_with("rotation", Choice { roles: Vec::new(), ..Choice::default() }).await;
+    let given = stack.keys();
+    let files = KeyFiles::of(&stack);
+    files.begin(&given, &mut stack);
+    for role in ["api"].into_iter().chain(WORKERS) {
+        stack.spawn(role);
+    }
+    stack.until_ready().await;
+
+    let street = Street { booked: Cell::new(0), closed: Cell::new(false) };
+    let crowd = stream::unfold(0, |number| {
+        let stops = street.closed.get() && street.booked.get() + AT_ONCE >= bookings;
+        async move { (!stops).then_some((number, number + 1)) }
+    });
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        sessions.push(stack.add_schedule(1_000).await);
+    }
+    let customers = crowd.for_each_concurrent(AT_ONCE, |number| {
+        let (stack, street, session) = (&stack, &street, &sessions[number % SESSIONS]);
+        async move {
+            book(stack, &format!("guest-{number}"), session).await;
+            street.booked.set(street.booked.get() + 1);
+        }
+    });
+    let keeper = async {
+        Rotation { stack: &stack, files: &files, street: &street }.all().await;
+        street.closed.set(true);
+    };
+    tokio::join!(customers, keeper);
+    println!("{} bookings", street.booked.get());
+    assert!(street.booked.get() >= bookings);
+
+    stack.until_told().await;
+    let counts = Counts::of_api(&stack).await;
+    assert_eq!(counts.sum("wechat_callbacks_total", &[("outcome", "refused")]), 0, "a callback was refused");
+    for queue in crate::books::DEAD {
+        assert_eq!(stack.ready_in(queue).await, 0, "{queue}");
+    }
+    stack.check_money().await;
+}
+
+/// From the click to the booking; any answer that is an error ends the test.
+async fn book(stack: &Stack, user: &str, session: &str) {
+    let token = stack.quick_token(user);
+    let wish = json!({ "schedule_id": session, "amount_fen": PRICE_FEN });
+    let click = stack.submit_request(&token, &format!("click-of-{user}"), &wish).header("Prefer", "wait=10");
+    let answer = Answer::of(click).await;
+    assert!(answer.status.is_success(), "{user} orders: {} {}", answer.status, answer.body);
+    let order = answer.body["order_id"].as_str().expect("an order_id").to_owned();
+    let until_status = async |status: &str| {
+        until(&format!("{user}'s order {order} is {status}"), async || {
+            let look = stack.request(Method::GET, &format!("/v1/orders/{order}")).bearer_auth(&token);
+            let answer = Answer::of(look.header("Prefer", "wait=1")).await;
+            assert!(answer.status.is_success(), "{user} looks: {} {}", answer.status, answer.body);
+            (answer.body["status"] == status).then_some(())
+        })
+        .await;
+    };
+    until_status("awaiting_payment").await;
+    let paid = stack.pay(&order).await;
+    assert_eq!(paid.status, StatusCode::OK, "{user} pays: {}", paid.body);
+    until_status("confirmed").await;
+}
+
+/// The operator, who replaces one key after the other by editing files.
+struct Rotation<'a> {
+    stack: &'a Stack,
+    files: &'a KeyFiles,
+    street: &'a Street,
+}
+
+impl Rotation<'_> {
+    async fn all(&self) {
+        self.tokens().await;
+        self.merchant_certificate().await;
+        self.apiv3_key().await;
+        self.wechat_public_key().await;
+        self.platform_certificate().await;
+        self.personal_key().await;
+    }
+
+    async fn tokens(&self) {
+        self.edit("tokens", format!("{OLD_TOKENS}\nmay {NEW_TOKENS}"), "tokens", &["api"]).await;
+        self.edit("tokens", format!("may {NEW_TOKENS}\n{OLD_TOKENS}"), "tokens", &["api"]).await;
+        // Those who came with a token of the old key go on with it.
+        self.let_pass().await;
+        self.edit("tokens", format!("may {NEW_TOKENS}"), "tokens", &["api"]).await;
+    }
+
+    /// Both certificates are WeChat's while the roles take up the new one.
+    async fn merchant_certificate(&self) {
+        let new = fresh_keys().await;
+        let serial_no = self.listed("merchant").await.remove(0);
+        let added = self.merchant_platform(json!({ "add_certificate": new.merchant_certificate_pem })).await;
+        assert_eq!(added["serial_no"], new.merchant_serial_no);
+        // Between the two files they do not belong together: that is refused, and what was in force stays.
+        let refused = self.logged("cannot be taken", "wechat_pay", &["prepay"]);
+        self.files.put("merchant.pem", &new.merchant_certificate_pem);
+        self.until_logged("cannot be taken", "wechat_pay", refused).await;
+        self.edit("merchant.key", &new.merchant_private_key_pem, "wechat_pay", &PAY).await;
+        assert_eq!(self.listed("merchant").await, [new.merchant_serial_no]);
+        self.merchant_platform(json!({ "revoke_certificate": serial_no })).await;
+        self.let_pass().await;
+    }
+
+    /// What was on its way when the key was set stays sealed with the old one.
+    async fn apiv3_key(&self) {
+        let old = self.files.read("apiv3");
+        self.stack
+            .script(&json!({"rules": [{"on": "callback_payment", "callback": {"late_ms": 4_000}, "count": 5}]}))
+            .await;
+        self.edit("apiv3", format!("{NEW_APIV3}\n{old}"), "wechat_pay", &PAY).await;
+        self.merchant_platform(json!({ "apiv3_key": NEW_APIV3 })).await;
+        self.let_pass().await;
+        self.stack.script(&json!({})).await;
+        self.stack.until_told().await;
+        self.edit("apiv3", NEW_APIV3, "wechat_pay", &PAY).await;
+    }
+
+    async fn wechat_public_key(&self) {
+        let old = self.files.read("wechat.pem");
+        let (old_id, _) = old.split_once('\n').expect("an id");
+        // WeChat makes one, and signs with it from then on, unless it is asked for the other: it must be known first,
+        // so it is made while callbacks wait.
+        self.stack.script(&json!({"rules": [{"on": "callback_payment", "callback": {"late_ms": 4_000}}]})).await;
+        self.let_pass().await;
+        let new = self.merchant_platform(json!({ "new_public_key": {} })).await;
+        let text = |name: &str| new[name].as_str().expect("a text").to_owned();
+        let new = format!("{}\n{}", text("public_key_id"), text("public_key"));
+        self.edit("wechat.pem", format!("{old}\n{new}"), "wechat_pay", &PAY).await;
+        self.stack.script(&json!({})).await;
+        self.edit("wechat.pem", format!("{new}\n{old}"), "wechat_pay", &PAY).await;
+        self.let_pass().await;
+        self.merchant_platform(json!({ "retire_public_key": old_id })).await;
+        self.edit("wechat.pem", new, "wechat_pay", &PAY).await;
+    }
+
+    /// WeChat's own doing: nothing is edited.
+    async fn platform_certificate(&self) {
+        for rotation in ["listed", "overlap", "signing", "finished"] {
+            self.stack.script(&json!({"key_mode": "both", "rotation": rotation})).await;
+            self.let_pass().await;
+        }
+        self.stack.script(&json!({})).await;
+    }
+
+    async fn personal_key(&self) {
+        let with = ["api", "seats", "prepay", "notifications"];
+        self.edit("personal", format!("{OLD_PERSONAL}\nmay {NEW_PERSONAL}"), "personal", &with).await;
+        self.edit("personal", format!("may {NEW_PERSONAL}\n{OLD_PERSONAL}"), "personal", &with).await;
+        self.let_pass().await;
+
+        // The old one is needed still: to take it out is refused.
+        let refused = self.logged("cannot be taken", "personal", &["seats"]);
+        self.files.put("personal", format!("may {NEW_PERSONAL}"));
+        self.until_logged("cannot be taken", "personal", refused).await;
+        let (code, _, told) = self.stack.holdfast(&["keys", "list"]).await;
+        assert_eq!(code, 1, "{told}");
+        self.files.put("personal", format!("may {NEW_PERSONAL}\n{OLD_PERSONAL}"));
+
+        let dry = self.stack.holdfast_ok(&["keys", "reseal", "--dry-run", "--json"]).await;
+        let dry: Value = serde_json::from_str(&dry).expect("one document");
+        assert!(dry["items"][0]["openids"].as_i64().is_some_and(|openids| openids > 0), "{dry}");
+        let done = self.stack.holdfast_ok(&["keys", "reseal", "--json"]).await;
+        let done: Value = serde_json::from_str(&done).expect("one document");
+        assert_eq!((&done["key"], &done["items"]), (&json!("may"), &json!([])), "{done}");
+        assert_eq!(done["resealed"], dry["items"][0]["openids"]);
+        self.edit("personal", format!("may {NEW_PERSONAL}"), "personal", &with).await;
+        assert_eq!(self.listed("personal").await, ["may"]);
+        self.let_pass().await;
+    }
+
+    /// Replaces a file and waits until these roles have taken it up.
+    async fn edit(&self, file: &str, content: impl AsRef<str>, keys: &str, roles: &[&'static str]) {
+        let before = self.logged("read again", keys, roles);
+        self.files.put(file, content);
+        self.until_logged("read again", keys, before).await;
+    }
+
+    fn logged(&self, words: &str, keys: &str, roles: &[&'static str]) -> Vec<(&'static str, usize)> {
+        let count = |role: &&'static str| (*role, self.times(words, keys, role));
+        roles.iter().map(count).collect()
+    }
+
+    async fn until_logged(&self, words: &str, keys: &str, before: Vec<(&'static str, usize)>) {
+        for (role, before) in before {
+            until(&format!("{role} tells of {keys}: {words}"), async || {
+                (self.times(words, keys, role) > before).then_some(())
+            })
+            .await;
+        }
+    }
+
+    fn times(&self, words: &str, keys: &str, role: &str) -> usize {
+        let log = fs::read_to_string(self.stack.log(role)).expect("a log");
+        let keys = format!("\"keys\":\"{keys}\"");
+        log.lines().filter(|line| line.contains(words) && line.contains(&keys)).count()
+    }
+
+    /// Waits until whoever is on their way has arrived, and some more.
+    async fn let_pass(&self) {
+        let goal = self.street.booked.get() + 2 * AT_ONCE;
+        until("customers have passed", async || (self.street.booked.get() >= goal).then_some(())).await;
+    }
+
+    async fn merchant_platform(&self, act: Value) -> Value {
+        let url = format!("{}/_sim/merchant", self.stack.simulator.url);
+        let answer = Answer::of(self.stack.http.post(url).json(&act)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        answer.body
+    }
+
+    /// The names of all keys of one kind.
+    async fn listed(&self, keys: &str) -> Vec<String> {
+        let list = self.stack.holdfast_ok(&["keys", "list", "--json"]).await;
+        let list: Value = serde_json::from_str(&list).expect("one document");
+        let items = list["items"].as_array().expect("items").clone();
+        let of_kind = items.iter().filter(|item| item["keys"] == keys);
+        of_kind.map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+/// Roles that call WeChat Pay or are called by it.
+const PAY: [&str; 5] = ["api", "prepay", "payments", "expiry", "refunds"];
+
+async fn fresh_keys() -> Keys {
+    tokio::task::spawn_blocking(|| Keys::generate().expect("keys")).await.expect("made")
+}
+
+impl Stack {
+    /// Every callback has arrived, and every customer has heard.
+    async fn until_told(&self) {
+        until("no callback is under way and no message is due", async || {
+            let health = Answer::of(self.http.get(format!("{}/healthz", self.simulator.url))).await;
+            let due = self.count("SELECT count(*) FROM notifications WHERE status = 'pending'").await;
+            (health.body["callbacks_under_way"] == 0 && due == 0).then_some(())
+        })
+        .await;
+    }
+}
