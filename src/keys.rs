@@ -12,7 +12,7 @@ use crate::setting::BadSetting;
 /// So soon a changed file is in force.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What was refused is tried again after so many looks: the reason may be gone though the file is the same.
-const INSIST_AFTER: u32 = 30;
+const INSIST_AFTER: u32 = 10;
 const NAME_MAX: usize = 64;
 
 /// One of the keys of a text, and the name that its operator gave it.
@@ -119,7 +119,9 @@ where
         let found = digest(&files);
         match &mut refused {
             _ if in_force == Some(found) => {
-                refused = None;
+                if refused.take().is_some() {
+                    tracing::info!(keys, "keys are again what is in force");
+                }
                 gauge.set(0);
             }
             Some(same) if same.found == found && same.looks < INSIST_AFTER => same.looks += 1,

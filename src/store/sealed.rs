@@ -192,6 +192,16 @@ mod tests {
         assert_eq!((old.in_force(), old.open(&ann, &before).is_ok()), ("may".into(), true));
     }
 
+    /// Sealed by other means, in the form of the first release.
+    #[test]
+    fn s6_4_what_the_first_release_sealed_opens() {
+        let hex = "016e6f6e63652d6f662d3132625468d7d3c04e70d7f07324f90db081a242a8d23ff55294";
+        let sealed: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        let ring = keys(&format!("may {}\n{}", key(2), key(1)));
+        assert_eq!(ring.open(&user("ann"), &sealed), Ok(Openid("oOpenid".into())));
+    }
+
     #[test]
     fn keys_that_cannot_seal_are_refused() {
         let both = format!("{}\n{}", key(1), key(2));

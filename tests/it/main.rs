@@ -30,6 +30,7 @@ mod idempotency;
 mod ingress;
 mod journey;
 mod jsapi;
+mod keys;
 mod kubernetes;
 mod late_money;
 mod load;
