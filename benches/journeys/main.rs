@@ -106,25 +106,19 @@ fn main() {
     }
     let lengths = if given("--quick") { Lengths::quick() } else { Lengths::full() };
     let mut report = if named.is_empty() { report::empty() } else { report::read().unwrap_or_else(report::empty) };
-    // Only to print anew what was measured.
-    if !(arguments.len() == 2 && given("--write-docs")) {
-        say("measuring; the machine should have nothing else to do");
-        let mut machine =
-            report.get("machine").filter(|machine| machine.is_object()).cloned().unwrap_or_else(|| json!({}));
-        machine.as_object_mut().expect("an object").extend(machine::describe());
-        machine["quick"] = json!(given("--quick"));
-        report.insert("machine".into(), machine);
-        let runtime = |name: &str| Builder::new_multi_thread().worker_threads(4).enable_all().thread_name(name).build();
-        // The simulator's threads have their own name, so that its share of the CPU can be told.
-        let simulator = runtime("simulator").expect("a runtime");
-        let simulators = simulator.handle().clone();
-        let parts = if named.is_empty() { PARTS.to_vec() } else { named };
-        runtime("customers").expect("a runtime").block_on(measure(&mut report, &parts, &lengths, &simulators));
-        say("written to target/bench.json");
-        simulator.shutdown_background();
-    } else if let Some(measured) = report::read() {
-        report = measured;
-    }
+    say("measuring; the machine should have nothing else to do");
+    let mut machine = report.get("machine").filter(|machine| machine.is_object()).cloned().unwrap_or_else(|| json!({}));
+    machine.as_object_mut().expect("an object").extend(machine::describe());
+    machine["quick"] = json!(given("--quick"));
+    report.insert("machine".into(), machine);
+    let runtime = |name: &str| Builder::new_multi_thread().worker_threads(4).enable_all().thread_name(name).build();
+    // The simulator's threads have their own name, so that its share of the CPU can be told.
+    let simulator = runtime("simulator").expect("a runtime");
+    let simulators = simulator.handle().clone();
+    let parts = if named.is_empty() { PARTS.to_vec() } else { named };
+    runtime("customers").expect("a runtime").block_on(measure(&mut report, &parts, &lengths, &simulators));
+    say("written to target/bench.json");
+    simulator.shutdown_background();
     print!("{}", report::table(&report));
     if given("--write-docs") {
         report::write_docs(&report);

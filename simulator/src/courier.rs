@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     app::App,
     seal::{self, Seal},
-    world::callback::{Attempt, Letter},
+    world::{callback::Attempt, letter::Letter},
 };
 
 /// A merchant must answer within this (WeChat Pay: callbacks, answer).

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::{
     config::Settings,
     exit::Failure,
-    store::{self, verify::Item},
+    store::{self, promise::Item},
 };
 
 #[derive(clap::Args)]

@@ -25,6 +25,7 @@ pub mod override_effects;
 pub mod overrides;
 pub mod payment;
 mod payment_books;
+pub mod promise;
 pub mod prospect;
 pub mod refund;
 mod replay;

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Step, StoreError, hold,
     order::{self, Change, Locked, Paid},
-    payment_books::{Books, Case, LateMoney},
+    payment_books::{Books, Case, LateMoney, Outcome},
 };
 use crate::crash;
 use crate::domain::{
@@ -25,29 +25,6 @@ use crate::domain::{
 pub struct Merchant {
     pub mchid: String,
     pub appid: String,
-}
-
-/// What became of one payment that WeChat told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Settled,
-    /// Known before; nothing changed.
-    Repeated,
-    /// Not what the order says: stored, a case is open, nothing settled.
-    Mismatched,
-    /// WeChat names an order that is not in our books: a case is open.
-    UnknownOrder,
-}
-
-impl Outcome {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Settled => "settled",
-            Self::Repeated => "repeated",
-            Self::Mismatched => "mismatched",
-            Self::UnknownOrder => "unknown_order",
-        }
-    }
 }
 
 /// Records payments in the order given; the answer has one outcome for each.

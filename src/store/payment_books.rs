@@ -6,7 +6,6 @@ use sqlx::types::Json;
 use super::{
     Step, StoreError, case, notification,
     order::{self, Change, Locked},
-    payment::Outcome,
     refund, schedule,
 };
 use crate::domain::{
@@ -16,6 +15,29 @@ use crate::domain::{
     money::Fen,
     notification::Kind,
 };
+
+/// What became of one payment that WeChat told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Settled,
+    /// Known before; nothing changed.
+    Repeated,
+    /// Not what the order says: stored, a case is open, nothing settled.
+    Mismatched,
+    /// WeChat names an order that is not in our books: a case is open.
+    UnknownOrder,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Repeated => "repeated",
+            Self::Mismatched => "mismatched",
+            Self::UnknownOrder => "unknown_order",
+        }
+    }
+}
 
 /// Everything a batch writes, gathered to be written in sets.
 #[derive(Default)]

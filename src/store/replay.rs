@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::{
     StoreError,
     audit::{GENESIS, Said},
-    verify::Item,
+    promise::Item,
 };
 use crate::domain::{
     ids::OrderId,

@@ -1,41 +1,15 @@
 //! The promises of the whole system as questions to the books. Each says what it promises, counts what it looked
 //! at, and finds the rows that break it.
 
-use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection, types::Json};
 use time::Duration;
 
-use super::{Database, StoreError, replay, reseal};
-
-/// Offending rows shown per promise; all are counted.
-const ROWS_SHOWN: usize = 20;
-
-/// One promise and whether it holds.
-#[derive(Debug, Clone, Serialize)]
-pub struct Item {
-    pub name: &'static str,
-    pub promise: &'static str,
-    /// How many things were looked at.
-    pub checked: i64,
-    /// How many of them break the promise.
-    pub broken: i64,
-    /// The first of those, as they are stored. For `open_cases` and `sealed_values`, which break nothing: the oldest cases, the keys.
-    pub rows: Vec<Value>,
-}
-
-impl Item {
-    pub(super) fn new(name: &'static str, promise: &'static str) -> Self {
-        Self { name, promise, checked: 0, broken: 0, rows: Vec::new() }
-    }
-
-    pub(super) fn offend(&mut self, row: Value) {
-        self.broken += 1;
-        if self.rows.len() < ROWS_SHOWN {
-            self.rows.push(row);
-        }
-    }
-}
+use super::{
+    Database, StoreError,
+    promise::{Item, ROWS_SHOWN},
+    replay, reseal,
+};
 
 /// A promise that one statement can check.
 struct Check {

@@ -83,10 +83,10 @@ async fn a_worker_told_to_stop_finishes_what_is_in_hand() {
         "each answer that was asked for is stored"
     );
     assert!((10..150).contains(&asked), "it stopped in the middle: {asked}");
+    // A quorum queue may forget acks that are still on their way inside the broker when their connection is closed;
+    // those messages come again too, and change nothing.
     until("the rest is back in the queue", async || {
-        let ready = stack.ready_in("prepay").await as usize;
-        assert!(ready <= 150 - asked, "{ready} are back, though {asked} of 150 were finished");
-        (ready == 150 - asked).then_some(())
+        (stack.ready_in("prepay").await as usize >= 150 - asked).then_some(())
     })
     .await;
 
@@ -95,6 +95,7 @@ async fn a_worker_told_to_stop_finishes_what_is_in_hand() {
     for (token, order) in &orders {
         stack.until_status(token, order, "awaiting_payment").await;
     }
+    assert_eq!(stack.ledger().await["orders"].as_array().map(Vec::len), Some(150), "one order at WeChat for each");
     assert_eq!(stack.ready_in("prepay.dead").await, 0);
     for role in ["seats", "prepay", "api"] {
         assert_eq!(stack.terminate(role).await.code(), Some(0), "{role}");

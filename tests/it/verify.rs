@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holdfast::store::{
-    Database, Plans,
-    verify::{self, Item},
-};
+use holdfast::store::{Database, Plans, promise::Item, verify};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use time::Duration;

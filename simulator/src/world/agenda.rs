@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-use super::callback::Letter;
+use super::letter::Letter;
 
 /// A place in the agenda; equal times keep the order in which they were noted.
 pub(super) type Slot = (OffsetDateTime, u64);

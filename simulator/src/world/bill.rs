@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use time::{Date, Duration, OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
 use super::{
-    CHINA, Outcome, Reply, World, bill_file, china_date,
+    CHINA, Outcome, Reply, World,
+    bill_file::{self, Kind, RefundRow, Row},
+    china_date,
     fault::BillFault,
-    order::{Order, TradeType},
+    order::Order,
     refund::{Refund, RefundStatus},
     script::Operation,
 };
@@ -21,35 +23,6 @@ const READY_HOUR: i64 = 10;
 const KEPT_FOR: Duration = Duration::days(90);
 const LINK_LIFE: Duration = Duration::minutes(5);
 const DATE: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
-
-/// One payment or one accepted refund of a day.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Row {
-    /// When it was paid, or the refund asked for.
-    pub(super) at: OffsetDateTime,
-    pub(super) transaction_id: String,
-    pub(super) out_trade_no: String,
-    pub(super) openid: String,
-    pub(super) trade_type: TradeType,
-    /// `SUCCESS`, `REVOKED`; of refunds `REFUND`.
-    pub(super) state: String,
-    /// Fen paid; of refunds 0.
-    pub(super) total: i64,
-    pub(super) refund: Option<RefundRow>,
-    pub(super) description: String,
-    pub(super) attach: String,
-}
-
-/// What a refund's row tells beside its payment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct RefundRow {
-    pub(super) refund_id: String,
-    pub(super) out_refund_no: String,
-    /// Fen.
-    pub(super) amount: i64,
-    pub(super) status: String,
-    pub(super) succeeded_at: Option<OffsetDateTime>,
-}
 
 /// A day whose bill stands.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,14 +44,6 @@ struct Link {
     file: String,
     gzip: bool,
     dies: OffsetDateTime,
-}
-
-/// Which rows a file has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    All,
-    Success,
-    Refund,
 }
 
 impl Bills {

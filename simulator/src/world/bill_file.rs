@@ -5,12 +5,10 @@ use std::io::Write as _;
 
 use aws_lc_rs::digest;
 use flate2::{Compression, write::GzEncoder};
+use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
-use super::{
-    CHINA,
-    bill::{Kind, Row},
-};
+use super::{CHINA, order::TradeType};
 use crate::settings::Settings;
 
 const TIME: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
@@ -18,6 +16,43 @@ const TIME: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day
 /// Six per mille. Five decimals of a yuan, so six of these units per fen.
 const FEE_PER_FEN: i64 = 6;
 const FEE_UNITS_PER_YUAN: i64 = 100_000;
+
+/// One payment or one accepted refund of a day.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Row {
+    /// When it was paid, or the refund asked for.
+    pub(super) at: OffsetDateTime,
+    pub(super) transaction_id: String,
+    pub(super) out_trade_no: String,
+    pub(super) openid: String,
+    pub(super) trade_type: TradeType,
+    /// `SUCCESS`, `REVOKED`; of refunds `REFUND`.
+    pub(super) state: String,
+    /// Fen paid; of refunds 0.
+    pub(super) total: i64,
+    pub(super) refund: Option<RefundRow>,
+    pub(super) description: String,
+    pub(super) attach: String,
+}
+
+/// What a refund's row tells beside its payment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct RefundRow {
+    pub(super) refund_id: String,
+    pub(super) out_refund_no: String,
+    /// Fen.
+    pub(super) amount: i64,
+    pub(super) status: String,
+    pub(super) succeeded_at: Option<OffsetDateTime>,
+}
+
+/// Which rows a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    All,
+    Success,
+    Refund,
+}
 
 /// The whole file, not compressed.
 pub(super) fn trade_bill(rows: &[&Row], kind: Kind, settings: &Settings) -> String {

@@ -10,57 +10,12 @@ use super::{
     World,
     agenda::{Event, Slot},
     fault::{CallbackFault, Forgery},
+    letter::{Letter, News},
     play::KeysInForce,
-    script::Operation,
 };
 
 /// Waits between attempts in seconds: fifteen resends in about a day.
 const RESENDS: [u64; 15] = [15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10_800, 10_800, 10_800, 21_600, 21_600];
-
-/// What a callback tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum News {
-    Paid,
-    RefundSucceeded,
-    RefundClosed,
-    RefundAbnormal,
-}
-
-impl News {
-    pub(crate) fn event_type(self) -> &'static str {
-        match self {
-            Self::Paid => "TRANSACTION.SUCCESS",
-            Self::RefundSucceeded => "REFUND.SUCCESS",
-            Self::RefundClosed => "REFUND.CLOSED",
-            Self::RefundAbnormal => "REFUND.ABNORMAL",
-        }
-    }
-
-    pub(crate) fn summary(self) -> &'static str {
-        match self {
-            Self::Paid => "支付成功",
-            Self::RefundSucceeded => "退款成功",
-            Self::RefundClosed => "退款关闭",
-            Self::RefundAbnormal => "退款异常",
-        }
-    }
-
-    /// Type of the encrypted resource, also its associated data.
-    pub(crate) fn original_type(self) -> &'static str {
-        match self {
-            Self::Paid => "transaction",
-            Self::RefundSucceeded | Self::RefundClosed | Self::RefundAbnormal => "refund",
-        }
-    }
-
-    fn operation(self) -> Operation {
-        match self {
-            Self::Paid => Operation::CallbackPayment,
-            Self::RefundSucceeded | Self::RefundClosed | Self::RefundAbnormal => Operation::CallbackRefund,
-        }
-    }
-}
 
 /// Something the merchant is to be told.
 pub(super) struct Subject {
@@ -85,21 +40,6 @@ pub(crate) struct Callback {
     pub(super) due: OffsetDateTime,
     #[serde(skip)]
     slot: Option<Slot>,
-}
-
-/// What is needed to write the callback's body. Encrypting and signing is the sender's work.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Letter {
-    pub(crate) id: String,
-    pub(crate) news: News,
-    pub(crate) notify_url: String,
-    pub(crate) create_time: String,
-    /// 12 characters.
-    pub(crate) nonce: String,
-    /// Which of the APIv3 keys was in force when it was written.
-    #[serde(default)]
-    pub(crate) apiv3_key: usize,
-    pub(crate) plaintext: String,
 }
 
 /// One attempt to be made now.

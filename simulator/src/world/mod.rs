@@ -9,6 +9,7 @@ pub(crate) mod callback;
 pub(crate) mod fault;
 mod journal;
 pub(crate) mod ledger;
+pub(crate) mod letter;
 pub(crate) mod order;
 pub(crate) mod payment;
 pub(crate) mod play;

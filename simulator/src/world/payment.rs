@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 
 use super::{
     World,
-    callback::{News, Subject},
+    callback::Subject,
+    letter::News,
     order::{CODE_LIFE, Order, Payment, TradeState, code_of},
 };
 

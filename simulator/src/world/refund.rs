@@ -4,13 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-use super::{
-    Outcome, Reply, World,
-    agenda::Event,
-    callback::{News, Subject},
-    fault::RefundFault,
-    order::Order,
-};
+use super::{Outcome, Reply, World, agenda::Event, callback::Subject, fault::RefundFault, letter::News, order::Order};
 use crate::refusal::Refusal;
 
 /// Seconds of life until an undisturbed refund is settled; in life it is minutes to days.
