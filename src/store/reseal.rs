@@ -23,16 +23,7 @@ pub struct SealedBy {
 
 /// What is sealed, by key. Reads every user and every dead letter.
 pub async fn census(db: impl PgExecutor<'_>) -> Result<Vec<SealedBy>, StoreError> {
-    Ok(sqlx::query_as(
-        "SELECT name, sum(openids)::bigint AS openids, sum(dead_letters)::bigint AS dead_letters FROM (
-             SELECT sealed_by(openid) AS name, count(*) AS openids, 0 AS dead_letters
-               FROM users WHERE openid IS NOT NULL GROUP BY 1
-              UNION ALL
-             SELECT sealed_by(sealed), 0, count(*) FROM dead_letters GROUP BY 1) sealed
-          GROUP BY name ORDER BY name",
-    )
-    .fetch_all(db)
-    .await?)
+    Ok(sqlx::query_as("SELECT name, openids, dead_letters FROM sealed_census()").fetch_all(db).await?)
 }
 
 /// What came of one batch.
