@@ -109,7 +109,7 @@ impl App {
 
     /// The key that signs an answer; `asked` is the request's `Wechatpay-Serial`.
     pub(crate) fn answering_key(&self, keys: KeysInForce, asked: Option<&str>) -> Signer {
-        let asked = asked.and_then(|serial| self.platform.public(serial));
+        let asked = asked.and_then(|serial| self.platform.asked_for(serial));
         match (keys.mode.unwrap_or(self.settings.key_mode), asked) {
             (KeyMode::PublicKey | KeyMode::Both, Some(asked)) => asked,
             (KeyMode::PublicKey, None) => self.platform.newest_public(false),

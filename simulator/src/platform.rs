@@ -31,6 +31,9 @@ struct InForce {
     apiv3: Vec<Arc<str>>,
     /// WeChat Pay's public keys, the newest last.
     public: Vec<Signer>,
+    /// The newest that a request has asked for: callbacks come with no newer one, so that they are not signed with a
+    /// key of which the merchant has just heard.
+    asked: usize,
 }
 
 impl Platform {
@@ -39,6 +42,7 @@ impl Platform {
             merchants: vec![(keys.merchant_serial_no.clone(), Arc::clone(&keys.merchant))],
             apiv3: vec![keys.apiv3_key.as_str().into()],
             public: vec![keys.public.clone()],
+            asked: 0,
         }))
     }
 
@@ -57,12 +61,18 @@ impl Platform {
         self.look(|keys| keys.public.iter().find(|signer| &*signer.serial == id).cloned())
     }
 
-    /// The newest public key, or with `older` the one before it.
-    pub(crate) fn newest_public(&self, older: bool) -> Signer {
-        self.look(|keys| {
-            let place = keys.public.len() - 1;
-            keys.public[place.saturating_sub(usize::from(older))].clone()
+    /// The public key of this name, for an answer that was asked to be signed with it.
+    pub(crate) fn asked_for(&self, id: &str) -> Option<Signer> {
+        self.change(|keys| {
+            let place = keys.public.iter().position(|signer| &*signer.serial == id)?;
+            keys.asked = keys.asked.max(place);
+            Some(keys.public[place].clone())
         })
+    }
+
+    /// The newest public key in use, or with `older` the one before it.
+    pub(crate) fn newest_public(&self, older: bool) -> Signer {
+        self.look(|keys| keys.public[keys.asked.saturating_sub(usize::from(older))].clone())
     }
 
     fn look<T>(&self, look: impl FnOnce(&InForce) -> T) -> T {
@@ -122,7 +132,12 @@ fn perform(app: &App, act: Act) -> Result<Value, String> {
         }
         Act::Apiv3Key(_) => Err("an APIv3 key has 32 ASCII characters".to_owned()),
         Act::RetirePublicKey(id) => {
-            app.platform.change(|keys| remove(&mut keys.public, |signer| *signer.serial == id)).map(|()| json!({}))
+            let retire = |keys: &mut InForce| {
+                remove(&mut keys.public, |signer| *signer.serial == id)?;
+                keys.asked = keys.asked.saturating_sub(1);
+                Ok(json!({}))
+            };
+            app.platform.change(retire)
         }
         Act::NewPublicKey {} => Err("is made apart".to_owned()),
     }

@@ -149,7 +149,7 @@ async fn reseal(db: &Database, keys: &PersonalKeys, dry_run: bool, json: bool) -
     let before = rest().await?;
     let (mut resealed, mut closed) = (0, 0);
     if !dry_run {
-        let all: i64 = before.iter().map(|sealed| sealed.openids + sealed.dead_letters).sum();
+        let all: i64 = before.iter().map(|sealed| sealed.values()).sum();
         for place in Place::ALL {
             let mut after = Some(String::new());
             while let Some(begin) = after {
@@ -168,7 +168,7 @@ async fn reseal(db: &Database, keys: &PersonalKeys, dry_run: bool, json: bool) -
         }
     }
     let items = if dry_run { before } else { rest().await? };
-    let left: i64 = items.iter().map(|sealed| sealed.openids + sealed.dead_letters).sum();
+    let left: i64 = items.iter().map(|sealed| sealed.values()).sum();
     let report =
         Report { dry_run, key: Some(in_force.clone()).filter(|name| !name.is_empty()), resealed, items, next: None };
     super::print(json, &report, || {

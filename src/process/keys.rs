@@ -93,9 +93,8 @@ fn told(problems: Vec<BadSetting>) -> String {
 
 /// Whether every value that is sealed can be opened with these keys.
 fn nothing_lost(census: &[SealedBy], keys: &PersonalKeys) -> Result<(), String> {
-    let names = keys.names();
-    let lost = census.iter().filter(|sealed| !names.contains(&sealed.name));
-    let lost: Vec<String> = lost
+    let lost: Vec<String> = reseal::lacking(census, keys)
+        .into_iter()
         .map(|SealedBy { name, openids, dead_letters }| {
             format!("{}, which sealed {openids} openids and {dead_letters} dead letters", called(name))
         })

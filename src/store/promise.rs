@@ -15,8 +15,7 @@ pub struct Item {
     pub checked: i64,
     /// How many of them break the promise.
     pub broken: i64,
-    /// The first of those, as they are stored. The oldest cases and the keys for `open_cases` and
-    /// `sealed_values`, which break nothing.
+    /// The first of those, as they are stored. For `open_cases`, which breaks nothing: the oldest cases.
     pub rows: Vec<Value>,
 }
 

@@ -1,10 +1,12 @@
-//! A change of the personal key: how many values each key has sealed, and sealing those of the others anew.
+//! A change of the personal key: how many values each key has sealed, what lacks its key, and sealing anew.
 
 use serde::Serialize;
+use serde_json::json;
 use sqlx::{FromRow, PgExecutor};
 
 use super::{
     Database, StoreError,
+    promise::Item,
     sealed::{Closed, PersonalKeys},
 };
 
@@ -24,6 +26,30 @@ pub struct SealedBy {
 /// What is sealed, by key. Reads every user and every dead letter.
 pub async fn census(db: impl PgExecutor<'_>) -> Result<Vec<SealedBy>, StoreError> {
     Ok(sqlx::query_as("SELECT name, openids, dead_letters FROM sealed_census()").fetch_all(db).await?)
+}
+
+impl SealedBy {
+    pub fn values(&self) -> i64 {
+        self.openids + self.dead_letters
+    }
+}
+
+/// What none of these keys opens, by the key that sealed it.
+pub fn lacking<'a>(census: &'a [SealedBy], keys: &PersonalKeys) -> Vec<&'a SealedBy> {
+    let names = keys.names();
+    census.iter().filter(|sealed| !names.contains(&sealed.name)).collect()
+}
+
+/// The promise that nothing is sealed for good.
+pub async fn promise(db: &Database, keys: &PersonalKeys) -> Result<Item, StoreError> {
+    let census = census(db.pool()).await?;
+    let lacking = lacking(&census, keys);
+    Ok(Item {
+        checked: census.iter().map(SealedBy::values).sum(),
+        broken: lacking.iter().map(|sealed| sealed.values()).sum(),
+        rows: lacking.into_iter().map(|sealed| json!(sealed)).collect(),
+        ..Item::new("sealed_opens", "what is sealed opens with one of the keys that are configured here")
+    })
 }
 
 /// What came of one batch.

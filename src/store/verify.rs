@@ -1,14 +1,14 @@
 //! The promises of the whole system as questions to the books. Each says what it promises, counts what it looked
 //! at, and finds the rows that break it.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, types::Json};
 use time::Duration;
 
 use super::{
     Database, StoreError,
     promise::{Item, ROWS_SHOWN},
-    replay, reseal,
+    replay,
 };
 
 /// A promise that one statement can check.
@@ -190,7 +190,7 @@ const CHECKS: [Check; 15] = [
 ];
 
 /// How many items an answer to everything has.
-pub const ITEMS: usize = CHECKS.len() + replay::ITEMS + 2;
+pub const ITEMS: usize = CHECKS.len() + replay::ITEMS + 1;
 
 /// Asks everything of one snapshot of the books, so that a system at work is judged at a single moment. `grace`:
 /// how long after its time something counts as overdue.
@@ -219,7 +219,6 @@ pub async fn run_telling(
         tell(ask(&mut tx, check, grace).await?);
     }
     replay::histories(&mut tx).await?.into_iter().for_each(&mut tell);
-    tell(sealed_values(&mut tx).await?);
     tell(open_cases(&mut tx).await?);
     tx.rollback().await?;
     Ok(())
@@ -248,19 +247,6 @@ async fn ask(tx: &mut PgConnection, check: &Check, grace: Duration) -> Result<It
 /// `late(t)` written out.
 fn with_grace(broken: &str) -> String {
     broken.replace("late(", "(now() - $1::interval > ")
-}
-
-/// Not a promise: which keys must be kept.
-async fn sealed_values(tx: &mut PgConnection) -> Result<Item, StoreError> {
-    let census = reseal::census(tx).await?;
-    Ok(Item {
-        checked: census.iter().map(|sealed| sealed.openids + sealed.dead_letters).sum(),
-        rows: census.iter().map(|sealed| json!(sealed)).collect(),
-        ..Item::new(
-            "sealed_values",
-            "information: what is sealed, by the name of its key; `holdfast keys list` tells more",
-        )
-    })
 }
 
 /// Not a promise: what waits for a person.

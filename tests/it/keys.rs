@@ -104,6 +104,10 @@ async fn s6_4_nobody_begins_without_a_key_that_is_needed() {
 
     stack.environment.insert("HOLDFAST_PERSONAL__KEY".into(), format!("may {MAY}"));
     assert_eq!(list(&stack).await, (1, vec![json!(["may", "in_force", 0]), json!([null, "missing", 2])]));
+    let (code, report, _) = stack.holdfast(&["verify", "--json"]).await;
+    let report: Value = serde_json::from_str(&report).expect("one document");
+    let sealed = report["items"].as_array().expect("items").iter().find(|item| item["name"] == "sealed_opens");
+    assert_eq!((code, &sealed.expect("the item")["broken"]), (1, &json!(2)));
     for worker in ["seats", "notifications"] {
         let (code, _, told) = stack.holdfast(&["worker", worker]).await;
         assert_eq!(code, 2, "{told}");

@@ -241,26 +241,22 @@ impl Rotation<'_> {
         self.merchant_platform(json!({ "apiv3_key": NEW_APIV3 })).await;
         self.street.let_pass(self.share).await;
         self.script(json!({})).await;
-        self.stack.until_told().await;
+        self.stack.until_called_back().await;
         self.edit("apiv3", NEW_APIV3, "wechat_pay", &PAY).await;
     }
 
     async fn wechat_public_key(&self) {
         let old = self.files.read("wechat.pem");
         let (old_id, _) = old.split_once('\n').expect("an id");
-        // From the moment in which it is made WeChat may sign with it: meanwhile callbacks wait.
-        let late = json!([{"on": "callback_payment", "callback": {"late_ms": 4_000}}]);
-        self.script(json!({"key_mode": "public_key", "rules": late})).await;
-        self.stack.until_told().await;
+        self.script(json!({"key_mode": "public_key"})).await;
         let new = self.merchant_platform(json!({ "new_public_key": {} })).await;
         let text = |name: &str| new[name].as_str().expect("a text").to_owned();
         let new = format!("{}\n{}", text("public_key_id"), text("public_key"));
         self.edit("wechat.pem", format!("{old}\n{new}"), "wechat_pay", &PAY).await;
-        self.script(json!({"key_mode": "public_key"})).await;
         self.edit("wechat.pem", format!("{new}\n{old}"), "wechat_pay", &PAY).await;
         self.street.let_pass(self.share).await;
         self.merchant_platform(json!({ "retire_public_key": old_id })).await;
-        self.stack.until_told().await;
+        self.stack.until_called_back().await;
         self.edit("wechat.pem", new, "wechat_pay", &PAY).await;
         self.script(json!({})).await;
     }
@@ -369,6 +365,25 @@ async fn fresh_keys() -> Keys {
 }
 
 impl Stack {
+    /// The callbacks of all payments that were made until now have arrived.
+    async fn until_called_back(&self) {
+        let ledger = self.ledger().await;
+        let payments = ledger["payments"].as_array().expect("payments").iter();
+        let paid: Vec<String> =
+            payments.map(|payment| payment["out_trade_no"].as_str().expect("a number").to_owned()).collect();
+        until("every payment was called back", async || {
+            let came: i64 = sqlx::query_scalar(
+                "SELECT count(DISTINCT out_trade_no) FROM wechat_callbacks WHERE out_trade_no = ANY($1)",
+            )
+            .bind(&paid)
+            .fetch_one(&self.db)
+            .await
+            .expect("a count");
+            (usize::try_from(came) == Ok(paid.len())).then_some(())
+        })
+        .await;
+    }
+
     /// Every callback has arrived, and every customer has heard.
     async fn until_told(&self) {
         until("no callback is under way and no message is due", async || {
