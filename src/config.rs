@@ -13,8 +13,10 @@ use crate::{
     api::{ApiSettings, auth::AuthSettings},
     broker::BrokerSettings,
     cache::CacheSettings,
+    domain::neighbours::Neighbours,
     keys,
     setting::BadSetting,
+    spans::TelemetrySettings,
     store::{hold::Deadlines, sealed::PersonalKeys, waitlist::Terms},
     telemetry::LogSettings,
     tls::Secured,
@@ -22,6 +24,8 @@ use crate::{
     workers::{AlarmTimes, reconcile::Pace},
 };
 
+/// Where a setting comes from that nobody gave.
+const DEFAULT: &str = "default";
 const DEFAULTS: &str = include_str!("holdfast.toml");
 
 /// Everything a process can be told.
@@ -41,6 +45,7 @@ pub struct Settings {
     pub reconcile: ReconcileSettings,
     pub health: HealthSettings,
     pub log: LogSettings,
+    pub telemetry: TelemetrySettings,
     pub process: ProcessSettings,
     #[serde(default)]
     pub wechat_pay: PaySettings,
@@ -52,13 +57,28 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
     pub url: Option<SecretString>,
+    pub operators_url: Option<SecretString>,
     pub max_connections: u32,
+}
+
+impl DatabaseSettings {
+    /// Where operators' decisions are written, and the setting that says so.
+    ///
+    /// # Errors
+    /// Neither that address nor the ordinary one is given.
+    pub fn for_operators(&self) -> Result<(&'static str, SecretString), BadSetting> {
+        match &self.operators_url {
+            Some(url) => Ok(("database.operators_url", url.clone())),
+            None => Ok(("database.url", needed("database.url", &self.url)?)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderSettings {
     pub id_prefix: String,
+    pub neighbours: String,
     pub price_fen: i64,
     pub hold_seconds: u32,
     pub payment_seconds: u32,
@@ -89,8 +109,16 @@ impl OrderSettings {
         std::time::Duration::from_secs(self.refund_interval_seconds.into())
     }
 
+    /// Other environments under this merchant number.
+    ///
+    /// # Errors
+    /// Their orders could not be told from ours.
+    pub fn neighbours(&self) -> Result<Neighbours, BadSetting> {
+        Neighbours::parse(&self.neighbours, &self.id_prefix).map_err(|what| problem("order.neighbours", what))
+    }
+
     fn problems(&self) -> Vec<BadSetting> {
-        let mut problems = Vec::new();
+        let mut problems: Vec<BadSetting> = self.neighbours().err().into_iter().collect();
         let prefix_fits =
             self.id_prefix.len() <= 8 && self.id_prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if !prefix_fits {
@@ -206,6 +234,9 @@ pub struct ProcessSettings {
     pub grace_seconds: u64,
 }
 
+/// What `deploy/settings.env` says where only its owner knows.
+const PLACEHOLDER: &str = "CHANGE_ME";
+
 /// The settings, or why they cannot be read.
 #[derive(Debug)]
 pub struct Loaded {
@@ -220,6 +251,9 @@ pub struct Shown {
     pub setting: String,
     pub value: String,
     pub source: String,
+    /// It still has the sign of `deploy/settings.env` for what only its owner knows.
+    #[serde(skip)]
+    pub is_unfilled: bool,
 }
 
 /// Reads defaults, file and environment. `environment` is passed in so that tests choose it.
@@ -232,6 +266,10 @@ pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
             "DATABASE_URL" => drop(ours.entry("HOLDFAST_DATABASE__URL".to_owned()).or_insert(value)),
             "AMQP_URL" => drop(ours.entry("HOLDFAST_BROKER__URL".to_owned()).or_insert(value)),
             "REDIS_URL" => drop(ours.entry("HOLDFAST_CACHE__URL".to_owned()).or_insert(value)),
+            // Standard (OpenTelemetry, OTLP exporter configuration).
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => {
+                let _ = ours.entry("HOLDFAST_TELEMETRY__OTLP_ENDPOINT".to_owned()).or_insert(value);
+            }
             // Other HOLDFAST_ variables (HOLDFAST_API, say) are for scripts.
             _ if name.starts_with("HOLDFAST_") && name.contains("__") => drop(ours.insert(name, value)),
             _ => {}
@@ -253,7 +291,22 @@ pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Loaded {
     let mut shown = Vec::new();
     show("", &config.cache, &mut shown);
     shown.sort_by(|a, b| a.setting.cmp(&b.setting));
-    Loaded { settings: config.try_deserialize().map_err(unreadable), shown }
+    let settings: Result<Settings, _> = config.try_deserialize().map_err(unreadable);
+    if settings.is_err() {
+        // A name that nobody knows may be a secret's, spelled wrongly.
+        for given in shown.iter_mut().filter(|shown| shown.source != DEFAULT) {
+            given.value = hidden(&given.value);
+        }
+    }
+    Loaded { settings, shown }
+}
+
+impl Loaded {
+    /// What was copied and not filled in.
+    pub fn unfilled(&self) -> Vec<BadSetting> {
+        let unfilled = self.shown.iter().filter(|shown| shown.is_unfilled);
+        unfilled.map(|shown| problem(&shown.setting, format!("still says {PLACEHOLDER}"))).collect()
+    }
 }
 
 impl Settings {
@@ -287,6 +340,7 @@ impl Settings {
         problems.extend(self.retention.problems());
         problems.extend(self.personal.load().err());
         problems.extend(self.reconcile.problems());
+        problems.extend(self.telemetry.problems());
         problems.extend(self.wechat_pay.problems());
         problems.extend(self.official_account.problems());
         problems
@@ -312,12 +366,18 @@ fn show(path: &str, value: &Value, shown: &mut Vec<Shown>) {
             show(&path, value, shown);
         }
     } else {
+        let text = value.to_string();
         shown.push(Shown {
             setting: path.to_owned(),
-            value: masked(path, &value.to_string()),
-            source: value.origin().map_or_else(|| "default".to_owned(), ToOwned::to_owned),
+            value: masked(path, &text),
+            is_unfilled: text.contains(PLACEHOLDER),
+            source: value.origin().unwrap_or(DEFAULT).to_owned(),
         });
     }
+}
+
+fn hidden(value: &str) -> String {
+    format!("({} characters)", value.chars().count())
 }
 
 /// A secret shows only that it is there; an address keeps its host.
@@ -326,10 +386,14 @@ fn masked(path: &str, value: &str) -> String {
     let is_secret =
         ["secret", "key", "password"].iter().any(|word| name == *word || name.ends_with(&format!("_{word}")));
     if is_secret {
-        return format!("({} characters)", value.chars().count());
+        return hidden(value);
     }
-    match (name, value.split_once("://"), value.rsplit_once('@')) {
-        ("url", Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+    // A password may also stand behind the question mark.
+    let (address, options) = value.split_once('?').unwrap_or((value, ""));
+    let options = if options.contains("password") { "?…".to_owned() } else { value[address.len()..].to_owned() };
+    match (name.ends_with("url"), address.split_once("://"), address.rsplit_once('@')) {
+        (true, Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}{options}"),
+        (true, ..) => format!("{address}{options}"),
         _ => value.to_owned(),
     }
 }

@@ -10,6 +10,8 @@
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
 //! - [`trace`]: what happened around an order, noted from wherever it happens.
+//! - [`spans`]: how long each step took and what it followed from, for a collector of OpenTelemetry.
+//! - [`gather`]: how either is noted without waiting.
 //! - [`dead_letters`]: what operators do with messages that nobody could handle.
 //! - [`desk`]: what operators decide, once for command line, API and console.
 //! - [`config`], [`setting`], [`keys`], [`tls`], [`telemetry`], [`heartbeat`], [`process`]: how a role boots and stops.
@@ -26,12 +28,14 @@ pub mod dead_letters;
 pub mod desk;
 pub mod domain;
 pub mod exit;
+pub mod gather;
 pub mod heartbeat;
 pub mod keys;
 pub mod live;
 pub mod ops;
 pub mod process;
 pub mod setting;
+pub mod spans;
 pub mod store;
 pub mod telemetry;
 pub mod tls;

@@ -113,7 +113,7 @@ async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
         }
         Command::Migrate => ops::migrate::run(&settings, json).await,
         Command::Topology(command) => ops::topology::run(&command, &settings, json).await,
-        Command::Token(arguments) => ops::token::run(&arguments, &settings),
+        Command::Token(arguments) => ops::token::run(&arguments, &settings, json),
         Command::Schedule(command) => ops::schedule::run(command, &settings, json).await,
         Command::Order(command) => ops::order::run(&command, &settings, json).await,
         Command::Dead(command) => ops::dead::run(*command, &settings, json).await,

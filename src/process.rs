@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
-use tokio::{signal::unix, sync::OnceCell, task::JoinSet, time::timeout};
+use tokio::{signal::unix, sync::OnceCell, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,7 +24,8 @@ use crate::{
     dead_letters::DeadLetters,
     domain::{message::Queue, money::Fen},
     exit::Failure,
-    heartbeat,
+    gather::Kept,
+    heartbeat, spans,
     store::{self, Database, Plans, payment::Merchant},
     telemetry, trace,
     wechat::{
@@ -52,21 +54,28 @@ pub enum WorkerName {
     Reconcile,
 }
 
+/// Of the pool for operators' acts.
+const DESK_CONNECTIONS: u32 = 4;
+
 /// What every role has.
 struct Process {
     settings: Settings,
     metrics: PrometheusHandle,
     stop: CancellationToken,
+    spans: Option<Kept>,
 }
 
 impl Process {
-    fn boot(settings: Settings) -> Result<Self, Failure> {
+    /// `service`: what the process is called in traces.
+    fn boot(settings: Settings, service: &str) -> Result<Self, Failure> {
         let failed = |error: anyhow::Error| Failure::wrong(format!("{error:#}"));
         telemetry::start_logs(&settings.log).map_err(failed)?;
         let metrics = telemetry::start_metrics().map_err(failed)?;
         let stop = CancellationToken::new();
         stop_on_signals(stop.clone(), Duration::from_secs(settings.process.grace_seconds)).map_err(failed)?;
-        Ok(Self { settings, metrics, stop })
+        let spans = spans::export(&settings.telemetry, service)
+            .map_err(|error| Failure::wrong(format!("the HTTP client cannot start: {error}")))?;
+        Ok(Self { settings, metrics, stop, spans })
     }
 
     fn grace(&self) -> Duration {
@@ -81,6 +90,16 @@ impl Process {
         let url = needed("database.url", &self.settings.database.url)?;
         Database::open(&url, self.settings.database.max_connections, plans)
             .map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
+    }
+
+    /// For the few acts of operators, at a person's pace; the ordinary pool where it is the same address.
+    fn desk(&self, ordinary: &Database) -> Result<Database, Failure> {
+        if self.settings.database.operators_url.is_none() {
+            return Ok(ordinary.clone());
+        }
+        let (setting, url) = self.settings.database.for_operators()?;
+        Database::open(&url, DESK_CONNECTIONS, Plans::Chosen)
+            .map_err(|error| Failure::wrong(format!("{setting} cannot be read: {error}")))
     }
 
     fn cache(&self) -> Result<Cache, Failure> {
@@ -118,7 +137,7 @@ impl Process {
 
 /// Runs the ingress until it is told to stop.
 pub async fn run_api(settings: Settings) -> Result<(), Failure> {
-    let process = Process::boot(settings)?;
+    let process = Process::boot(settings, "api")?;
     let account = process.pay_account()?;
     let wechat = pay_client(account.clone())?;
     let topology_checked = Arc::new(AtomicBool::new(false));
@@ -131,6 +150,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         price: Fen(process.settings.order.price_fen),
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
         personal: process.personal_keys(&database)?,
+        desk: process.desk(&database)?,
         database,
         cache: process.cache()?,
         account,
@@ -152,13 +172,17 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         served = api::serve::run(parts, process.grace()) => served,
         Err(failure) = check => Err(failure),
     };
-    traces.finish().await;
+    finish([traces, process.spans]).await;
     ended
 }
 
 /// Runs these workers in one process until it is told to stop.
 pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(), Failure> {
-    let process = Process::boot(settings)?;
+    let service = match names {
+        [name] => name.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
+        _ => "workers".into(),
+    };
+    let process = Process::boot(settings, &service)?;
     let database = process.database(Plans::ByKey)?;
     let cache = process.cache()?;
     let broker = Broker::start(&process.broker_url()?, "worker", process.settings.broker.confirm_within());
@@ -238,7 +262,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let (db, broker, personal) = (database.clone(), broker.clone(), personal().await?);
                 let wechat = pay_client(account)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
-                let books = Books { db: database.clone(), publisher: broker.publisher.clone(), wechat };
+                let neighbours = process.settings.order.neighbours()?;
+                let books = Books { db: database.clone(), publisher: broker.publisher.clone(), wechat, neighbours };
                 let ready = process.settings.reconcile.bill_ready();
                 running.spawn(books.run(pace.every, ready, process.stop.clone()));
                 running.spawn(DeadLetters { db, broker, personal, merchant }.look_after(process.stop.clone()));
@@ -258,7 +283,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
         // One that consumes no more must not look alive: the whole process ends, to be started again.
         ended.map_err(|panic| Failure::Away(format!("a consumer ended: {panic}")))?;
     }
-    traces.finish().await;
+    finish([traces, process.spans]).await;
     broker.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -274,45 +299,18 @@ fn spawn<H: Handler>(
     running.spawn(consume::run(broker.clone(), queue, handler, stop.clone()));
 }
 
-/// Writes the trace of orders, set by set, for as long as the process lives.
-struct KeptTraces {
-    task: tokio::task::JoinHandle<()>,
-    stop: CancellationToken,
+/// Writes the trace of orders for as long as the process lives.
+fn keep_traces(database: Database) -> Option<Kept> {
+    trace::LINE.keep(move |set| {
+        let database = database.clone();
+        async move { store::trace::write(&database, &set).await.is_ok() }
+    })
 }
 
-/// A connection that is dead without a reset must not end the keeping of traces.
-const TRACES_WITHIN: Duration = Duration::from_secs(5);
-
-fn keep_traces(database: Database) -> KeptTraces {
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    let task = tokio::spawn(async move {
-        let Some(mut gathered) = trace::keep() else { return };
-        loop {
-            let (set, is_last) = tokio::select! {
-                set = gathered.next() => (set, false),
-                () = stopped.cancelled() => (gathered.rest(), true),
-            };
-            // Traces are not worth waiting for: what could not be written at once is gone.
-            if !set.is_empty()
-                && !matches!(timeout(TRACES_WITHIN, store::trace::write(&database, &set)).await, Ok(Ok(())))
-            {
-                metrics::counter!("traces_dropped_total").increment(set.len() as u64);
-                tracing::debug!(rows = set.len(), "traces were lost");
-            }
-            if is_last {
-                return;
-            }
-        }
-    });
-    KeptTraces { task, stop }
-}
-
-impl KeptTraces {
-    /// Writes what is left.
-    async fn finish(self) {
-        self.stop.cancel();
-        let _ = self.task.await;
+/// Nothing more will be noted: what waits is written.
+async fn finish(notes: impl IntoIterator<Item = Option<Kept>>) {
+    for kept in notes.into_iter().flatten() {
+        kept.finish().await;
     }
 }
 

@@ -116,7 +116,7 @@ impl Notifications {
                 return Attempt::Later { class: retry::Class::Early, ended, error };
             }
         };
-        let Some(template_id) = self.account.account().templates.of(due.kind) else {
+        let Some(template) = self.account.account().templates.of(due.kind) else {
             return failed(None, "no template is configured for this kind");
         };
         let client_msg_id = client_msg_id(&due.order_id, due.kind);
@@ -131,9 +131,9 @@ impl Notifications {
         };
         let message = TemplateMessage {
             touser: &openid.0,
-            template_id,
+            template_id: template.id,
             url: None,
-            data: words(due.kind, &facts),
+            data: words(due.kind, &facts).into_iter().map(|(key, value)| (template.key(key), value)).collect(),
             client_msg_id: &client_msg_id,
         };
         // A token may have died unnoticed: once more with a fresh one. Twenty a day may be forced, so the first

@@ -12,6 +12,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     broker::consume::{Fault, Handler, Received, Shape, Verdict},
     cache::Cache,
+    crash,
     domain::{
         ids::OrderId,
         message::{Message, Openid, OrderHeld, PaymentSeen, Source},
@@ -34,6 +35,8 @@ use crate::{
 use super::together::{InSets, Together};
 
 pub struct Prepay {
+    db: Database,
+    cache: Cache,
     wechat: Arc<PayClient>,
     personal: Arc<PersonalKeys>,
     orders: Together<Orders>,
@@ -57,7 +60,8 @@ impl Handler for Prepay {
 impl Prepay {
     pub fn new(db: Database, cache: Cache, wechat: Arc<PayClient>, personal: Arc<PersonalKeys>) -> Self {
         let orders = Together::start(Orders(db.clone()));
-        Self { wechat, personal, orders, codes: Together::start(Codes { db, cache }) }
+        let codes = Together::start(Codes { db: db.clone(), cache: cache.clone() });
+        Self { db, cache, wechat, personal, orders, codes }
     }
 
     async fn give_code(&self, id: &OrderId) -> Result<Verdict, Fault> {
@@ -66,6 +70,11 @@ impl Prepay {
         };
         if is_given_up(order.status) {
             return Ok(self.close(id).await);
+        }
+        if order.status == Status::AwaitingPayment && !crash::without("told_again") {
+            // Who stored the code may have died before the customer's page heard of it.
+            let snapshots = store::order::snapshots(self.db.pool(), std::slice::from_ref(id)).await?;
+            super::tell_cache(&self.cache, &snapshots, &[]).await;
         }
         // A code that exists, or an order that is settled or too late: nothing to ask WeChat for.
         if order.status != Status::Held || !order.in_time {

@@ -115,10 +115,13 @@ impl Reconcile {
         candidate.resign().await;
     }
 
-    /// The next months' partitions are made, those whose time is over are dropped.
+    /// The next months' partitions are made, those whose time is over are dropped; of the audit log only where this is
+    /// its owner, since nobody else can. Otherwise whoever is runs `holdfast audit prune`.
     async fn housekeeping(&self) -> Result<(), StoreError> {
         self.db.make_partitions(self.pace.keep_traces).await?;
-        store::retention::prune(&self.db, self.pace.keep_audit, false).await?;
+        if store::retention::is_owner(&self.db).await? {
+            store::retention::prune(&self.db, self.pace.keep_audit, false).await?;
+        }
         Ok(())
     }
 

@@ -2,10 +2,7 @@
 //!
 //! Input: `type`, `message_id` and headers, line by line; an empty line; the body.
 
-use holdfast::{
-    broker::{TraceParent, envelope},
-    domain::message::Message,
-};
+use holdfast::{broker::envelope, domain::message::Message, spans::TraceParent};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
@@ -33,7 +30,7 @@ pub(crate) fn check(data: &[u8]) -> bool {
         (marks, Ok(message)) => {
             assert!(marks.attempt >= 1);
             if let Some(trace) = &marks.trace {
-                assert_eq!(TraceParent::parse(trace.as_str()).as_ref(), Some(trace));
+                assert_eq!(TraceParent::parse(&trace.to_string()), Some(*trace));
             }
             assert_eq!(message.kind(), kind);
             assert_eq!(Message::read(&kind, &message.body()).expect("reads back"), message);

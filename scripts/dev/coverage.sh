@@ -25,14 +25,15 @@ coverage() {
   mkdir -p "$counts"
   (
     export RUSTC_WORKSPACE_WRAPPER=$root/scripts/dev/coverage-rustc
-    # %m: one file per program, which its processes share. %c: written while they run.
-    export LLVM_PROFILE_FILE=$counts/%m%c.profraw
+    # %p: a file for each process, as processes that share one lose each other's counts. %c: written while it runs.
+    export LLVM_PROFILE_FILE=$counts/%p-%m%c.profraw
     cargo test --package holdfast --no-run 2>&1 | tee "$counts/build.log" || exit 1
     cargo test --package holdfast --no-fail-fast --lib --bins --test it &&
       with_breakable_servers cargo test --package holdfast --test outages
   ) || return 1
   tests=$(sed -n 's/^ *Executable .*(\(.*\))$/--object=\1/p' "$counts/build.log")
-  "$(llvm_tool profdata)" merge --sparse --output="$counts/all.profdata" "$counts"/*.profraw &&
+  find "$counts" -name '*.profraw' >"$counts/processes" &&
+    "$(llvm_tool profdata)" merge --sparse --output="$counts/all.profdata" --input-files="$counts/processes" &&
     # shellcheck disable=SC2086  # paths in target/ hold no spaces
     "$(llvm_tool cov)" export --format=lcov --instr-profile="$counts/all.profdata" \
       "${CARGO_TARGET_DIR:-$root/target}/debug/holdfast" $tests >"$counts/lines.lcov" &&

@@ -17,6 +17,12 @@ missing() {
     coverage)
       llvm_tool profdata >/dev/null && llvm_tool cov >/dev/null || echo "llvm-$(llvm_version)"
       ;;
+    sbom) command -v jq >/dev/null || echo jq ;;
+    audit)
+      command -v jq >/dev/null || echo jq
+      command -v docker-compose >/dev/null || echo docker-compose
+      command -v systemd-analyze >/dev/null || echo systemd
+      ;;
     alerts) command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus ;;
     browser)
       chromium >/dev/null || echo chromium

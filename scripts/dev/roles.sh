@@ -59,6 +59,9 @@ stop_roles() {
   for name in $names; do stop_role "$name"; done
 }
 
+# account URL KIND: the same address for the process kind's own account, which may do no more than it must.
+account() { printf '%s' "${1/holdfast:/holdfast_$2:}"; }
+
 answers() { curl -fsS -m 5 -o /dev/null "$1"; }
 
 make_keys() {
@@ -78,10 +81,13 @@ start_simulator() {
 
 start_roles() {
   local worker health
-  role api "$binaries/holdfast" api
+  DATABASE_URL=$(account "$DATABASE_URL" ingress) AMQP_URL=$(account "$AMQP_URL" api) \
+    HOLDFAST_DATABASE__OPERATORS_URL=$(account "$DATABASE_URL" desk) \
+    role api "$binaries/holdfast" api
   for worker in $workers; do
     health=$(health_port "$worker")
-    HOLDFAST_HEALTH__LISTEN=127.0.0.1:${!health} role "$worker" "$binaries/holdfast" worker "$worker"
+    DATABASE_URL=$(account "$DATABASE_URL" "$worker") AMQP_URL=$(account "$AMQP_URL" "$worker") \
+      HOLDFAST_HEALTH__LISTEN=127.0.0.1:${!health} role "$worker" "$binaries/holdfast" worker "$worker"
   done
   until_true "api on port $API_PORT" 60 api "./dev logs api tells more" answers "http://127.0.0.1:$API_PORT/readyz"
   for worker in $workers; do

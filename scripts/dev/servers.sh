@@ -79,7 +79,10 @@ certificates_for() {
 
 start_postgres() {
   local bin data=$dev/postgres/data
-  if running postgres; then return; fi
+  if running postgres; then
+    make_database_roles "$(postgres_bin)"
+    return
+  fi
   port POSTGRES_PORT postgres
   bin=$(postgres_bin) || die "no PostgreSQL for $data (version $(cat "$data/PG_VERSION" 2>/dev/null))" \
     "install that version, or remove $dev/postgres to begin with an empty database"
@@ -97,6 +100,12 @@ start_postgres() {
   sql "$bin" "SELECT 'CREATE ROLE holdfast LOGIN CREATEDB PASSWORD ''$POSTGRES_PASSWORD''' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'holdfast') \gexec
     SELECT 'CREATE DATABASE holdfast OWNER holdfast' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'holdfast') \gexec
     GRANT pg_checkpoint TO holdfast"
+  make_database_roles "$bin"
+}
+
+# One per kind of process, with the owner's password: also where the server was started by an older checkout.
+make_database_roles() { # BIN
+  HOLDFAST_ROLES_PASSWORD=$POSTGRES_PASSWORD sql "$1" "$(cat "$root/deploy/postgresql/roles.sql")"
 }
 
 new_cluster() { # BIN DATA; renamed into place at the end, so an interrupted one is never taken for whole
@@ -123,7 +132,10 @@ start_rabbitmq() {
   local node nodes bin all=yes
   nodes=$(rabbitmq_nodes)
   for node in $nodes; do running "$(node_name "$node")" || all=''; done
-  if [ -n "$all" ] && running epmd; then return; fi
+  if [ -n "$all" ] && running epmd; then
+    make_broker_users
+    return
+  fi
   bin=$(rabbitmq_bin) || die "rabbitmq-server is not where its package puts it" "install RabbitMQ again"
   # A broker without its epmd, or the other way round, is half a broker.
   if ! running epmd; then
@@ -138,6 +150,21 @@ start_rabbitmq() {
   # All of them first: a node that was killed waits for the others, which may be waiting for it.
   for node in $nodes; do start_node "$node" "$bin"; done
   for node in $nodes; do until_node "$node"; done
+  make_broker_users
+}
+
+# One per kind of process, with the owner's password, and what each may do in the virtual host of `./dev up`.
+make_broker_users() {
+  local users
+  users=$(sed -n 's/.*"user": *"\([a-z_]*\)".*/{"name":"\1","password":"'"$RABBITMQ_PASSWORD"'","tags":""}/p' \
+    "$root/rabbitmq/permissions.json" | paste -s -d , -)
+  import_definitions "{\"users\":[$users]}" && import_definitions @"$root/rabbitmq/permissions.json" ||
+    die "RabbitMQ: the users of rabbitmq/permissions.json" "./dev logs rabbitmq tells more"
+}
+
+import_definitions() { # JSON, or @FILE
+  curl -fsS -m 30 -o /dev/null -u "holdfast:$RABBITMQ_PASSWORD" -H 'Content-Type: application/json' --data-binary "$1" \
+    "http://127.0.0.1:$MANAGEMENT_PORT/api/definitions"
 }
 
 stop_rabbitmq() {

@@ -2,7 +2,7 @@
 # ./dev test: every check, each with a heading and its seconds, and one count at the end.
 
 # The suites, in the order they run; a name that is none of these is a filter on the tests' names.
-suites='format lint build unit it outages doc'
+suites='format lint build unit it outages crash-cut doc'
 
 run_tests() {
   local name
@@ -28,6 +28,15 @@ run_tests() {
       rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
       rotation) suite "1 000 bookings while every key is replaced" at_full_length ROTATION_BOOKINGS=1000 rotation ;;
       letters) suite "10 000 dead letters, replayed twice" at_full_length DEAD_LETTERS=10000 dead_letters_many ;;
+      access) suite "access matrix" cargo test --package holdfast --test it access -- --nocapture ;;
+      schemathesis) schemathesis_suite ;;
+      flood)
+        # A file for each side of each connection.
+        ulimit -n "$(ulimit -Hn)"
+        suite "floods of ten thousand" at_full_length FLOOD=10000 flood::
+        ;;
+      upgrade) suite "upgrade from the former release" upgrade ;;
+      restore) suite "restore from a backup" restore ;;
       doc) suite "examples in the documentation" cargo test --workspace --no-fail-fast --doc ;;
       deny) check deny cargo deny --workspace check ;;
       coverage)
@@ -49,9 +58,12 @@ at_full_length() { # VARIABLE=COUNT NAME
   env "$1" cargo test --package holdfast --test it "$2" -- --nocapture
 }
 
+# With PostgreSQL's own tools, of the server's version.
+restore() { PATH=$(postgres_bin):$PATH cargo test --package holdfast --test delivery restore -- --nocapture; }
+
 needs_servers() { some_beside 'format lint build unit outages cluster doc deny' "$@"; }
 
-needs_browser() { some_beside 'format lint build unit outages cluster crash crash-cut doc deny' "$@"; }
+needs_browser() { some_beside 'format lint build unit outages cluster crash crash-cut access schemathesis flood upgrade restore doc deny' "$@"; }
 
 # Whether all suites are meant, or one that is not in the list.
 some_beside() { # LIST NAME…

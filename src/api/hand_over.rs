@@ -7,7 +7,6 @@ use super::{
     auth::Caller,
     names,
     problem::{Kind, Problem},
-    request::Context,
 };
 use crate::domain::message::Message;
 
@@ -20,8 +19,8 @@ pub(super) async fn pace(api: &Inner, caller: &Caller) -> Result<(), Problem> {
 }
 
 /// Publishes; afterwards the broker has it.
-pub(super) async fn hand_over(api: &Inner, context: &Context, message: Message) -> Result<(), Problem> {
-    let sent = api.publisher.publish(&message, &context.trace).await;
+pub(super) async fn hand_over(api: &Inner, message: Message) -> Result<(), Problem> {
+    let sent = api.publisher.publish(&message).await;
     sent.map_err(|error| {
         tracing::warn!(kind = message.kind(), key = message.key(), %error, "a request could not be published");
         Problem::new(Kind::BrokerUnavailable)

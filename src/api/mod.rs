@@ -3,13 +3,17 @@
 //! A write is authenticated, parsed, published with a confirm and answered; it touches neither PostgreSQL nor
 //! WeChat. Reads come from Redis, else from PostgreSQL. The whole surface is [`router`], one file per resource.
 
+pub mod access;
+mod addresses;
 pub mod auth;
 mod docs;
 mod fields;
+mod forms;
 mod hand_over;
 mod headers;
 pub mod health;
 mod language;
+mod links;
 mod names;
 mod noted;
 mod ops;
@@ -23,7 +27,7 @@ pub mod order_request;
 mod order_submit;
 mod orders;
 mod page;
-mod paging;
+pub(crate) mod paging;
 pub mod problem;
 mod problem_page;
 mod refunds;
@@ -37,19 +41,20 @@ mod wechat_notify;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use axum::{
-    Router, middleware,
-    routing::{get, post},
-};
+use axum::{Router, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use auth::{AuthKeys, AuthSettings, Role};
 pub use settings::ApiSettings;
+
+use access::Open;
+use addresses::AddressLimit;
 
 use crate::{
     broker::{Broker, Publisher},
@@ -73,7 +78,10 @@ pub struct ApiParts {
     /// Of a session that is added without a price.
     pub price: Fen,
     pub broker: Broker,
+    /// For customers and WeChat: nothing of theirs is written from here.
     pub database: Database,
+    /// For `/v1/ops`, whose decisions are written at once; where it is another role, only that one may.
+    pub desk: Database,
     pub cache: Cache,
     pub account: Arc<PayAccount>,
     /// For operators who want WeChat's word; no customer's request waits for it.
@@ -99,6 +107,7 @@ struct Inner {
     broker: Broker,
     overviews: ops::Overviews,
     database: Database,
+    desk: Database,
     cache: Cache,
     hub: OrderHub,
     auth: Arc<Live<AuthKeys>>,
@@ -120,7 +129,7 @@ impl Inner {
         let merchant = Merchant { mchid: parts.account.mchid.clone(), appid: parts.account.appid.clone() };
         Self {
             dead_letters: DeadLetters {
-                db: parts.database.clone(),
+                db: parts.desk.clone(),
                 broker: parts.broker.clone(),
                 personal: parts.personal,
                 merchant,
@@ -133,6 +142,7 @@ impl Inner {
             second_person: parts.second_person,
             price: parts.price,
             database: parts.database,
+            desk: parts.desk,
             hub: OrderHub::start(parts.cache.clone()),
             cache: parts.cache,
             auth: parts.auth,
@@ -161,6 +171,7 @@ struct Limits {
     /// Reading all the books is work for PostgreSQL: one at a time.
     verifying: Arc<Semaphore>,
     orders: RateLimit,
+    addresses: AddressLimit,
 }
 
 impl Limits {
@@ -170,6 +181,7 @@ impl Limits {
             event_streams: Arc::new(Semaphore::new(settings.event_streams_max)),
             verifying: Arc::new(Semaphore::new(1)),
             orders: RateLimit::new("order-rate", settings.orders_per_second, settings.orders_burst),
+            addresses: AddressLimit::new(settings),
         }
     }
 }
@@ -181,21 +193,10 @@ fn router(parts: ApiParts) -> Router {
 
 fn routes(api: Api) -> Router {
     let (documented, openapi) = documented().split_for_parts();
-    let openapi = docs::complete(openapi, &api.settings);
-
-    let pages = Router::new()
-        .route("/", get(page::booking))
-        .route("/console", get(page::console))
-        .route("/assets/{*path}", get(page::asset))
-        .route("/docs", get(docs::page))
-        .route("/openapi.json", get(move || docs::openapi_json(openapi.clone())))
-        .route("/problems", get(problem_page::all))
-        .route("/problems/{slug}", get(problem_page::one))
-        .layer(CompressionLayer::new());
-
+    let pages = pages(docs::complete(openapi, &api.settings)).router.layer(CompressionLayer::new());
     let mut router = documented.merge(pages);
     if api.settings.development {
-        router = router.route("/dev/token", post(page::development_token));
+        router = router.merge(development().router);
     }
     // Health stands outside the limits: a busy process is alive.
     let health = health::router(health::of_api(&api));
@@ -205,6 +206,23 @@ fn routes(api: Api) -> Router {
         .layer(middleware::from_fn_with_state(api.clone(), request::enter))
         .merge(health)
         .with_state(api)
+}
+
+/// Pages and files.
+fn pages(openapi: OpenApi) -> Open {
+    Open::default()
+        .get("/", page::booking)
+        .get("/console", page::console)
+        .get("/assets/{*path}", page::asset)
+        .get("/docs", docs::page)
+        .get("/openapi.json", move || docs::openapi_json(openapi.clone()))
+        .get("/problems", problem_page::all)
+        .get("/problems/{slug}", problem_page::one)
+}
+
+/// There only with `api.development`.
+fn development() -> Open {
+    Open::default().post("/dev/token", page::development_token)
 }
 
 /// The part of the surface that `/openapi.json` describes.

@@ -3,7 +3,6 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Extension,
     extract::{Path, State},
     http::HeaderMap,
     response::{
@@ -21,7 +20,6 @@ use super::{
     order_follow::{Follow, order_id, own_order},
     order_look,
     problem::{Kind, Problem, ProblemDocument},
-    request::Context,
 };
 use crate::domain::document::OrderDocument;
 
@@ -36,7 +34,7 @@ const RECONNECT: Duration = Duration::from_secs(2);
 /// One `status` event per change, its data the order document, its id the document's `version`. The present state
 /// comes first, unless `Last-Event-ID` says that you have it.
 #[utoipa::path(
-    get, path = "/v1/orders/{id}/events", tag = "orders", security(("bearer" = [])),
+    get, path = "/v1/orders/{id}/events", tag = "orders", security(("bearer" = ["owner"])),
     params(
         ("id" = String, Path),
         ("Last-Event-ID" = Option<String>, Header, description = "The last version you have seen"),
@@ -49,7 +47,6 @@ const RECONNECT: Duration = Duration::from_secs(2);
 )]
 pub(super) async fn events(
     State(api): State<Api>,
-    Extension(context): Extension<Context>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -61,7 +58,7 @@ pub(super) async fn events(
     let mut follow = Follow::begin(&api, order_id(&id)?, caller.user.clone());
     let now = own_order(&api, &caller, &id).await?;
     follow.has_seen(&now.document);
-    order_look::looked(&api, &context, &now.document);
+    order_look::looked(&api, &now.document);
 
     let (events, stream) = mpsc::channel(4);
     let stop = api.stop.clone();

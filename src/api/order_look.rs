@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use time::Duration;
 
-use super::{Api, names, request::Context};
+use super::{Api, names};
 use crate::domain::{
     document::OrderDocument,
     message::{Alarm, Message, OrderAlarm},
@@ -17,12 +17,12 @@ const EVERY: Duration = Duration::seconds(15);
 
 /// In the background: the customer's answer waits for nothing of this. With Redis or the broker away nothing
 /// happens; the alarms that were set when the order was made go off all the same.
-pub(super) fn looked(api: &Api, context: &Context, order: &OrderDocument) {
+pub(super) fn looked(api: &Api, order: &OrderDocument) {
     let can_be_paid = matches!(order.status, Status::AwaitingPayment | Status::Lapsed);
     if !can_be_paid || (api.now)() - order.updated_at < EVERY {
         return;
     }
-    let (api, trace) = (Arc::clone(api), Arc::clone(&context.trace));
+    let api = Arc::clone(api);
     let order_id = order.order_id.clone();
     tokio::spawn(async move {
         let first = api.cache.first_look(&order_id, EVERY.whole_seconds().unsigned_abs()).await;
@@ -30,7 +30,7 @@ pub(super) fn looked(api: &Api, context: &Context, order: &OrderDocument) {
             return;
         }
         let alarm = Message::OrderAlarm(OrderAlarm { order_id, alarm: Alarm::Check, after_ms: 0 });
-        match api.publisher.publish(&alarm, &trace).await {
+        match api.publisher.publish(&alarm).await {
             Ok(()) => metrics::counter!(names::LOOKS).increment(1),
             Err(error) => tracing::debug!(key = alarm.key(), %error, "a look was not published"),
         }

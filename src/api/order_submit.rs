@@ -182,7 +182,7 @@ impl PlaceInLine<'_> {
             request_id: context.request_id.clone(),
         };
         let note = note(&message);
-        let sent = self.api.publisher.publish(&Message::OrderSubmitted(message), &context.trace).await;
+        let sent = self.api.publisher.publish(&Message::OrderSubmitted(message)).await;
         sent.map_err(|error| {
             tracing::warn!(order_id = %self.order_id, %error, "an order could not be published");
             Problem::new(Kind::BrokerUnavailable)

@@ -1,9 +1,7 @@
 //! `GET /v1/orders` and `GET /v1/orders/{id}`: a customer's own orders.
 
-use std::collections::BTreeMap;
-
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, Query, State},
     http::HeaderMap,
     response::{IntoResponse, Response},
@@ -19,7 +17,6 @@ use super::{
     order_look,
     paging::{PAGE, Page, Place},
     problem::{Problem, ProblemDocument},
-    request::Context,
 };
 use crate::{
     domain::{document::OrderDocument, ids::OrderId},
@@ -41,7 +38,7 @@ use crate::{
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<OrderDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| {
@@ -65,7 +62,7 @@ pub(super) async fn list(
 ///
 /// While it can be paid, your look also makes us ask WeChat from time to time, in case its callback got lost.
 #[utoipa::path(
-    get, path = "/v1/orders/{id}", tag = "orders", security(("bearer" = [])),
+    get, path = "/v1/orders/{id}", tag = "orders", security(("bearer" = ["owner"])),
     params(
         ("id" = String, Path),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N (at most 10) seconds for the next change"),
@@ -78,7 +75,6 @@ pub(super) async fn list(
 )]
 pub(super) async fn one(
     State(api): State<Api>,
-    Extension(context): Extension<Context>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -87,7 +83,7 @@ pub(super) async fn one(
     let mut follow = Follow::begin(&api, order_id(&id)?, caller.user.clone());
     let mut document = own_order(&api, &caller, &id).await?.document;
     follow.has_seen(&document);
-    order_look::looked(&api, &context, &document);
+    order_look::looked(&api, &document);
     let Some(wait) = Wait::wished(&headers) else {
         return Ok(Json(document).into_response());
     };

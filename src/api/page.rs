@@ -37,10 +37,10 @@ static FILES: LazyLock<HashMap<&str, &[u8]>> = LazyLock::new(|| {
         "both/clock.js" "both/dom.js" "both/format.js" "both/http.js" "both/identity.js" "both/language.js"
         "both/pace.js" "both/stream.js" "console/api.js" "console/base.css" "console/book_day.js" "console/books.js" "console/cases.js" "console/deed.js"
         "console/errors.js" "console/index.html" "console/invariants.js" "console/letter.js"
-        "console/letter_groups.js" "console/letters.js" "console/live.js" "console/main.js" "console/money.js"
+        "console/letter_deeds.js" "console/letter_groups.js" "console/letters.js" "console/live.js" "console/main.js" "console/money.js"
         "console/now.js" "console/order.js" "console/orders.js" "console/pages.css" "console/parts.css"
         "console/plot.js" "console/replay.js" "console/replay_plan.js" "console/replays.js" "console/say.js"
-        "console/session.js" "console/sessions.js" "console/signin.js" "console/table.js" "console/timeline.js"
+        "console/session.js" "console/session_deeds.js" "console/sessions.js" "console/signin.js" "console/table.js" "console/timeline.js"
         "console/trouble.js" "console/words.en.js" "console/words.js" "console/words.zh.js" "docs/docs.css"
         "docs/docs.js" "docs/index.html"
     }

@@ -54,18 +54,18 @@ impl<T> Page<T> {
 
 /// Where an item stands: by time, then by id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) at: OffsetDateTime,
-    pub(super) id: String,
+pub(crate) struct Place {
+    pub(crate) at: OffsetDateTime,
+    pub(crate) id: String,
 }
 
 impl Place {
-    fn cursor(&self) -> String {
+    pub(crate) fn cursor(&self) -> String {
         let text = format!("{} {}", self.at.unix_timestamp_nanos(), self.id);
         URL_SAFE_NO_PAD.encode(text)
     }
 
-    pub(super) fn parse(cursor: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(cursor: &str) -> Result<Self, &'static str> {
         const WRONG: &str = "is not a cursor of this list";
         let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| WRONG)?;
         let text = String::from_utf8(bytes).map_err(|_| WRONG)?;

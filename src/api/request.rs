@@ -1,9 +1,6 @@
 //! What every request goes through, outermost: a place, an id, a time limit, a count, and the writing of problems.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use axum::{
     Json,
@@ -13,15 +10,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
+use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
 use super::{
-    Api,
+    Api, Inner,
+    addresses::Peer,
     language::Language,
     names,
     problem::{Kind, Problem},
 };
-use crate::broker::envelope::TraceParent;
+use crate::spans::{Arrival, TraceParent};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -34,8 +33,6 @@ const STRICTEST_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action
 pub(super) struct Context {
     /// The caller's own, when it is sane, else made here; returned, logged, and part of the message.
     pub(super) request_id: String,
-    /// Handed on with every message that follows from this request.
-    pub(super) trace: Arc<TraceParent>,
     pub(super) language: Language,
 }
 
@@ -52,12 +49,7 @@ impl Context {
             },
             str::to_owned,
         );
-        let trace = text(TRACEPARENT).and_then(TraceParent::parse).unwrap_or_else(|| TraceParent::new((api.random)()));
-        Self {
-            request_id,
-            trace: Arc::new(trace),
-            language: Language::preferred(text(header::ACCEPT_LANGUAGE).unwrap_or_default()),
-        }
+        Self { request_id, language: Language::preferred(text(header::ACCEPT_LANGUAGE).unwrap_or_default()) }
     }
 }
 
@@ -72,19 +64,20 @@ pub(super) async fn enter(
     let context = Context::of(request.headers(), &api);
     let method = request.method().clone();
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    let given = request.headers().get(TRACEPARENT).and_then(|header| header.to_str().ok());
+    let arrival = Arrival::new(method_label(&method), route, given.and_then(TraceParent::parse));
     let span = tracing::info_span!("request", request_id = %context.request_id, %method, route);
     request.extensions_mut().insert(context.clone());
 
-    // Waiting for a place would only add waiting customers; a refusal at once lets them come back.
-    let response = match api.limits.in_flight.try_acquire() {
+    let response = match admit(&api, &request, route) {
         Ok(_place) => {
             let limit = Duration::from_secs(api.settings.request_timeout_seconds);
-            let answer = next.run(request).instrument(span.clone());
+            let answer = arrival.answer(next.run(request)).instrument(span.clone());
             tokio::time::timeout(limit, answer)
                 .await
                 .unwrap_or_else(|_| Problem::new(Kind::RequestTimeout).into_response())
         }
-        Err(_) => Problem::new(Kind::Overloaded).retry_after(Duration::from_secs(1)).into_response(),
+        Err(problem) => problem.into_response(),
     };
     let response = finish(response, &context, route);
 
@@ -95,11 +88,32 @@ pub(super) async fn enter(
     } else {
         span.in_scope(|| tracing::debug!(status = status.as_u16(), ?elapsed, "answered"));
     }
+    if route.starts_with("/v1/") {
+        let mut span = arrival.span(method_label(&method), route);
+        span.note("http.response.status_code", status.as_u16());
+        span.note("holdfast.request_id", &context.request_id);
+        if status.is_server_error() {
+            span.failed(status.as_str());
+        }
+    }
     metrics::counter!(names::REQUESTS, "method" => method_label(&method),
         "route" => route.to_owned(), "status" => status.as_u16().to_string())
     .increment(1);
     metrics::histogram!(names::REQUEST_SECONDS, "route" => route.to_owned()).record(elapsed.as_secs_f64());
     response
+}
+
+/// A place among the requests that are answered at once, or why there is none.
+fn admit<'a>(api: &'a Inner, request: &Request, route: &str) -> Result<SemaphorePermit<'a>, Problem> {
+    let peer = request.extensions().get::<Peer>().copied();
+    // WeChat's callbacks come from few addresses, prove themselves, and must not be lost to a flood.
+    if let Some(peer) = peer.filter(|_| !route.starts_with("/v1/wechat/")) {
+        let pace = api.limits.addresses.take(peer, request.headers());
+        pace.map_err(|wait| Problem::new(Kind::TooManyRequests).retry_after(wait))?;
+    }
+    // Waiting for a place would only add waiting customers; a refusal at once lets them come back.
+    let place = api.limits.in_flight.try_acquire();
+    place.map_err(|_| Problem::new(Kind::Overloaded).retry_after(Duration::from_secs(1)))
 }
 
 /// A stranger may send any word as a method; only the known ones become labels.

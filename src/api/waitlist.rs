@@ -129,7 +129,7 @@ async fn change(
         wish,
         request_id: context.request_id.clone(),
     };
-    hand_over(api, context, Message::WaitlistChange(message)).await?;
+    hand_over(api, Message::WaitlistChange(message)).await?;
     let position = outcome(api, caller, schedule, wish).await;
     Ok((StatusCode::ACCEPTED, Json(WaitlistPlace { position })))
 }

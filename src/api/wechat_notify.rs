@@ -47,7 +47,7 @@ enum Taken {
 ///
 /// Signed by WeChat; needs no token. Answered once the broker has the message.
 #[utoipa::path(
-    post, path = "/v1/wechat/notify/payments", tag = "wechat",
+    post, path = "/v1/wechat/notify/payments", tag = "wechat", security(("wechat" = [])),
     request_body(content = String, content_type = "application/json", description = "WeChat Pay's signed and encrypted notification"),
     responses(
         (status = 204, description = "Taken"),
@@ -71,7 +71,7 @@ pub(super) async fn payments(
 ///
 /// Signed by WeChat; needs no token. Answered once the broker has the message.
 #[utoipa::path(
-    post, path = "/v1/wechat/notify/refunds", tag = "wechat",
+    post, path = "/v1/wechat/notify/refunds", tag = "wechat", security(("wechat" = [])),
     request_body(content = String, content_type = "application/json", description = "WeChat Pay's signed and encrypted notification"),
     responses(
         (status = 204, description = "Taken"),
@@ -145,7 +145,7 @@ async fn publish(
     message: Message,
     started: Instant,
 ) -> Result<Taken, Refused> {
-    let published = api.publisher.publish(&message, &context.trace).await;
+    let published = api.publisher.publish(&message).await;
     if let Some(order) = message.order() {
         let asked = Asked { order, what, who: "wechat".into(), started };
         asked.note(context, if published.is_ok() { "taken" } else { "broker-unavailable" });

@@ -19,6 +19,8 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
+use crate::crash;
+
 use super::{
     BrokerAway, Link, PublishError, Publisher,
     envelope::{Outgoing, long, text, whole_number},
@@ -178,7 +180,8 @@ impl Reading {
     /// # Errors
     /// The connection broke: it is back in the queue.
     pub async fn take(&mut self, letter: &Letter) -> Result<(), BrokerAway> {
-        self.channel.basic_ack(letter.tag, BasicAckOptions::default()).await?;
+        let acked = self.channel.basic_ack(letter.tag, BasicAckOptions::default());
+        crash::around("ack", &letter.kind, acked).await?;
         self.kept = self.kept.saturating_sub(1);
         Ok(())
     }

@@ -8,40 +8,12 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::domain::message::{Message, OrderAlarm, Queue, Unreadable};
 use crate::domain::retry::{Class, Tier};
+use crate::spans::TraceParent;
 
 /// The `x-schema` of the bodies that this release writes.
 const SCHEMA: i32 = 1;
 /// Longest `x-error`: enough for a cause, small enough for a header.
 const LONGEST_ERROR: usize = 500;
-
-/// W3C trace context of a message, made by the ingress and handed on by every follow-up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TraceParent(String);
-
-impl TraceParent {
-    /// A fresh context from 24 random bytes.
-    pub fn new(random: [u8; 24]) -> Self {
-        let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("00-{}-{}-01", &hex[..32], &hex[32..]))
-    }
-
-    /// Reads a `traceparent` header (version 00); `None` when it is not one.
-    pub fn parse(text: &str) -> Option<Self> {
-        let parts: Vec<&str> = text.split('-').collect();
-        let hex =
-            |part: &str, length| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        match parts[..] {
-            ["00", trace, span, flags] if hex(trace, 32) && hex(span, 16) && hex(flags, 2) => {
-                Some(Self(text.to_owned()))
-            }
-            _ => None,
-        }
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// Where a publish goes and what it carries; ready for the wire.
 #[derive(Clone)]
@@ -54,13 +26,11 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// A message to its own queue; an alarm to its delay queue, to wait there `after`.
-    pub(super) fn first(message: &Message, trace: Option<&TraceParent>, now: OffsetDateTime) -> Self {
+    pub(super) fn first(message: &Message, trace: TraceParent, now: OffsetDateTime) -> Self {
         let mut headers = FieldTable::default();
         headers.insert("x-attempt".into(), AMQPValue::LongInt(1));
         headers.insert("x-schema".into(), AMQPValue::LongInt(SCHEMA));
-        if let Some(trace) = trace {
-            headers.insert("traceparent".into(), long(trace.as_str()));
-        }
+        headers.insert("traceparent".into(), long(&trace.to_string()));
         let mut properties = BasicProperties::default()
             .with_message_id(message.key().into())
             .with_type(message.kind().into())
@@ -76,6 +46,28 @@ impl Outgoing {
             properties = properties.with_expiration(after_ms.to_string().into());
         }
         Self { exchange, routing_key: message.queue().name().into(), properties, body: message.body() }
+    }
+
+    pub(super) fn kind(&self) -> &str {
+        self.properties.kind().as_ref().map_or("unknown", ShortString::as_str)
+    }
+
+    /// The exchange or queue that it goes to first.
+    pub(super) fn place(&self) -> &str {
+        if self.exchange.as_str().is_empty() { self.routing_key.as_str() } else { self.exchange.as_str() }
+    }
+
+    /// The context it carries.
+    pub(super) fn trace(&self) -> Option<TraceParent> {
+        trace_of(&self.properties)
+    }
+
+    /// The same, following from another step.
+    pub(super) fn following(mut self, trace: TraceParent) -> Self {
+        let mut headers = self.properties.headers().clone().unwrap_or_default();
+        headers.insert("traceparent".into(), long(&trace.to_string()));
+        self.properties = self.properties.with_headers(headers);
+        self
     }
 
     /// What tells a returned publish from its neighbours: where it went and its id.
@@ -94,11 +86,9 @@ pub fn read(properties: &BasicProperties, body: &[u8]) -> (Marks, Result<Message
 /// `order.held>prepay`: what, and where it goes first. The lanes of `orders` are one place.
 impl std::fmt::Display for Outgoing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = self.properties.kind().as_ref().map_or("unknown", ShortString::as_str);
-        let place = if self.exchange.as_str().is_empty() { &self.routing_key } else { &self.exchange };
-        let place = place.as_str();
+        let place = self.place();
         let place = place.strip_prefix("orders.").filter(|lane| *lane != "dead").map_or(place, |_| "orders");
-        write!(f, "{kind}>{place}")
+        write!(f, "{}>{place}", self.kind())
     }
 }
 
@@ -119,11 +109,16 @@ impl Marks {
         let header = |name: &str| headers.and_then(|table| table.inner().get(name));
         Self {
             attempt: header("x-attempt").and_then(whole_number).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1),
-            trace: header("traceparent").and_then(text).as_deref().and_then(TraceParent::parse),
+            trace: trace_of(properties),
             kind: properties.kind().as_ref().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
             published_at: *properties.timestamp(),
         }
     }
+}
+
+fn trace_of(properties: &BasicProperties) -> Option<TraceParent> {
+    let header = properties.headers().as_ref()?.inner().get("traceparent")?;
+    TraceParent::parse(&text(header)?)
 }
 
 /// When a message could first be taken off its queue (Unix seconds): when its delay was over, else when it was
@@ -273,13 +268,6 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_trace_context_reads_back() {
-        let trace = TraceParent::new([7; 24]);
-        assert_eq!(TraceParent::parse(trace.as_str()), Some(trace));
-        assert_eq!(TraceParent::parse("00-xyz"), None);
-    }
-
-    #[test]
     fn the_brokers_own_headers_stay_behind_and_the_attempt_counts_up() {
         let mut headers = FieldTable::default();
         headers.insert("x-death".into(), AMQPValue::LongInt(3));
@@ -347,7 +335,7 @@ mod tests {
         ) {
             let trace = TraceParent::new([9; 24]);
             let at = OffsetDateTime::UNIX_EPOCH;
-            let mut sent = Outgoing::first(&message, Some(&trace), at);
+            let mut sent = Outgoing::first(&message, trace, at);
             for later in 1..=tries {
                 let now = at + std::time::Duration::from_secs(later.into());
                 sent = retry_copy(&sent.properties, &sent.body, Queue::Payments, Tier::S1, Class::Unknown, now);
@@ -357,7 +345,7 @@ mod tests {
             for copy in [&sent, &dead] {
                 let (marks, read) = read(&copy.properties, &copy.body);
                 prop_assert_eq!(read.expect("our own message"), message.clone());
-                prop_assert_eq!((marks.attempt, marks.trace.as_ref()), (tries + 1, Some(&trace)));
+                prop_assert_eq!((marks.attempt, marks.trace), (tries + 1, Some(trace)));
                 prop_assert_eq!(copy.properties.message_id(), &Some(message.key().into()));
             }
             let headers = dead.properties.headers().clone().expect("set above");

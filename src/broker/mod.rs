@@ -12,9 +12,11 @@ mod breaker;
 pub mod consume;
 pub mod dead;
 pub mod envelope;
+mod handler;
 mod link;
 pub mod publish;
 pub mod pulse;
+mod settle;
 pub mod topology;
 pub mod watch;
 
@@ -23,7 +25,6 @@ use std::{sync::Arc, time::Duration};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-pub use envelope::TraceParent;
 pub use link::Link;
 pub use publish::{PublishError, Publisher};
 

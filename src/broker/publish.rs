@@ -20,11 +20,15 @@ use tokio::{
 };
 
 use super::{
-    Link, TraceParent,
+    Link,
     envelope::Outgoing,
     link::{IDLE_LOOK, answered, close},
 };
-use crate::{crash, domain::message::Message};
+use crate::{
+    crash,
+    domain::message::Message,
+    spans::{self, Kind, Span, TraceParent},
+};
 
 /// Publishes in flight on one channel. More gives little: confirms of a quorum queue come in groups anyway.
 const WINDOW: usize = 256;
@@ -48,6 +52,16 @@ pub enum PublishError {
     /// The broker refused it: its queue is full or missing, or it takes nothing from anybody.
     #[error("the broker refused it: {0}")]
     Refused(&'static str),
+}
+
+impl PublishError {
+    /// The reason in one word.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unconfirmed(_) => "unconfirmed",
+            Self::Refused(_) => "refused",
+        }
+    }
 }
 
 struct Job {
@@ -80,8 +94,8 @@ impl Publisher {
     ///
     /// # Errors
     /// See [`PublishError`]: in each case the caller may publish the same message again.
-    pub async fn publish(&self, message: &Message, trace: &TraceParent) -> Result<(), PublishError> {
-        let outgoing = Outgoing::first(message, Some(trace), OffsetDateTime::now_utc());
+    pub async fn publish(&self, message: &Message) -> Result<(), PublishError> {
+        let outgoing = Outgoing::first(message, spans::context_about(message.order()), OffsetDateTime::now_utc());
         if crash::without("confirm") {
             let publisher = self.clone();
             tokio::spawn(async move { publisher.send(outgoing).await });
@@ -96,12 +110,27 @@ impl Publisher {
     /// The first of them; the other messages may be there. The caller may publish all of them again.
     pub async fn publish_all(&self, messages: &[Message]) -> Result<(), PublishError> {
         let now = OffsetDateTime::now_utc();
-        let sends = messages.iter().map(|message| self.send(Outgoing::first(message, None, now)));
+        // Each into its own order's trace, whoever asks for all of them.
+        let context = |message: &Message| message.order().map_or_else(TraceParent::fresh, TraceParent::of_order);
+        let sends = messages.iter().map(|message| self.send(Outgoing::first(message, context(message), now)));
         futures_util::future::join_all(sends).await.into_iter().collect()
     }
 
     /// Publishes one prepared message.
     pub(super) async fn send(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        let trace = spans::are_kept().then(|| outgoing.trace()).flatten();
+        let Some(trace) = trace else { return self.confirmed(outgoing).await };
+        let mut span = Span::begin(Kind::Producer, "send", outgoing.place(), trace);
+        span.note("messaging.system", "rabbitmq");
+        span.note("holdfast.message", outgoing.kind());
+        let sent = self.confirmed(outgoing.following(span.context())).await;
+        if let Err(error) = &sent {
+            span.failed(error.label());
+        }
+        sent
+    }
+
+    async fn confirmed(&self, outgoing: Outgoing) -> Result<(), PublishError> {
         // It would not even read the message: whoever asks is told at once, not after the limit on a confirm.
         if self.link.is_blocked() {
             return Err(PublishError::Refused("it is short of memory or disk"));

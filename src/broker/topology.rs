@@ -65,12 +65,19 @@ pub enum Difference {
         name: String,
         broker_says: String,
     },
+    /// Our account may not declare it.
+    Refused {
+        what: &'static str,
+        name: String,
+        broker_says: String,
+    },
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing { what, name } => write!(f, "{what} {name} is missing"),
+            Self::Refused { what, name, broker_says } => write!(f, "{what} {name} may not be declared: {broker_says}"),
             Self::Different { what, name, broker_says } => write!(f, "{what} {name} is different: {broker_says}"),
         }
     }
@@ -81,6 +88,8 @@ enum Found {
     Same,
     Missing,
     Different(String),
+    /// Our account may not declare it. With the broker's words.
+    Refused(String),
 }
 
 impl Topology {
@@ -90,27 +99,29 @@ impl Topology {
     }
 
     /// Compares the broker with what must be there. Changes nothing, but for bindings: AMQP cannot ask
-    /// for one, so they are asserted, which on an intact broker does nothing.
+    /// for one, so they are asserted, which on an intact broker does nothing. An account that may declare nothing, as
+    /// most processes' is, learns only that all is there; whether it is as written, `reconcile` goes on comparing.
     ///
     /// # Errors
     /// The broker is away.
     pub async fn check(&self, link: &Link) -> Result<Vec<Difference>, BrokerAway> {
         let mut differences = Vec::new();
+        let mut may_declare = true;
         for exchange in &self.exchanges {
             let found = match exchange.declare(link, true).await? {
-                Found::Same => exchange.declare(link, false).await?,
+                Found::Same if may_declare => exchange.declare(link, false).await?.unless_refused(&mut may_declare),
                 otherwise => otherwise,
             };
             differences.extend(found.difference("exchange", &exchange.name));
         }
         for queue in &self.queues {
             let found = match queue.declare(link, true).await? {
-                Found::Same => queue.declare(link, false).await?,
+                Found::Same if may_declare => queue.declare(link, false).await?.unless_refused(&mut may_declare),
                 otherwise => otherwise,
             };
             differences.extend(found.difference("queue", &queue.name));
         }
-        if differences.is_empty() {
+        if differences.is_empty() && may_declare {
             self.bind(link).await?;
         }
         Ok(differences)
@@ -130,7 +141,9 @@ impl Topology {
             differences.extend(queue.declare(link, false).await?.difference("queue", &queue.name));
         }
         // What differs is there all the same.
-        self.bind(link).await?;
+        if !differences.iter().any(|difference| matches!(difference, Difference::Refused { .. })) {
+            self.bind(link).await?;
+        }
         Ok(differences)
     }
 
@@ -181,7 +194,17 @@ impl Found {
             Self::Same => None,
             Self::Missing => Some(Difference::Missing { what, name: name.to_owned() }),
             Self::Different(broker_says) => Some(Difference::Different { what, name: name.to_owned(), broker_says }),
+            Self::Refused(broker_says) => Some(Difference::Refused { what, name: name.to_owned(), broker_says }),
         }
+    }
+
+    /// Of something that is there.
+    fn unless_refused(self, may_declare: &mut bool) -> Self {
+        if matches!(self, Self::Refused(_)) {
+            *may_declare = false;
+            return Self::Same;
+        }
+        self
     }
 }
 
@@ -194,6 +217,9 @@ async fn found(channel: &Channel, declared: Result<(), lapin::Error>) -> Result<
         }
         Err(error) => match error.kind() {
             ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => Ok(Found::Missing),
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 403 => {
+                Ok(Found::Refused(refusal.get_message().to_string()))
+            }
             // 406: other arguments, or (503, COMMAND_INVALID on some releases) another exchange type.
             ErrorKind::ProtocolError(refusal) if refusal.get_id() == 406 => {
                 Ok(Found::Different(refusal.get_message().to_string()))

@@ -48,6 +48,11 @@ pub(super) fn problems(settings: &Settings) -> Vec<BadSetting> {
 
     for (setting, url, tls) in [
         ("database.url", &settings.database.url, "must have sslmode=verify-full where the server is another machine"),
+        (
+            "database.operators_url",
+            &settings.database.operators_url,
+            "must have sslmode=verify-full where the server is another machine",
+        ),
         ("broker.url", &settings.broker.url, "must be amqps:// where the server is another machine"),
         ("cache.url", &settings.cache.url, "must be rediss:// where the server is another machine"),
     ] {
@@ -185,6 +190,32 @@ mod tests {
             ("HOLDFAST_OFFICIAL_ACCOUNT__BASE_URL", "http://127.0.0.1:8090", "official_account.base_url"),
         ] {
             assert_eq!(wrong_in(&[(name, value)]), [setting], "{name}={value}");
+        }
+    }
+
+    /// What docs/install.md begins with says all that is needed, and lacks nothing but what only its owner knows.
+    #[test]
+    fn s2_1_the_settings_to_begin_with_lack_only_what_their_owner_knows() {
+        let text = include_str!("../../deploy/settings.env");
+        let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+        let given: Vec<(String, String)> =
+            lines.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect();
+        let loaded = load(given.clone());
+        let unfilled = loaded.unfilled();
+        assert_eq!(unfilled.len(), given.iter().filter(|(_, value)| value.contains("CHANGE_ME")).count());
+
+        let fill = |value: String| {
+            value.replace("https://CHANGE_ME", "https://book.example.com").replace("CHANGE_ME", "Lr4Tz1KdW8")
+        };
+        let filled = given.into_iter().map(|(name, value)| (name, fill(value)));
+        let loaded = load(filled);
+        assert!(loaded.unfilled().is_empty());
+        let settings = loaded.settings.expect("every name is a setting's");
+        assert!(settings.production_problems().is_empty());
+        for problem in settings.problems() {
+            let is_owners = ["cannot be read", "must be wx", "must be 8", "must be 40", "must be PUB_KEY_ID"];
+            let what = problem.to_string();
+            assert!(is_owners.iter().any(|words| what.contains(words)), "{what}");
         }
     }
 }

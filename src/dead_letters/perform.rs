@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -13,15 +14,17 @@ use super::{DeadLetters, Failed, look::MOST};
 use crate::{
     broker::{PublishError, dead::Posting},
     domain::{
-        dead_letter::{LetterState, ReplayResult, ReplayState, mend},
+        dead_letter::{LetterState, ReplayResult, ReplayState, mend, shown},
         message::Message,
         prospect::Prospect,
+        timeline::{EntryKind, Trace},
     },
     store::{
         dead_letter::Row,
         dead_letter_act::{self, Deed},
         dead_letter_replay::{self, Replay},
         leader::Candidate,
+        trace,
     },
 };
 
@@ -73,7 +76,7 @@ impl DeadLetters {
         let canary_left = i64::from(replay.canary) - replay.sent() - replay.skipped;
         if replay.published > 0 && pass.look_at.is_none_or(|at| at <= Instant::now()) {
             let began = Instant::now();
-            self.settle(replay.replay_id).await?;
+            self.settle(replay).await?;
             pass.look_at = Some(Instant::now() + LOOK_EVERY.max(began.elapsed() * LOOKING_SHARE));
             return Ok(None);
         }
@@ -112,10 +115,12 @@ impl DeadLetters {
         let id = replay.replay_id;
         let mut skipped = Vec::new();
         let mut letters = Vec::new();
+        let mut traces = Vec::new();
         let mut postings = Vec::new();
         for row in dead_letter_replay::pending(&self.db, id, most).await? {
             match self.posting_of_replay(replay, &row) {
                 Ok(posting) => {
+                    traces.push(replayed(replay, &row, &posting));
                     letters.push(row.letter_id);
                     postings.push(posting);
                 }
@@ -124,9 +129,13 @@ impl DeadLetters {
         }
         let answers = self.broker.publisher.post(postings).await;
         let mut confirmed = Vec::with_capacity(letters.len());
-        for (letter, answer) in letters.into_iter().zip(answers) {
+        let mut told = Vec::with_capacity(letters.len());
+        for ((letter, trace), answer) in letters.into_iter().zip(traces).zip(answers) {
             match answer {
-                Ok(()) => confirmed.push(letter),
+                Ok(()) => {
+                    confirmed.push(letter);
+                    told.extend(trace);
+                }
                 Err(PublishError::Refused(why)) => {
                     skipped.push((letter, ReplayResult::Skipped, Some(format!("the broker refused it: {why}"))));
                 }
@@ -136,6 +145,10 @@ impl DeadLetters {
         }
         dead_letter_replay::settle(&self.db, id, &skipped).await?;
         dead_letter_replay::mark_published(&self.db, id, &confirmed).await?;
+        // Written here and not by `trace::note`: a command keeps no notes. The story lacks a row if it cannot be.
+        if let Err(error) = trace::write(&self.db, &told).await {
+            tracing::debug!(%error, "the stories of orders do not tell of a replay");
+        }
         metrics::counter!("dead_letters_replayed_total").increment(confirmed.len() as u64);
         Ok(u32::try_from(confirmed.len()).unwrap_or(u32::MAX))
     }
@@ -169,9 +182,19 @@ impl DeadLetters {
 
     /// Looks what came of published letters: those that came back are entered by the reading, the others are done
     /// when the books say so.
-    async fn settle(&self, id: Uuid) -> Result<(), Failed> {
+    async fn settle(&self, replay: &Replay) -> Result<(), Failed> {
         self.refresh().await?;
-        let rows = dead_letter_replay::unsettled(&self.db, id, MOST).await?;
+        let id = replay.replay_id;
+        let mut rows = dead_letter_replay::unsettled(&self.db, id, MOST).await?;
+        if let Some(patch) = &replay.patch {
+            // What it lay there as says nothing of what it went out as.
+            for row in &mut rows {
+                let body = row.body(&self.personal).unwrap_or_default();
+                if let Ok(mended) = mend(&row.kind, &body, row.message_id.as_deref(), &patch.0) {
+                    row.shown = shown(&mended);
+                }
+            }
+        }
         let judged = self.judge(rows).await?;
         let done = judged.into_iter().filter(|letter| letter.effect == Prospect::DoneAlready);
         let done: Vec<_> = done.map(|letter| (letter.row.letter_id, ReplayResult::Done, None)).collect();
@@ -200,6 +223,23 @@ impl DeadLetters {
         let queues = dead_letter_replay::queues(self.db.pool(), id).await?;
         self.read_again(&queues.into_iter().collect()).await
     }
+}
+
+/// What the story of the letter's order tells of it, if it is of one.
+fn replayed(replay: &Replay, row: &Row, posting: &Posting) -> Option<Trace> {
+    Some(Trace {
+        order_id: row.order_id.clone()?,
+        at: OffsetDateTime::now_utc(),
+        kind: EntryKind::Message,
+        what: row.kind.clone(),
+        outcome: "replayed".to_owned(),
+        who: Some(replay.created_by.clone()),
+        request_id: None,
+        took_ms: None,
+        details: Some(json!({
+            "queue": posting.queue, "key": posting.message_id, "replay_id": replay.replay_id, "reason": replay.reason,
+        })),
+    })
 }
 
 /// What one performer remembers between two steps.

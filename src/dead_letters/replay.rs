@@ -242,20 +242,20 @@ impl DeadLetters {
 
 /// By effect: how many letters and orders, and the money they are about, each order's once.
 fn effects(set: &[Judged]) -> Value {
-    let mut effects: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
-    let mut orders: HashSet<(&str, &str)> = HashSet::new();
+    let mut effects: BTreeMap<&str, (i64, i64, i64)> = BTreeMap::new();
+    let mut counted: HashSet<(&str, &str)> = HashSet::new();
     for letter in set {
         let effect = letter.effect.as_str();
         let about = letter.row.order_id.as_deref().unwrap_or(&letter.row.letter_id);
         let sums = effects.entry(effect).or_default();
         sums.0 += 1;
-        if orders.insert((effect, about)) {
-            sums.1 = sums.1.saturating_add(letter.money_fen.0);
+        if counted.insert((effect, about)) {
+            sums.1 += i64::from(letter.row.order_id.is_some());
+            sums.2 = sums.2.saturating_add(letter.money_fen.0);
         }
     }
-    let of_effect = |effect: &str| orders.iter().filter(|(one, _)| *one == effect).count();
-    let table = effects.into_iter().map(|(effect, (letters, money_fen))| {
-        (effect.to_owned(), json!({ "letters": letters, "orders": of_effect(effect), "money_fen": money_fen }))
+    let table = effects.into_iter().map(|(effect, (letters, orders, money_fen))| {
+        (effect.to_owned(), json!({ "letters": letters, "orders": orders, "money_fen": money_fen }))
     });
     Value::Object(table.collect())
 }

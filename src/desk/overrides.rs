@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::{
-    broker::{Publisher, TraceParent},
+    broker::Publisher,
     domain::{
         message::{Message, OrderOverride},
         money::Fen,
@@ -36,12 +36,12 @@ pub enum Refusal {
 pub async fn propose(
     db: &Database,
     publisher: &Publisher,
-    trace: &TraceParent,
     proposal: &Proposal,
     second_person: Fen,
 ) -> Result<OverrideDocument, Refusal> {
-    if let Some(known) = store::overrides::find(db.pool(), proposal.override_id).await? {
-        return Ok(known);
+    if store::overrides::find(db.pool(), proposal.override_id).await?.is_some() {
+        // Whoever wrote it down may have died before the worker was told.
+        return hand_over(db, publisher, proposal.override_id).await;
     }
     let standing = store::overrides::standing(db.pool(), &proposal.order_id).await?.ok_or(Refusal::NoSuchOrder)?;
     let money = judge(proposal.action, proposal.amount_fen, standing).map_err(Refusal::NotPossible)?;
@@ -54,7 +54,7 @@ pub async fn propose(
     tracing::info!(order_id = %proposal.order_id, action = proposal.action.as_str(), operator = proposal.operator,
         money_fen = money.0, "an override was proposed");
     metrics::counter!("overrides_proposed_total", "action" => proposal.action.as_str()).increment(1);
-    hand_over(db, publisher, trace, proposal.override_id).await
+    hand_over(db, publisher, proposal.override_id).await
 }
 
 async fn another(db: &Database, proposal: &Proposal) -> Result<Refusal, StoreError> {
@@ -72,7 +72,6 @@ async fn another(db: &Database, proposal: &Proposal) -> Result<Refusal, StoreErr
 pub async fn approve(
     db: &Database,
     publisher: &Publisher,
-    trace: &TraceParent,
     id: Uuid,
     operator: &str,
 ) -> Result<OverrideDocument, Refusal> {
@@ -84,12 +83,12 @@ pub async fn approve(
             Some(known)
                 if known.decided_by.as_deref() == Some(operator) && known.status != OverrideStatus::Withdrawn =>
             {
-                Ok(known)
+                hand_over(db, publisher, id).await
             }
             Some(known) => Err(Refusal::NotProposed(known.status)),
         };
     }
-    hand_over(db, publisher, trace, id).await
+    hand_over(db, publisher, id).await
 }
 
 /// Whoever proposed it, or the second person, wants it no more.
@@ -100,16 +99,11 @@ pub async fn withdraw(db: &Database, id: Uuid, operator: &str) -> Result<Overrid
 }
 
 /// Tells the worker of what is approved. With the broker away the sweep will.
-async fn hand_over(
-    db: &Database,
-    publisher: &Publisher,
-    trace: &TraceParent,
-    id: Uuid,
-) -> Result<OverrideDocument, Refusal> {
+async fn hand_over(db: &Database, publisher: &Publisher, id: Uuid) -> Result<OverrideDocument, Refusal> {
     let document = store::overrides::find(db.pool(), id).await?.ok_or(Refusal::NoSuchOverride)?;
     if document.status == OverrideStatus::Approved {
         let message = Message::OrderOverride(OrderOverride { override_id: id, order_id: document.order_id.clone() });
-        if let Err(error) = publisher.publish(&message, trace).await {
+        if let Err(error) = publisher.publish(&message).await {
             tracing::warn!(%error, override_id = %id, "an override waits for the sweep");
         }
     }

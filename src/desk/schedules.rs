@@ -11,7 +11,7 @@ use crate::{
         document::{ScheduleDocument, SeatDocument},
         ids::ScheduleId,
     },
-    store::{self, Database, StoreError, schedule::NewSchedule},
+    store::{self, Database, StoreError, cancellation::Progress, schedule::NewSchedule},
 };
 
 const ANNOUNCEMENTS: u32 = 5;
@@ -26,6 +26,8 @@ pub struct ScheduleSeats {
     pub seats: Vec<SeatDocument>,
     /// Customers on its waiting list.
     pub waiting: i64,
+    /// How far its cancellation is; null for one that takes place.
+    pub cancellation: Option<Progress>,
 }
 
 /// Adds a session and tells the ingress of it.
@@ -43,7 +45,11 @@ pub async fn seats(db: &Database, id: ScheduleId) -> Result<Option<ScheduleSeats
     let Some(schedule) = store::schedule::find(db.pool(), id).await? else { return Ok(None) };
     let seats = store::schedule::seats(db.pool(), id).await?;
     let waiting = store::waitlist::waiting(db.pool(), id).await?;
-    Ok(Some(ScheduleSeats { schedule, seats, waiting }))
+    let cancellation = match schedule.status.as_str() {
+        "cancelled" => Some(store::cancellation::progress(db.pool(), id).await?),
+        _ => None,
+    };
+    Ok(Some(ScheduleSeats { schedule, seats, waiting, cancellation }))
 }
 
 /// Tells the ingress of new or changed sessions at once; a Redis that is away for a moment is asked again. Without it

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod json;
 pub mod message;
 pub mod money;
+pub mod neighbours;
 pub mod notification;
 pub mod order;
 pub mod order_diagram;

@@ -90,8 +90,21 @@ pub struct Facts<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// The values of a message's template, by WeChat's key. The template that the merchant registers for the
-/// kind must have these keys; the rule of each key is in its prefix (`thing`, `time`, `amount` …).
+/// The keys of [`words`] with what their values say, for whoever chooses a template.
+pub fn keys(kind: Kind) -> Vec<(&'static str, &'static str)> {
+    let (course, starts_at, order_id) = (("thing1", "课程"), ("time2", "上课时间"), ("character_string5", "订单号"));
+    let (seat, amount) = (("thing3", "座位"), ("amount4", "金额"));
+    match kind {
+        Kind::BookingConfirmed => vec![course, starts_at, seat, amount, order_id],
+        Kind::BookingFailed => vec![course, starts_at, ("phrase3", "原因"), order_id],
+        Kind::HoldLapsed | Kind::OrderExpired | Kind::WaitlistOffer => vec![course, starts_at, seat, order_id],
+        Kind::PaymentReceived => vec![course, starts_at, amount, order_id],
+        Kind::Refunded => vec![course, ("amount4", "退款金额"), order_id],
+    }
+}
+
+/// The values of a message's template, by key; the rule of each is in its key's prefix (`thing`, `time`, `amount` …). A
+/// merchant's template may have other keys: the settings say which stands for which.
 pub fn words(kind: Kind, facts: &Facts<'_>) -> BTreeMap<&'static str, String> {
     let course = facts.course.to_owned();
     let starts_at = china_time(facts.starts_at);
@@ -152,6 +165,8 @@ fn china_time(at: OffsetDateTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use time::macros::datetime;
 
@@ -171,6 +186,7 @@ mod tests {
             let words = words(kind, &facts);
             assert_eq!(words["thing1"], "陶艺");
             assert_eq!(words["character_string5"], "hf00000001");
+            assert!(words.keys().eq(keys(kind).iter().map(|(key, _)| key).collect::<BTreeSet<_>>()));
             for (key, value) in words {
                 if key.starts_with("phrase") {
                     assert!(value.chars().count() <= 5, "{value}");

@@ -36,7 +36,7 @@ struct Report {
 pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(), Failure> {
     let Command::Prune { keep_months, dry_run } = command;
     let keep_months = keep_months.unwrap_or(settings.retention.audit_months);
-    let database = super::database(settings)?;
+    let database = super::owners_database(settings)?;
     let items = store::retention::prune(&database, keep_months, *dry_run).await?;
     let report = Report { dry_run: *dry_run, keep_months, items, next: None };
     super::print(json, &report, || told(&report));

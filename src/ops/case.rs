@@ -1,7 +1,9 @@
 //! `holdfast case`: money and facts that need a person.
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::Page;
 use crate::{
     config::Settings,
     domain::case::{CaseDocument, CaseStatus},
@@ -22,6 +24,9 @@ pub enum Command {
         /// At most this many.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
+        /// `next` of the page before.
+        #[arg(long, value_parser = super::cursor)]
+        cursor: Option<(OffsetDateTime, Uuid)>,
     },
     /// One case.
     Show { case_id: Uuid },
@@ -40,12 +45,13 @@ pub enum Command {
 pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(), Failure> {
     let database = super::database(settings)?;
     match command {
-        Command::List { kind, all, limit } => {
+        Command::List { kind, all, limit, cursor } => {
             let status = (!all).then_some(CaseStatus::Open);
-            let filter = CaseFilter { status, kind: kind.clone(), ..CaseFilter::default() };
-            let items = store::case::list(database.pool(), &filter, *limit).await?;
-            let page = super::Page { items, next: None };
-            super::print(json, &page, || listed(&page.items));
+            let filter = CaseFilter { status, kind: kind.clone(), after: *cursor, ..CaseFilter::default() };
+            let items = store::case::list(database.pool(), &filter, limit + 1).await?;
+            let page = Page::cut(items, *limit, |case| (case.opened_at, case.case_id));
+            let header = ["case_id", "kind", "money", "age", "order or subject", "status", "what to do"];
+            super::print(json, &page, || page.table(&header, columns));
             Ok(())
         }
         Command::Show { case_id } => {
@@ -68,17 +74,14 @@ async fn find(database: &store::Database, id: Uuid) -> Result<CaseDocument, Fail
     case.ok_or_else(|| Failure::No(format!("there is no case {id}")))
 }
 
-fn listed(cases: &[CaseDocument]) -> String {
-    let rows = cases.iter().map(|case| {
-        vec![
-            case.case_id.to_string(),
-            case.kind.clone(),
-            case.money_fen.to_string(),
-            super::age(case.age_seconds),
-            case.order_id.as_ref().map_or_else(|| case.subject.clone(), ToString::to_string),
-            case.status.as_str().to_owned(),
-            case.suggestion.clone(),
-        ]
-    });
-    super::table(&["case_id", "kind", "money", "age", "order or subject", "status", "what to do"], rows)
+fn columns(case: &CaseDocument) -> Vec<String> {
+    vec![
+        case.case_id.to_string(),
+        case.kind.clone(),
+        case.money_fen.to_string(),
+        super::age(case.age_seconds),
+        case.order_id.as_ref().map_or_else(|| case.subject.clone(), ToString::to_string),
+        case.status.as_str().to_owned(),
+        case.suggestion.clone(),
+    ]
 }

@@ -19,20 +19,24 @@ pub enum Command {
 
 #[derive(Serialize)]
 struct Report {
-    settings: Vec<Shown>,
+    items: Vec<Shown>,
+    next: Option<String>,
     problems: Vec<String>,
 }
 
 pub fn run(Command::Check { production }: &Command, loaded: Loaded, json: bool) -> Result<(), Failure> {
     let problems = match &loaded.settings {
-        Ok(settings) if *production => [settings.problems(), settings.production_problems()].concat(),
+        Ok(settings) if *production => {
+            [loaded.unfilled(), settings.problems(), settings.production_problems()].concat()
+        }
         Ok(settings) => settings.problems(),
         Err(unreadable) => vec![unreadable.clone()],
     };
-    let report = Report { settings: loaded.shown, problems: problems.iter().map(ToString::to_string).collect() };
+    let report =
+        Report { items: loaded.shown, next: None, problems: problems.iter().map(ToString::to_string).collect() };
     super::print(json, &report, || {
         let rows =
-            report.settings.iter().map(|shown| vec![shown.setting.clone(), shown.value.clone(), shown.source.clone()]);
+            report.items.iter().map(|shown| vec![shown.setting.clone(), shown.value.clone(), shown.source.clone()]);
         super::table(&["setting", "value", "source"], rows)
     });
     if report.problems.is_empty() { Ok(()) } else { Err(Failure::Wrong(report.problems)) }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Page,
-    dead::{ChosenArguments, TurnArguments, Who},
+    dead_arguments::{ChosenArguments, TurnArguments, Who},
 };
 use crate::{
     dead_letters::{DeadLetters, Plan, Turn, document::ReplayDocument},

@@ -4,7 +4,9 @@ pub mod audit;
 pub mod case;
 pub mod config;
 pub mod dead;
+mod dead_arguments;
 pub mod dead_replay;
+mod dead_words;
 pub mod keys;
 pub mod migrate;
 pub mod order;
@@ -18,14 +20,18 @@ pub mod token;
 pub mod topology;
 pub mod verify;
 
-use std::io::Write;
+use std::{fmt::Display, io::Write};
 
+use secrecy::SecretString;
 use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
+    api::paging::Place,
     cache::{Cache, CacheSettings},
     config::{Settings, needed},
-    domain::ids::UserId,
+    domain::ids::{OrderId, UserId},
     exit::Failure,
     store::{Database, Plans},
 };
@@ -35,6 +41,34 @@ use crate::{
 pub struct Page<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// From one item more than `limit`, if there is one, with the API's own cursor.
+    fn cut(mut items: Vec<T>, limit: i64, place: impl Fn(&T) -> (OffsetDateTime, Uuid)) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let cursor = |last: &T| {
+            let (at, id) = place(last);
+            Place { at, id: id.to_string() }.cursor()
+        };
+        let next = items.last().filter(|_| more).map(cursor);
+        Self { items, next }
+    }
+
+    /// A table of the items, and how to see more.
+    fn table(&self, header: &[&str], row: impl Fn(&T) -> Vec<String>) -> String {
+        let more = self.next.iter().map(|next| format!("\nmore: --cursor {next}"));
+        std::iter::once(table(header, self.items.iter().map(row))).chain(more).collect()
+    }
+}
+
+/// `next` of the page before.
+fn cursor(text: &str) -> Result<(OffsetDateTime, Uuid), String> {
+    let place = Place::parse(text)?;
+    let id = Uuid::parse_str(&place.id).map_err(|_| "is not a cursor of this list")?;
+    Ok((place.at, id))
 }
 
 /// Prints the result as one JSON document, or in words.
@@ -88,10 +122,28 @@ fn operator(text: &str) -> Result<String, String> {
     Ok(name.as_str().to_owned())
 }
 
+/// Ids mean nothing to those who use them: what cannot be one is not found.
+fn order_id(text: &str) -> Result<OrderId, Failure> {
+    OrderId::try_from(text.to_owned()).map_err(|_| no_order(text))
+}
+
+fn no_order(id: impl Display) -> Failure {
+    Failure::No(format!("there is no order {id} in the books"))
+}
+
+/// For what operators look at and decide.
 fn database(settings: &Settings) -> Result<Database, Failure> {
-    let url = needed("database.url", &settings.database.url)?;
-    Database::open(&url, 2, Plans::Chosen)
-        .map_err(|error| Failure::wrong(format!("database.url cannot be read: {error}")))
+    let (setting, url) = settings.database.for_operators()?;
+    open(setting, &url)
+}
+
+/// For what only the schema's owner can do: `database.url`, whoever else acts for operators.
+fn owners_database(settings: &Settings) -> Result<Database, Failure> {
+    open("database.url", &needed("database.url", &settings.database.url)?)
+}
+
+fn open(setting: &str, url: &SecretString) -> Result<Database, Failure> {
+    Database::open(url, 2, Plans::Chosen).map_err(|error| Failure::wrong(format!("{setting} cannot be read: {error}")))
 }
 
 /// The cache, when it is configured: commands go on without it.

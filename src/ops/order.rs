@@ -4,12 +4,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    broker::{Broker, TraceParent},
-    config::{Settings, needed},
+    config::Settings,
     domain::{
         ids::OrderId,
-        message::{Message, OrderPaidOffline},
-        money::Fen,
         overrides::{OverrideStatus, receipt},
     },
     exit::Failure,
@@ -32,8 +29,11 @@ pub enum Command {
         /// At most this many.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
+        /// `next` of the page before.
+        #[arg(long, value_parser = super::cursor)]
+        cursor: Option<(OffsetDateTime, Uuid)>,
     },
-    /// Record that the customer paid in another way; `override ID record-payment` with a second person's word. The order is closed at WeChat first, so that it is not paid twice.
+    /// Record that the customer paid in another way: short for `override ID record-payment`.
     PaidOffline {
         order_id: String,
         /// What was taken, in fen: the order's whole price.
@@ -50,36 +50,32 @@ pub enum Command {
 
 pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(), Failure> {
     match command {
-        Command::Show { order_id } => show(&parse(order_id)?, settings, json).await,
-        Command::Explain { order_id } => super::order_explain::run(&parse(order_id)?, settings, json).await,
+        Command::Show { order_id } => show(&super::order_id(order_id)?, settings, json).await,
+        Command::Explain { order_id } => super::order_explain::run(&super::order_id(order_id)?, settings, json).await,
         Command::Override(arguments) => super::order_override::run(arguments, settings, json).await,
-        Command::Overrides { proposed, limit } => overrides(*proposed, *limit, settings, json).await,
+        Command::Overrides { proposed, limit, cursor } => overrides(*proposed, *limit, *cursor, settings, json).await,
         Command::PaidOffline { order_id, amount_fen, receipt, operator } => {
-            let id = parse(order_id)?;
-            let paid = OrderPaidOffline {
-                order_id: id.clone(),
-                receipt: receipt.clone(),
-                operator: operator.clone(),
-                reason: None,
-                amount_fen: Fen(*amount_fen),
-                paid_at: OffsetDateTime::now_utc(),
-                request_id: format!("cli-{}", Uuid::now_v7().simple()),
-            };
-            find(&id, settings).await?;
-            hand_over(&Message::OrderPaidOffline(paid), settings).await?;
-            eprintln!("handed to the workers; `holdfast order show {id}` tells what came of it");
-            show(&id, settings, json).await
+            let record = super::order_override::record_payment(order_id, *amount_fen, receipt, operator);
+            super::order_override::run(&record, settings, json).await
         }
     }
 }
 
-async fn overrides(proposed: bool, limit: i64, settings: &Settings, json: bool) -> Result<(), Failure> {
+async fn overrides(
+    proposed: bool,
+    limit: i64,
+    after: Option<(OffsetDateTime, Uuid)>,
+    settings: &Settings,
+    json: bool,
+) -> Result<(), Failure> {
     let database = super::database(settings)?;
-    let filter = OverrideFilter { status: proposed.then_some(OverrideStatus::Proposed), ..OverrideFilter::default() };
-    let items = store::overrides::list(database.pool(), &filter, limit).await?;
-    let page = super::Page { items, next: None };
+    let status = proposed.then_some(OverrideStatus::Proposed);
+    let filter = OverrideFilter { status, after, ..OverrideFilter::default() };
+    let items = store::overrides::list(database.pool(), &filter, limit + 1).await?;
+    let page = super::Page::cut(items, limit, |document| (document.proposed_at, document.override_id));
     super::print(json, &page, || {
-        let rows = page.items.iter().map(|document| {
+        let header = ["order_id", "action", "money", "status", "by", "and", "why", "what came of it"];
+        page.table(&header, |document| {
             vec![
                 document.order_id.to_string(),
                 document.action.as_str().to_owned(),
@@ -90,40 +86,19 @@ async fn overrides(proposed: bool, limit: i64, settings: &Settings, json: bool) 
                 document.reason.clone(),
                 document.outcome.clone().unwrap_or_default(),
             ]
-        });
-        super::table(&["order_id", "action", "money", "status", "by", "and", "why", "what came of it"], rows)
+        })
     });
     Ok(())
-}
-
-pub(super) fn parse(order_id: &str) -> Result<OrderId, Failure> {
-    OrderId::try_from(order_id.to_owned()).map_err(|malformed| Failure::wrong(malformed.to_string()))
 }
 
 async fn find(id: &OrderId, settings: &Settings) -> Result<crate::domain::document::OrderDocument, Failure> {
     let database = super::database(settings)?;
     let snapshot = store::order::snapshot(database.pool(), id).await?;
-    snapshot
-        .map(|snapshot| snapshot.document)
-        .ok_or_else(|| Failure::No(format!("there is no order {id} in the books")))
+    snapshot.map(|snapshot| snapshot.document).ok_or_else(|| super::no_order(id))
 }
 
 async fn show(id: &OrderId, settings: &Settings, json: bool) -> Result<(), Failure> {
     let document = find(id, settings).await?;
     super::print(json, &document, || super::members(&document));
     Ok(())
-}
-
-async fn hand_over(message: &Message, settings: &Settings) -> Result<(), Failure> {
-    let broker = Broker::start(&needed("broker.url", &settings.broker.url)?, "order", settings.broker.confirm_within());
-    let published = broker.publisher.publish(message, &trace()).await;
-    broker.close().await;
-    published.map_err(|error| Failure::Away(format!("RabbitMQ did not take it: {error}")))
-}
-
-/// The context of what a command sets off.
-pub(super) fn trace() -> TraceParent {
-    let mut random = [0; 24];
-    random[..16].copy_from_slice(Uuid::now_v7().as_bytes());
-    TraceParent::new(random)
 }

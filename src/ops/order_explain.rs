@@ -18,7 +18,7 @@ use crate::{
 pub async fn run(id: &OrderId, settings: &Settings, json: bool) -> Result<(), Failure> {
     let database = super::database(settings)?;
     let story = store::timeline::read(&database, id).await?;
-    let story = story.ok_or_else(|| Failure::No(format!("there is no order {id} in the books")))?;
+    let story = story.ok_or_else(|| super::no_order(id))?;
     super::print(json, &story, || told(&story));
     Ok(())
 }

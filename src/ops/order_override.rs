@@ -63,6 +63,20 @@ pub struct Arguments {
     no_wait: bool,
 }
 
+/// The decision that `order paid-offline` means. The same receipt is the same decision.
+pub(super) fn record_payment(order_id: &str, amount_fen: i64, receipt: &str, operator: &str) -> Arguments {
+    Arguments {
+        order_id: order_id.to_owned(),
+        action: Action::RecordPayment,
+        reason: Some(format!("paid offline, receipt {receipt}")),
+        operator: operator.to_owned(),
+        amount_fen: Some(amount_fen),
+        receipt: Some(receipt.to_owned()),
+        key: Some(format!("paid-offline/{order_id}/{receipt}")),
+        no_wait: true,
+    }
+}
+
 fn key(text: &str) -> Result<String, String> {
     IdempotencyKey::try_from(text).map(|_| text.to_owned()).map_err(|malformed| malformed.to_string())
 }
@@ -86,21 +100,18 @@ impl Action {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub async fn run(arguments: &Arguments, settings: &Settings, json: bool) -> Result<(), Failure> {
-    let order_id = super::order::parse(&arguments.order_id)?;
+    let order_id = super::order_id(&arguments.order_id)?;
     let proposal =
         arguments.action.decision().map(|action| proposal(arguments, order_id.clone(), action)).transpose()?;
     let db = super::database(settings)?;
     let broker =
         Broker::start(&needed("broker.url", &settings.broker.url)?, "override", settings.broker.confirm_within());
-    let trace = super::order::trace();
     let operator = &arguments.operator;
     let second_person = Fen(settings.overrides.second_person_fen);
     let decided = match (proposal, arguments.action) {
-        (Some(proposal), _) => desk::propose(&db, &broker.publisher, &trace, &proposal, second_person).await,
+        (Some(proposal), _) => desk::propose(&db, &broker.publisher, &proposal, second_person).await,
         (None, Action::Withdraw) => desk::withdraw(&db, open_proposal(&db, &order_id).await?, operator).await,
-        (None, _) => {
-            desk::approve(&db, &broker.publisher, &trace, open_proposal(&db, &order_id).await?, operator).await
-        }
+        (None, _) => desk::approve(&db, &broker.publisher, open_proposal(&db, &order_id).await?, operator).await,
     };
     broker.close().await;
     let mut document = decided?;

@@ -54,7 +54,12 @@ pub async fn run(arguments: &Arguments, settings: &Settings, json: bool) -> Resu
     }
     let url = needed("broker.url", &settings.broker.url)?;
     let broker = Broker::start(&url, "reconcile", settings.broker.confirm_within());
-    let books = Books { db: db.clone(), publisher: broker.publisher.clone(), wechat: Arc::new(wechat) };
+    let books = Books {
+        db: db.clone(),
+        publisher: broker.publisher.clone(),
+        wechat: Arc::new(wechat),
+        neighbours: settings.order.neighbours()?,
+    };
     let day = books.check(arguments.date).await.map_err(failure)?;
     broker.close().await;
 

@@ -1,8 +1,11 @@
 //! `holdfast schedule`: courses' sessions.
 
+use std::fmt::Display;
+
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
+use super::Page;
 use crate::{
     config::Settings,
     desk,
@@ -48,6 +51,9 @@ pub enum Command {
         /// At most this many.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
+        /// `next` of the page before.
+        #[arg(long, value_parser = super::cursor)]
+        cursor: Option<(OffsetDateTime, Uuid)>,
     },
     /// Cancel a session: no new orders, every booking refunded, every unpaid order cancelled. Can be interrupted and
     /// run again at any time.
@@ -80,12 +86,13 @@ pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<()
             };
             add(&new, settings, json).await
         }
-        Command::List { course, limit } => {
+        Command::List { course, limit, cursor } => {
             let database = super::database(settings)?;
-            let filter = ScheduleFilter { course_id: course, ..ScheduleFilter::default() };
-            let items = store::schedule::list(database.pool(), &filter, limit).await?;
-            let page = super::Page { items, next: None };
-            super::print(json, &page, || listed(&page.items));
+            let after = cursor.map(|(at, id)| (at, ScheduleId(id)));
+            let filter = ScheduleFilter { course_id: course, after, ..ScheduleFilter::default() };
+            let items = store::schedule::list(database.pool(), &filter, limit + 1).await?;
+            let page = Page::cut(items, limit, |session| (session.starts_at, session.schedule_id.0));
+            super::print(json, &page, || page.table(&COLUMNS, columns));
             Ok(())
         }
         Command::Cancel(arguments) => super::schedule_cancel::run(&arguments, settings, json).await,
@@ -93,14 +100,23 @@ pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<()
     }
 }
 
+/// Ids mean nothing to those who use them: what cannot be one is not found.
+pub(super) fn parse(schedule_id: &str) -> Result<ScheduleId, Failure> {
+    ScheduleId::parse(schedule_id).map_err(|_| unknown(schedule_id))
+}
+
+pub(super) fn unknown(schedule_id: impl Display) -> Failure {
+    Failure::No(format!("there is no session {schedule_id}"))
+}
+
 async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), Failure> {
-    let schedule = ScheduleId::parse(schedule_id).map_err(|malformed| Failure::wrong(malformed.to_string()))?;
+    let schedule = parse(schedule_id)?;
     let database = super::database(settings)?;
     let items = store::fairness::line(database.pool(), schedule).await?;
     if items.is_empty() {
         return Err(Failure::No(format!("session {schedule} has no orders")));
     }
-    let page = super::Page { items, next: None };
+    let page = Page { items, next: None };
     let overtaken = page.items.iter().filter(|order| order.overtaken).count();
     super::print(json, &page, || {
         let rows = page.items.iter().map(|order| {
@@ -127,23 +143,20 @@ async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), 
 async fn add(new: &NewSchedule, settings: &Settings, json: bool) -> Result<(), Failure> {
     let database = super::database(settings)?;
     let document = desk::schedules::add(&database, super::cache(settings).as_ref(), new).await?;
-    super::print(json, &document, || listed(std::slice::from_ref(&document)));
+    super::print(json, &document, || super::table(&COLUMNS, [columns(&document)]));
     Ok(())
 }
 
-fn listed(schedules: &[ScheduleDocument]) -> String {
-    super::table(
-        &["schedule_id", "course", "starts_at", "price", "available", "capacity", "status"],
-        schedules.iter().map(|schedule| {
-            vec![
-                schedule.schedule_id.to_string(),
-                schedule.course.clone(),
-                schedule.starts_at.format(&Rfc3339).unwrap_or_default(),
-                schedule.price_fen.to_string(),
-                schedule.available.to_string(),
-                schedule.capacity.to_string(),
-                schedule.status.clone(),
-            ]
-        }),
-    )
+const COLUMNS: [&str; 7] = ["schedule_id", "course", "starts_at", "price", "available", "capacity", "status"];
+
+fn columns(schedule: &ScheduleDocument) -> Vec<String> {
+    vec![
+        schedule.schedule_id.to_string(),
+        schedule.course.clone(),
+        schedule.starts_at.format(&Rfc3339).unwrap_or_default(),
+        schedule.price_fen.to_string(),
+        schedule.available.to_string(),
+        schedule.capacity.to_string(),
+        schedule.status.clone(),
+    ]
 }

@@ -47,11 +47,10 @@ struct Report {
 }
 
 pub async fn run(arguments: &Arguments, settings: &Settings, json: bool) -> Result<(), Failure> {
-    let schedule =
-        ScheduleId::parse(&arguments.schedule_id).map_err(|malformed| Failure::wrong(malformed.to_string()))?;
+    let schedule = super::schedule::parse(&arguments.schedule_id)?;
     let db = super::database(settings)?;
     if store::schedule::find(db.pool(), schedule).await?.is_none() {
-        return Err(Failure::No(format!("there is no session {schedule}")));
+        return Err(super::schedule::unknown(schedule));
     }
     if !arguments.dry_run {
         cancellation::close(&db, super::cache(settings).as_ref(), schedule).await?;

@@ -1,5 +1,6 @@
 //! `holdfast token`: mints a token with the configured key, for scripts, tests and first steps.
 
+use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
 use crate::{
@@ -30,7 +31,7 @@ enum RoleName {
     Operator,
 }
 
-pub fn run(arguments: &Arguments, settings: &Settings) -> Result<(), Failure> {
+pub fn run(arguments: &Arguments, settings: &Settings, json: bool) -> Result<(), Failure> {
     let keys = AuthKeys::from_settings(&settings.auth).map_err(|fault| Failure::wrong(fault.to_string()))?;
     let role = match arguments.role {
         RoleName::Customer => Role::Customer,
@@ -43,6 +44,6 @@ pub fn run(arguments: &Arguments, settings: &Settings) -> Result<(), Failure> {
     let token = keys
         .mint(&arguments.user, role, openid.as_deref(), expires)
         .map_err(|fault| Failure::wrong(fault.to_string()))?;
-    println!("{token}");
+    super::print(json, &json!({ "token": token }), || token.clone());
     Ok(())
 }

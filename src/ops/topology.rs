@@ -23,7 +23,9 @@ pub enum Command {
 struct Report {
     queues: usize,
     exchanges: usize,
-    differences: Vec<Difference>,
+    /// What differs.
+    items: Vec<Difference>,
+    next: Option<String>,
 }
 
 pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(), Failure> {
@@ -34,13 +36,14 @@ pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(
         Command::Apply => topology.apply(&link).await?,
     };
     link.close().await;
-    let report = Report { queues: topology.queues.len(), exchanges: topology.exchanges.len(), differences };
+    let report =
+        Report { queues: topology.queues.len(), exchanges: topology.exchanges.len(), items: differences, next: None };
     super::print(json, &report, || {
-        if report.differences.is_empty() {
+        if report.items.is_empty() {
             format!("{} queues and {} exchanges are as they must be", report.queues, report.exchanges)
         } else {
-            report.differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            report.items.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         }
     });
-    if report.differences.is_empty() { Ok(()) } else { Err(Failure::No("the broker differs".into())) }
+    if report.items.is_empty() { Ok(()) } else { Err(Failure::No("the broker differs".into())) }
 }

@@ -5,10 +5,13 @@ use sqlx::{FromRow, PgExecutor};
 use time::{Date, Duration, OffsetDateTime, Time, UtcOffset};
 
 use super::{Database, Step, StoreError, case};
-use crate::domain::{
-    books::{DayDocument, DayStatus, DifferenceDocument, Kind, Pair, Remedy, Sums, at_stake},
-    case::CaseKind,
-    ids::OrderId,
+use crate::{
+    crash,
+    domain::{
+        books::{DayDocument, DayStatus, DifferenceDocument, Kind, Pair, Remedy, Sums, at_stake},
+        case::CaseKind,
+        ids::OrderId,
+    },
 };
 
 const CHINA: UtcOffset = time::macros::offset!(+8);
@@ -72,23 +75,19 @@ pub async fn due(db: &Database, ready: Time) -> Result<Vec<Date>, StoreError> {
 
 /// Notes that a day's comparing begins; answers the moment, by which what it sees is told from what is over.
 pub async fn start(db: &Database, date: Date) -> Result<OffsetDateTime, StoreError> {
-    Ok(sqlx::query_scalar(
+    let started = sqlx::query_scalar(
         "INSERT INTO book_days (bill_date, started_at) VALUES ($1, now())
          ON CONFLICT (bill_date) DO UPDATE SET started_at = excluded.started_at
          RETURNING started_at",
     )
-    .bind(date)
-    .fetch_one(db.pool())
-    .await?)
+    .bind(date);
+    Ok(crash::around("commit", "books.start", started.fetch_one(db.pool())).await?)
 }
 
 /// Notes why a day could not be compared to the end.
 pub async fn fail(db: &Database, date: Date, error: &str) -> Result<(), StoreError> {
-    sqlx::query("UPDATE book_days SET error = $2 WHERE bill_date = $1")
-        .bind(date)
-        .bind(error)
-        .execute(db.pool())
-        .await?;
+    let failed = sqlx::query("UPDATE book_days SET error = $2 WHERE bill_date = $1").bind(date).bind(error);
+    crash::around("commit", "books.fail", failed.execute(db.pool())).await?;
     Ok(())
 }
 

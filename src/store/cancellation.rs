@@ -1,29 +1,30 @@
 //! Cancelling a session: what of it is still to be given back or given up, asked of the books each time, so that
 //! an interrupted cancellation goes on where it was.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgExecutor};
 use utoipa::ToSchema;
 
 use super::{Database, StoreError};
-use crate::domain::{
-    ids::{OrderId, ScheduleId, UserId},
-    money::Fen,
-    order::Status,
+use crate::{
+    crash,
+    domain::{
+        ids::{OrderId, ScheduleId, UserId},
+        money::Fen,
+        order::Status,
+    },
 };
 
 /// No new orders for this session, from this moment on; says whether there is such a session. A batch of orders
 /// that is being taken in holds the session's lock: it is in the books when this returns.
 pub async fn close(db: &Database, schedule: ScheduleId) -> Result<bool, StoreError> {
-    let closed = sqlx::query("UPDATE course_schedules SET status = 'cancelled' WHERE schedule_id = $1")
-        .bind(schedule)
-        .execute(db.pool())
-        .await?;
+    let closed = sqlx::query("UPDATE course_schedules SET status = 'cancelled' WHERE schedule_id = $1").bind(schedule);
+    let closed = crash::around("commit", "schedule.close", closed.execute(db.pool())).await?;
     Ok(closed.rows_affected() > 0)
 }
 
 /// How far the cancellation is.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
     /// Bookings whose refund the books do not know yet, and what is left to give back of them.
     pub bookings: i64,

@@ -6,10 +6,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Database, Step, StoreError};
-use crate::domain::{
-    case::{CaseDocument, CaseKind, CaseStatus, UNKNOWN_KIND},
-    ids::OrderId,
-    money::Fen,
+use crate::{
+    crash,
+    domain::{
+        case::{CaseDocument, CaseKind, CaseStatus, UNKNOWN_KIND},
+        ids::OrderId,
+        money::Fen,
+    },
 };
 
 /// Opens a case, unless it was opened before. `subject` is WeChat's or our number of the fact.
@@ -163,9 +166,8 @@ pub async fn settle(db: &Database, id: Uuid, by: &str, resolution: &str) -> Resu
     )
     .bind(id)
     .bind(by)
-    .bind(resolution)
-    .execute(db.pool())
-    .await?;
+    .bind(resolution);
+    let closed = crash::around("commit", "cases.close", closed.execute(db.pool())).await?;
     Ok(closed.rows_affected() > 0)
 }
 

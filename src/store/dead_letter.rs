@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Database, Step, StoreError, sealed::PersonalKeys};
-use crate::domain::dead_letter::LetterState;
+use crate::{crash, domain::dead_letter::LetterState};
 
 /// A letter as a reading found it.
 #[derive(Debug, Clone)]
@@ -163,13 +163,12 @@ pub async fn last_readings(db: impl PgExecutor<'_>) -> Result<Vec<LastReading>, 
 /// Notes that a queue is being read: until the reading has ended, its depth tells nobody anything. Answers the
 /// database's clock, for [`end_reading`].
 pub async fn begin_reading(db: &Database, queue: &str) -> Result<OffsetDateTime, StoreError> {
-    Ok(sqlx::query_scalar(
+    let began = sqlx::query_scalar(
         "INSERT INTO dead_letter_readings (queue, read_at, depth) VALUES ($1, now(), -1)
          ON CONFLICT (queue) DO UPDATE SET depth = -1 RETURNING now()",
     )
-    .bind(queue)
-    .fetch_one(db.pool())
-    .await?)
+    .bind(queue);
+    Ok(crash::around("commit", "dead_letters.begin_reading", began.fetch_one(db.pool())).await?)
 }
 
 /// Enters letters into the catalogue; answers those of them that an operator has decided to take out of their queue.
@@ -230,10 +229,9 @@ pub async fn note(step: &mut Step<'_>, keys: &PersonalKeys, found: &[Found]) -> 
 
 /// Notes what will be taken out of its queue, before it is.
 pub async fn mark_removed(db: &Database, letters: &HashSet<String>) -> Result<(), StoreError> {
-    sqlx::query("UPDATE dead_letters SET removed_at = now() WHERE letter_id = ANY($1)")
-        .bind(letters.iter().collect::<Vec<_>>())
-        .execute(db.pool())
-        .await?;
+    let removed = sqlx::query("UPDATE dead_letters SET removed_at = now() WHERE letter_id = ANY($1)")
+        .bind(letters.iter().collect::<Vec<_>>());
+    crash::around("commit", "dead_letters.mark_removed", removed.execute(db.pool())).await?;
     Ok(())
 }
 

@@ -6,9 +6,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Database, Step, StoreError, dead_letter::Row};
-use crate::domain::{
-    dead_letter::{LetterState, ReplayResult, ReplayState},
-    prospect::Prospect,
+use crate::{
+    crash,
+    domain::{
+        dead_letter::{LetterState, ReplayResult, ReplayState},
+        prospect::Prospect,
+    },
 };
 
 /// A replay that is asked for.
@@ -254,7 +257,7 @@ pub async fn settle(
     id: Uuid,
     settled: &[(String, ReplayResult, Option<String>)],
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    let results = sqlx::query(
         "UPDATE dead_letter_replay_items i SET result = t.result, detail = t.detail
            FROM unnest($2::text[], $3::dead_letter_result[], $4::text[]) AS t(letter_id, result, detail)
           WHERE i.replay_id = $1 AND i.letter_id = t.letter_id AND i.result IN ('pending', 'published')",
@@ -262,9 +265,8 @@ pub async fn settle(
     .bind(id)
     .bind(settled.iter().map(|(letter, _, _)| letter.as_str()).collect::<Vec<_>>())
     .bind(settled.iter().map(|(_, result, _)| *result).collect::<Vec<_>>())
-    .bind(settled.iter().map(|(_, _, detail)| detail.as_deref()).collect::<Vec<_>>())
-    .execute(db.pool())
-    .await?;
+    .bind(settled.iter().map(|(_, _, detail)| detail.as_deref()).collect::<Vec<_>>());
+    crash::around("commit", "dead_letters.settle", results.execute(db.pool())).await?;
     Ok(())
 }
 

@@ -56,6 +56,8 @@ use tokio::time::timeout;
 
 use crate::crash;
 
+/// A place in the pool and a connection in it come by then, or not for now.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 /// A connection that was used so shortly ago is taken to stand.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// One that does not answer a ping by then is dead, though no reset told so (a firewall forgot it, a host vanished).
@@ -107,7 +109,7 @@ impl Plans {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The server is away, busy shutting down or out of connections: wait and try again.
-    #[error("PostgreSQL is away: {0}")]
+    #[error("PostgreSQL is away: {}", away_in_words(.0))]
     Away(#[source] sqlx::Error),
     /// Another transaction was in the way (deadlock, serialization); the same step will pass next time.
     #[error("PostgreSQL asks to try again: {0}")]
@@ -115,6 +117,14 @@ pub enum StoreError {
     /// A statement or a row is not what this release expects: ours to mend.
     #[error("PostgreSQL refused a statement: {0}")]
     Bug(#[source] sqlx::Error),
+}
+
+/// The pool tries again and again, and in the end knows only that it did.
+fn away_in_words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::PoolTimedOut => format!("no connection within {} seconds", CONNECTED_WITHIN.as_secs()),
+        error => error.to_string(),
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -146,7 +156,7 @@ impl Database {
         let options: PgConnectOptions = url.expose_secret().parse()?;
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
-            .acquire_timeout(Duration::from_secs(5))
+            .acquire_timeout(CONNECTED_WITHIN)
             .after_connect(|connection, _| {
                 Box::pin(async { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
             })
@@ -173,9 +183,23 @@ impl Database {
     /// Opens a transaction. `name` says in metrics which step it carries.
     pub async fn begin(&self, name: &'static str) -> Result<Step<'static>, StoreError> {
         let started = std::time::Instant::now();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.opened("BEGIN").await?;
         let now = sqlx::query_scalar("SELECT now()").fetch_one(&mut *transaction).await?;
         Ok(Step { name, started, now, transaction })
+    }
+
+    /// Opens a transaction that only reads, and reads all from one snapshot.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.opened("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await
+    }
+
+    /// In a task of its own, which goes on when the caller has gone. A `BEGIN` that is given up on its way would
+    /// leave the pool a connection with a transaction open that sqlx does not know of: whatever is written there
+    /// next is told to be done, and is not.
+    async fn opened(&self, begin: &'static str) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let pool = self.pool.clone();
+        let opened = tokio::spawn(async move { pool.begin_with(begin).await });
+        Ok(opened.await.map_err(|_| sqlx::Error::WorkerCrashed)??)
     }
 
     /// One round trip, for readiness.
@@ -184,9 +208,10 @@ impl Database {
         Ok(())
     }
 
-    /// Brings the schema to head and makes the next partitions.
+    /// Brings the schema to head, gives each role its rights and makes the next partitions. As the schema's owner.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         sqlx::migrate!("./migrations").run(&self.pool).await?;
+        sqlx::raw_sql(include_str!("rights.sql")).execute(&self.pool).await?;
         self.make_partitions(KEEP_ALL_MONTHS).await?;
         Ok(())
     }
@@ -194,10 +219,9 @@ impl Database {
     /// Makes the partitions of this month and the next three, of audit log and trace, long before their first rows;
     /// lets go of the trace's months that are older than `keep_traces`.
     pub async fn make_partitions(&self, keep_traces: u16) -> Result<(), StoreError> {
-        sqlx::query("SELECT audit_log_make_partitions(3), order_trace_keep(3, $1)")
-            .bind(i32::from(keep_traces))
-            .execute(&self.pool)
-            .await?;
+        let made =
+            sqlx::query("SELECT audit_log_make_partitions(3), order_trace_keep(3, $1)").bind(i32::from(keep_traces));
+        crash::around("commit", "partitions.make", made.execute(&self.pool)).await?;
         Ok(())
     }
 }

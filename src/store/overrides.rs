@@ -5,11 +5,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Database, Step, StoreError};
-use crate::domain::{
-    ids::OrderId,
-    money::Fen,
-    order::Status,
-    overrides::{OverrideAction, OverrideDocument, OverrideStatus, Proposal, Standing, WAIVED},
+use crate::{
+    crash,
+    domain::{
+        ids::OrderId,
+        money::Fen,
+        order::Status,
+        overrides::{OverrideAction, OverrideDocument, OverrideStatus, Proposal, Standing, WAIVED},
+    },
 };
 
 #[derive(FromRow)]
@@ -97,9 +100,8 @@ pub async fn propose(
     .bind(money)
     .bind(status)
     .bind(&proposal.request_id)
-    .bind(&proposal.operator)
-    .execute(db.pool())
-    .await?;
+    .bind(&proposal.operator);
+    let written = crash::around("commit", "override.propose", written.execute(db.pool())).await?;
     Ok(written.rows_affected() > 0)
 }
 
@@ -112,9 +114,8 @@ pub async fn decide(db: &Database, id: Uuid, to: OverrideStatus, by: &str) -> Re
     )
     .bind(id)
     .bind(to)
-    .bind(by)
-    .execute(db.pool())
-    .await?;
+    .bind(by);
+    let decided = crash::around("commit", "override.decide", decided.execute(db.pool())).await?;
     Ok(decided.rows_affected() > 0)
 }
 

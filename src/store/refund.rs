@@ -113,9 +113,7 @@ fn refusal(order: &Locked, amount: Fen, left: Fen, count: i64) -> Option<&'stati
         | Status::Cancelled
         | Status::Expired => return Some("not-paid"),
     }
-    if left == Fen::ZERO {
-        Some("nothing-left")
-    } else if amount <= Fen::ZERO || amount > left {
+    if amount <= Fen::ZERO || amount > left {
         Some("more-than-left")
     } else if count >= MOST_PER_ORDER {
         Some("too-many-refunds")

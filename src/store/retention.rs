@@ -25,6 +25,12 @@ pub enum Kept {
     Unfinished(i64),
 }
 
+/// Whether we are the audit log's owner, who alone can drop a month of it.
+pub async fn is_owner(db: &Database) -> Result<bool, StoreError> {
+    let owner = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'payment_audit_log'::regclass";
+    Ok(sqlx::query_scalar(owner).fetch_one(db.pool()).await?)
+}
+
 /// Drops the months that ended more than `keep_months` ago, the oldest first, each in a transaction of its own.
 pub async fn prune(db: &Database, keep_months: u16, dry_run: bool) -> Result<Vec<Month>, StoreError> {
     let partitions: Vec<String> = sqlx::query_scalar(

@@ -8,6 +8,7 @@ use time::{Date, format_description::FormatItem, macros::format_description};
 use tokio::time::timeout;
 
 use crate::{
+    crash,
     domain::{books::Billed, json::json_fault},
     wechat::{
         answers::{Call, Claim, Class, Inconclusive},
@@ -71,14 +72,14 @@ impl PayClient {
     /// GET the file behind the link. To be read to its end with [`Download::next`].
     pub async fn download_bill(&self, link: &BillLink) -> Result<Download, Inconclusive> {
         let call = Call::DownloadBill;
-        let mut record = Record::begin(call);
+        let mut record = Record::begin(call, None);
         let opened = async {
             let url = self.account.base_url.join(&link.target);
             let url = url.map_err(|_| Inconclusive::unknown(call, None, None, "the link is no path"))?;
             let request = Request { call, method: Method::GET, url, body: Vec::new(), about: None };
             self.open(request, WHOLE, &mut record).await
         };
-        match opened.await {
+        match crash::around("wechat", call.label(), opened).await {
             Ok(response) => Ok(Download {
                 response,
                 reader: Some(BillReader::default()),

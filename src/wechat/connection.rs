@@ -1,5 +1,6 @@
 //! The connection to one of WeChat's hosts: how long we wait, how much we read, what we measure.
 
+use crate::spans::Span;
 use crate::wechat::settings::is_local;
 use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, Url, redirect};
@@ -66,6 +67,28 @@ pub(super) fn measure(call: &'static str, outcome: &'static str, code: Option<&s
         metrics::counter!("wechat_codes_total", "call" => call, "code" => code_label(code)).increment(1);
     }
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Says in its span how an exchange with either of WeChat's hosts ended.
+pub(super) fn spanned(
+    span: &mut Span,
+    status: Option<u16>,
+    request_id: Option<&str>,
+    outcome: &str,
+    code: Option<&str>,
+) {
+    if let Some(status) = status {
+        span.note("http.response.status_code", status);
+    }
+    if let Some(id) = request_id {
+        span.note("wechat.request_id", id);
+    }
+    if let Some(code) = code {
+        span.note("wechat.code", code_label(code));
+    }
+    if outcome != "ok" {
+        span.failed(outcome);
+    }
 }
 
 /// A gateway's invention must not become a thousand time series.

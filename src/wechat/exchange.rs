@@ -5,11 +5,12 @@ use crate::crash;
 use crate::wechat::account::PayAccount;
 use crate::wechat::answers::{Call, Claim, Class, Inconclusive};
 use crate::wechat::certificates::{self, CertificateFault, LearnGate};
-use crate::wechat::connection::{Answer, http_client, measure, read, receive};
+use crate::wechat::connection::{Answer, http_client, measure, read, receive, spanned};
 use crate::wechat::verify::SignatureFault;
 use crate::wechat::{Ambient, aead::OpenFault};
 use crate::{
     domain::timeline::{EntryKind, Trace},
+    spans::{self, Kind, Span},
     trace,
 };
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap};
@@ -70,7 +71,7 @@ impl PayClient {
         conclude: impl FnOnce(&Signed) -> Result<T, String>,
     ) -> Result<T, Inconclusive> {
         let call = request.call;
-        let mut record = Record { about: request.about.clone(), ..Record::begin(call) };
+        let mut record = Record::begin(call, request.about.clone());
         let outcome = match crash::around("wechat", call.label(), self.exchange(request, &mut record)).await {
             Ok(signed) => conclude(&signed)
                 .map_err(|detail| Inconclusive::unknown(call, Some(signed.status), record.request_id.clone(), detail)),
@@ -107,7 +108,7 @@ impl PayClient {
     }
 
     async fn fetch_certificates(&self) -> Result<Certificates, Inconclusive> {
-        let mut record = Record::begin(Call::Certificates);
+        let mut record = Record::begin(Call::Certificates, None);
         let outcome = self.list_certificates(&mut record).await;
         record.end(&outcome);
         outcome
@@ -238,18 +239,26 @@ fn encode(segment: &str) -> String {
         .collect()
 }
 
-/// One exchange for log and metrics.
+/// The order of an `out_trade_no` or `out_refund_no`.
+fn order_of(about: &str) -> &str {
+    about.split_once('-').map_or(about, |(order, _)| order)
+}
+
+/// One exchange for log, metrics and traces.
 pub(super) struct Record {
     call: Call,
     about: Option<String>,
     started: Instant,
     status: Option<u16>,
     request_id: Option<String>,
+    span: Span,
 }
 
 impl Record {
-    pub(super) fn begin(call: Call) -> Self {
-        Self { call, about: None, started: Instant::now(), status: None, request_id: None }
+    pub(super) fn begin(call: Call, about: Option<String>) -> Self {
+        let order = about.as_deref().map(order_of);
+        let span = Span::begin(Kind::Client, "wechat", call.label(), spans::context_about(order));
+        Self { call, about, started: Instant::now(), status: None, request_id: None, span }
     }
 
     fn note_answer(&mut self, status: u16, headers: &HeaderMap) {
@@ -264,7 +273,7 @@ impl Record {
     /// Leaves a trace of the exchange at its order.
     fn note(&self, label: &str, doubt: Option<&Inconclusive>) {
         let Some(about) = self.about.as_ref().filter(|_| trace::is_kept()) else { return };
-        let order = about.split_once('-').map_or(about.as_str(), |(order, _)| order);
+        let order = order_of(about);
         let details = serde_json::json!({
             "about": about, "status": self.status, "code": doubt.and_then(|doubt| doubt.code.as_ref()),
             "detail": doubt.map(|doubt| &doubt.detail),
@@ -277,7 +286,7 @@ impl Record {
         });
     }
 
-    pub(super) fn end<T>(self, outcome: &Result<T, Inconclusive>) {
+    pub(super) fn end<T>(mut self, outcome: &Result<T, Inconclusive>) {
         let took = self.started.elapsed();
         let (call, request_id) = (self.call.label(), self.request_id.as_deref());
         let label = match outcome {
@@ -287,6 +296,7 @@ impl Record {
         let code = outcome.as_ref().err().and_then(|inconclusive| inconclusive.code.as_deref());
         let duration_ms = measure(call, label, code, took);
         self.note(label, outcome.as_ref().err());
+        spanned(&mut self.span, self.status, self.request_id.as_deref(), label, code);
         match outcome {
             Ok(_) => tracing::info!(call, outcome = label, request_id, duration_ms, "WeChat answered"),
             Err(Inconclusive { status, code, detail, .. }) => tracing::warn!(

@@ -7,8 +7,9 @@ use crate::crash;
 use crate::domain::json::json_fault;
 use crate::live::Live;
 use crate::setting::BadSetting;
+use crate::spans::{self, Kind, Span};
 use crate::wechat::answers::{WORDS_MAX, shortened};
-use crate::wechat::connection::{http_client, measure, receive};
+use crate::wechat::connection::{http_client, measure, receive, spanned};
 use crate::wechat::reaction::Reaction;
 use crate::wechat::settings::{Check, OfficialAccountSettings, Templates, is_appid};
 use crate::wechat::template::fit;
@@ -57,6 +58,9 @@ impl OfficialAccountSettings {
         let secret = check.needed_secret("secret", &self.secret, &self.secret_file);
         if self.templates == Templates::default() {
             check.wrong("templates", "names no template, so nothing can be sent");
+        }
+        for (name, problem) in self.templates.problems() {
+            check.wrong(&name, problem);
         }
         let timeout = check.timeout(self.timeout_ms);
         match (base_url, appid, secret) {
@@ -179,7 +183,7 @@ impl OfficialAccountClient {
             secret: secret.expose_secret(),
             force_refresh,
         };
-        let started = Instant::now();
+        let (started, span) = begin("stable_token");
         let request = self.http.post(self.url("/cgi-bin/stable_token")).json(&body);
         let outcome = match crash::around("wechat", "stable_token", receive(request)).await {
             Ok(answer) => AccessToken::of_answer(answer.status, &answer.body),
@@ -189,7 +193,7 @@ impl OfficialAccountClient {
             Ok(_) => ("ok", None, ""),
             Err(fault) => (fault.reaction.label(), fault.errcode, fault.detail.as_str()),
         };
-        record("stable_token", label, errcode, detail, started.elapsed());
+        record(span, "stable_token", label, errcode, detail, started.elapsed());
         outcome
     }
 
@@ -197,7 +201,7 @@ impl OfficialAccountClient {
     pub async fn send_template(&self, token: &SecretString, message: &TemplateMessage<'_>) -> Sending {
         let mut url = self.url("/cgi-bin/message/template/send");
         url.query_pairs_mut().append_pair("access_token", token.expose_secret());
-        let started = Instant::now();
+        let (started, span) = begin("send_template");
         let sent = receive(self.http.post(url).json(message));
         let sending = match crash::around("wechat", "send_template", sent).await {
             Ok(answer) => Sending::of_answer(answer.status, &answer.body),
@@ -208,7 +212,7 @@ impl OfficialAccountClient {
             Sending::Refused { errcode, reaction, detail } => (reaction.label(), Some(*errcode), detail.as_str()),
             Sending::Unknown { detail } => ("unknown", None, detail.as_str()),
         };
-        record("send_template", label, errcode, detail, started.elapsed());
+        record(span, "send_template", label, errcode, detail, started.elapsed());
         sending
     }
 
@@ -282,8 +286,20 @@ fn fitted<S: serde::Serializer>(data: &BTreeMap<&str, String>, serializer: S) ->
     }))
 }
 
-fn record(call: &'static str, outcome: &'static str, errcode: Option<i64>, detail: &str, took: Duration) {
+fn begin(call: &'static str) -> (Instant, Span) {
+    (Instant::now(), Span::begin(Kind::Client, "wechat", call, spans::context_about(None)))
+}
+
+fn record(
+    mut span: Span,
+    call: &'static str,
+    outcome: &'static str,
+    errcode: Option<i64>,
+    detail: &str,
+    took: Duration,
+) {
     let code = errcode.map(|errcode| errcode.to_string());
+    spanned(&mut span, None, None, outcome, code.as_deref());
     let duration_ms = measure(call, outcome, code.as_deref(), took);
     match outcome {
         "ok" => tracing::info!(call, outcome, duration_ms, "WeChat answered"),

@@ -4,7 +4,7 @@
 //! first. [`PaySettings::load`] (in [`super::account`]) and [`OfficialAccountSettings::load`] turn them into values
 //! that need no second look.
 
-use crate::domain::notification::Kind;
+use crate::domain::notification::{self, Kind};
 use crate::keys;
 use crate::setting::BadSetting;
 use reqwest::Url;
@@ -70,7 +70,37 @@ pub struct OfficialAccountSettings {
     pub timeout_ms: Option<u64>,
 }
 
-/// Template ids by what the message tells. A kind without one is not sent.
+/// A template as the account has it: its id, and its own keys where they differ from ours. WeChat gives out both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template<'a> {
+    pub id: &'a str,
+    /// Ours and theirs.
+    keys: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Template<'a> {
+    /// Reads `ID`, or `ID thing1=thing4 time2=time9`.
+    pub fn parse(kind: Kind, text: &'a str) -> Result<Self, String> {
+        let mut words = text.split_whitespace();
+        let id = words.next().filter(|id| !id.contains('=')).ok_or("must begin with a template's id")?;
+        let keys = words.map(|word| {
+            let known: Vec<&str> = notification::keys(kind).iter().map(|(key, _)| *key).collect();
+            let is_key = |key: &str| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !key.is_empty();
+            let pair = word.split_once('=').filter(|(ours, theirs)| known.contains(ours) && is_key(theirs));
+            pair.ok_or_else(|| {
+                format!("must say like {}=thing4 which key stands for one of {}", known[0], known.join(", "))
+            })
+        });
+        Ok(Self { id, keys: keys.collect::<Result<_, _>>()? })
+    }
+
+    /// The template's own key for one of ours.
+    pub fn key(&self, ours: &'a str) -> &'a str {
+        self.keys.iter().find(|(key, _)| *key == ours).map_or(ours, |(_, theirs)| theirs)
+    }
+}
+
+/// [`Template`]s by what the message tells. A kind without one is not sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Templates {
@@ -85,7 +115,19 @@ pub struct Templates {
 
 impl Templates {
     /// The template of a kind, when the merchant has one.
-    pub fn of(&self, kind: Kind) -> Option<&str> {
+    pub fn of(&self, kind: Kind) -> Option<Template<'_>> {
+        Template::parse(kind, self.text(kind)?).ok()
+    }
+
+    /// Every template that cannot be read, by the setting's name.
+    pub(super) fn problems(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        Kind::ALL.into_iter().filter_map(|kind| {
+            let problem = Template::parse(kind, self.text(kind)?).err()?;
+            Some((format!("templates.{}", kind.as_str()), problem))
+        })
+    }
+
+    fn text(&self, kind: Kind) -> Option<&str> {
         match kind {
             Kind::BookingConfirmed => &self.booking_confirmed,
             Kind::BookingFailed => &self.booking_failed,

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{
     cell::{Point, Without},
     stack::{Stack, WORKERS},
@@ -28,7 +30,13 @@ pub(crate) struct Crew<'a> {
     deaths_to_come: RefCell<VecDeque<String>>,
     died: Cell<usize>,
     without: Cell<Option<Without>>,
+    /// A queue is missing for a moment: who starts then refuses to run, and is started again, as any supervisor does.
+    queue_is_gone: Cell<bool>,
+    refused_to_run: Cell<bool>,
 }
+
+/// The exit status of a process that finds the broker other than it must be.
+const REFUSES_TO_RUN: i32 = 2;
 
 impl<'a> Crew<'a> {
     /// Starts the API, all workers and these besides.
@@ -40,6 +48,8 @@ impl<'a> Crew<'a> {
             deaths_to_come: RefCell::default(),
             died: Cell::new(0),
             without: Cell::new(None),
+            queue_is_gone: Cell::new(false),
+            refused_to_run: Cell::new(false),
         };
         for role in ["api"].iter().chain(&WORKERS).chain(more) {
             crew.spawn(role);
@@ -57,6 +67,8 @@ impl<'a> Crew<'a> {
         *self.deaths_to_come.borrow_mut() = deaths.iter().cloned().collect();
         self.died.set(0);
         self.without.set(without);
+        self.queue_is_gone.set(false);
+        self.refused_to_run.set(false);
         if runs {
             self.spawn(role);
         }
@@ -96,8 +108,16 @@ impl<'a> Crew<'a> {
         self.running.borrow_mut().insert(role, child.expect("the executable starts"));
     }
 
-    /// Runs an operator's command, as often as it takes when it is the one that dies.
+    /// Runs an operator's command that is answered with yes.
     pub(crate) async fn operate(&self, arguments: &[&str]) -> String {
+        let (code, stdout, stderr) = self.try_to_operate(arguments).await;
+        assert_eq!(code, Some(0), "holdfast {arguments:?} failed: {stderr}");
+        stdout
+    }
+
+    /// Runs an operator's command, as often as it takes when it is the one that dies: exit code, standard output,
+    /// standard error. What it was to do may be done before it is run again, and then it says so.
+    pub(crate) async fn try_to_operate(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         loop {
             let mut command = self.command(CLI, arguments);
             let output = tokio::task::spawn_blocking(move || command.output().expect("the executable starts"));
@@ -106,10 +126,19 @@ impl<'a> Crew<'a> {
                 self.note_death();
                 continue;
             }
-            let words = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "holdfast {arguments:?} failed: {words}");
-            return String::from_utf8(output.stdout).expect("UTF-8");
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+            return (output.status.code(), text(output.stdout), text(output.stderr));
         }
+    }
+
+    /// From here to the end of the story.
+    pub(crate) fn a_queue_is_gone(&self) {
+        self.queue_is_gone.set(true);
+    }
+
+    /// Whether somebody noticed at their start.
+    pub(crate) fn refused_to_run(&self) -> bool {
+        self.refused_to_run.get()
     }
 
     fn command(&self, role: &'static str, arguments: &[&str]) -> Command {
@@ -137,6 +166,11 @@ impl<'a> Crew<'a> {
                 running.iter_mut().filter_map(|(role, child)| Some((*role, status(child)?))).collect()
             };
             for (role, status) in ended {
+                if self.queue_is_gone.get() && status.code() == Some(REFUSES_TO_RUN) {
+                    self.refused_to_run.set(true);
+                    self.spawn(role);
+                    continue;
+                }
                 assert!(self.is_next_death(role, status), "{role} ended by itself: {status}");
                 self.note_death();
                 self.spawn(role);
@@ -183,6 +217,11 @@ impl<'a> Crew<'a> {
         }
         passed
     }
+}
+
+/// The one document that a command prints.
+pub(crate) fn document(printed: &str) -> Value {
+    serde_json::from_str(printed).unwrap_or_else(|_| panic!("no document: {printed:?}"))
 }
 
 impl Drop for Crew<'_> {

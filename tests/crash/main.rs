@@ -12,7 +12,9 @@
 mod cell;
 mod crew;
 mod lane;
+mod letters;
 mod matrix;
+mod operators;
 mod points;
 mod rest;
 mod safeguards;
@@ -37,6 +39,9 @@ mod sources;
 #[allow(dead_code)]
 #[path = "../it/stack.rs"]
 mod stack;
+#[allow(dead_code)]
+#[path = "../it/staged.rs"]
+mod staged;
 #[allow(dead_code)]
 #[path = "../it/story.rs"]
 mod story;

@@ -18,7 +18,7 @@ struct Safeguard {
     after_the_crash: bool,
 }
 
-const SAFEGUARDS: [Safeguard; 8] = [
+const SAFEGUARDS: [Safeguard; 9] = [
     Safeguard {
         name: "publish_before_ack",
         story: "booking_paid",
@@ -33,12 +33,13 @@ const SAFEGUARDS: [Safeguard; 8] = [
         point: "commit.after:seats.take_in",
         after_the_crash: true,
     },
+    Safeguard { name: "confirm", story: "queue_gone", role: "api", point: "", after_the_crash: false },
     Safeguard {
-        name: "confirm",
+        name: "told_again",
         story: "booking_paid",
-        role: "api",
-        point: "publish.before:payment.seen>payments",
-        after_the_crash: false,
+        role: "prepay",
+        point: "commit.after:prepay.record",
+        after_the_crash: true,
     },
     Safeguard {
         name: "transaction_once",

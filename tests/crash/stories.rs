@@ -2,9 +2,20 @@
 
 use futures_util::future::LocalBoxFuture;
 use holdfast::domain::{message::Alarm, notification::Kind};
+use reqwest::Method;
 use serde_json::json;
 
-use crate::{queues::Queues, tale::Tale};
+use crate::{
+    crew::document,
+    letters::{canary_comes_back, letter_mended, letter_put_away, letter_replayed, letter_replayed_by_the_console},
+    operators::{
+        bill_compared, case_closed, old_months_go, override_close, override_confirm, override_payment, override_refund,
+        override_set_aside, override_waive,
+    },
+    queues::Queues,
+    stack::WORKERS,
+    tale::Tale,
+};
 
 /// What customers, WeChat and operators do.
 pub(crate) struct Story {
@@ -18,8 +29,12 @@ pub(crate) struct Story {
 pub(crate) enum World {
     /// Nobody looks a second time: what is not derived again from the message in hand stays undone.
     Plain,
+    /// Operators decide, always two of them, and overdue rows are swept: a decision is a row, its message may be lost.
+    Operated,
     /// WeChat is asked every second for payments whose callback is lost, and overdue rows are swept.
     Swept,
+    /// A canary flies through every queue each second.
+    Watched,
 }
 
 macro_rules! stories {
@@ -35,8 +50,12 @@ stories! {
         expired sold_out_with_alternatives partial_refund refund_unheard whole_refund
         refund_abnormal refund_not_enough refund_closed
         money_too_late_for_a_seat waiting_list_offer session_cancelled notifications answers_lost paid_offline
-        refused_by_wechat;
+        refused_by_wechat queue_gone bill_compared
+        letter_replayed canary_comes_back letter_put_away letter_mended;
+    Operated: override_confirm override_waive override_close override_refund override_payment override_set_aside
+        case_closed old_months_go letter_replayed_by_the_console;
     Swept: callback_lost queues_lost alarms_lost;
+    Watched: canaries;
 }
 
 /// Told once on every fresh stack: what only its first booking passes (a token is fetched) belongs to no story.
@@ -233,7 +252,9 @@ async fn waiting_list_offer(tale: &Tale<'_>) {
 }
 
 async fn session_cancelled(tale: &Tale<'_>) {
-    let (session, ann, bob) = (tale.session(3).await, tale.guest("ann"), tale.guest("bob"));
+    let (ann, bob) = (tale.guest("ann"), tale.guest("bob"));
+    let added = tale.crew.operate(&["schedule", "add", "--capacity", "3", "--json"]).await;
+    let session = document(&added)["schedule_id"].as_str().expect("an id").to_owned();
     let paid = ann.booked(&session).await;
     let unpaid = bob.payable(&session).await;
     tale.crew.operate(&["schedule", "cancel", &session]).await;
@@ -300,6 +321,31 @@ async fn refused_by_wechat(tale: &Tale<'_>) {
     ann.is_told(&[Kind::OrderExpired]);
 }
 
+/// A queue is gone for a moment: the customer is told so, and asks again.
+async fn queue_gone(tale: &Tale<'_>) {
+    let (session, ann) = (tale.session(1).await, tale.guest("ann"));
+    let order = ann.booked(&session).await;
+    tale.crew.stop("refunds");
+    tale.crew.a_queue_is_gone();
+    Queues::of(tale.stack).await.delete("refunds").await;
+    let before = tale.crew.recorded();
+    let mended = async {
+        tale.until("somebody has asked", async || {
+            let passed = tale.crew.passed_since(&before);
+            let asked = passed.iter().any(|point| point.name == "publish.sent:refund.requested>refunds");
+            // Who answers has sent what it published before. Who begins now finds the broker without its queue.
+            let answers = tale.stack.request(Method::GET, "/readyz").send();
+            (tale.crew.refused_to_run() || asked && answers.await.is_ok()).then_some(())
+        })
+        .await;
+        tale.crew.operate(&["topology", "apply"]).await;
+        tale.crew.spawn("refunds");
+    };
+    tokio::join!(ann.refund(&order, None), mended);
+    ann.until_status(&order, "refunded").await;
+    ann.is_told(&[Kind::Refunded]);
+}
+
 async fn callback_lost(tale: &Tale<'_>) {
     let session = tale.session(1).await;
     tale.at_wechat(json!([{ "on": "callback_payment", "callback": "never" }])).await;
@@ -349,4 +395,17 @@ async fn alarms_lost(tale: &Tale<'_>) {
     tale.let_pass(&order, "pay_before").await;
     ann.until_status(&order, "expired").await;
     ann.is_told(&[Kind::HoldLapsed, Kind::OrderExpired]);
+}
+
+/// Canaries fly while a seat is booked, and are nobody's message.
+async fn canaries(tale: &Tale<'_>) {
+    let session = tale.session(1).await;
+    tale.guest("ann").booked(&session).await;
+    let before = tale.crew.recorded();
+    tale.until("every worker has seen one", async || {
+        let passed = tale.crew.passed_since(&before);
+        let saw = |role: &str| passed.iter().any(|point| point.role == role && point.name == "ack.after:canary");
+        WORKERS.into_iter().all(saw).then_some(())
+    })
+    .await;
 }

@@ -39,7 +39,7 @@ impl<'a> Tale<'a> {
     }
 
     /// Asks until there is an answer that is not "later".
-    async fn asked(&self, what: &str, request: impl Fn() -> RequestBuilder) -> Answer {
+    pub(crate) async fn asked(&self, what: &str, request: impl Fn() -> RequestBuilder) -> Answer {
         self.until(what, async || {
             let answer = Answer::try_of(request()).await.ok()?;
             (!answer.status.is_server_error()).then_some(answer)

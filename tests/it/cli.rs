@@ -54,7 +54,7 @@ fn s2_1_config_check_lists_everything_that_is_missing_in_one_go() {
     let report = document(&stdout);
     assert_eq!((code, report["problems"].as_array().map(Vec::len)), (2, Some(stderr.lines().count())));
     assert!(
-        report["settings"].as_array().is_some_and(|settings| {
+        report["items"].as_array().is_some_and(|settings| {
             settings
                 .iter()
                 .any(|shown| *shown == json!({ "setting": "order.price_fen", "value": "20000", "source": "default" }))
@@ -86,7 +86,7 @@ async fn s2_1_config_check_shows_sources_masks_secrets_and_finds_what_does_not_f
     }
     let shown = document(&json);
     let of = |setting: &str| {
-        let settings = shown["settings"].as_array().expect("settings");
+        let settings = shown["items"].as_array().expect("settings");
         settings
             .iter()
             .find(|shown| shown["setting"] == setting)
@@ -160,7 +160,7 @@ async fn the_topology_is_checked_mended_and_insisted_upon() {
     queues.delete("prepay").await;
     // What is missing is declared; what is there otherwise may hold messages and is left to a person.
     let (code, stdout, _) = stack.holdfast(&["topology", "apply", "--json"]).await;
-    let differences = &document(&stdout)["differences"];
+    let differences = &document(&stdout)["items"];
     assert_eq!(
         (code, differences[0]["name"].as_str(), differences[1].is_null()),
         (1, Some("delay.5s"), true),
@@ -169,7 +169,7 @@ async fn the_topology_is_checked_mended_and_insisted_upon() {
     queues.delete("delay.5s").await;
     stack.holdfast_ok(&["topology", "apply"]).await;
     let report = document(&stack.holdfast_ok(&["topology", "check", "--json"]).await);
-    assert_eq!(report["differences"], json!([]));
+    assert_eq!(report["items"], json!([]));
     queues.make_direct("delay.1s").await;
     let (code, stdout, _) = stack.holdfast(&["topology", "check"]).await;
     assert_eq!((code, stdout.contains("exchange delay.1s is different")), (1, true), "{stdout}");
@@ -197,9 +197,17 @@ async fn an_operators_commands_answer_in_words_and_in_documents() {
     assert_eq!((&added["course"], &added["price_fen"]), (&json!("茶道"), &json!(8800)));
     assert_eq!((&added["starts_at"], &added["available"]), (&json!("2030-01-01T10:00:00Z"), &json!(3)));
     let listed = document(&stack.holdfast_ok(&["schedule", "list", "--course", "tea", "--json"]).await);
-    assert_eq!(listed, json!({ "items": [added], "next": null }));
+    assert_eq!(listed, json!({ "items": [&added], "next": null }));
     assert!(stack.holdfast_ok(&["schedule", "list"]).await.contains("茶道"));
     let by_default = stack.add_schedule(1).await;
+    // The sooner one first, and each once.
+    let page = ["schedule", "list", "--limit", "1", "--json"];
+    let first = document(&stack.holdfast_ok(&page).await);
+    let next = first["next"].as_str().expect("there is more");
+    assert!(stack.holdfast_ok(&page[..4]).await.ends_with(&format!("more: --cursor {next}\n")));
+    let second = document(&stack.holdfast_ok(&[&page[..], &["--cursor", next]].concat()).await);
+    let ids = [&first, &second].map(|page| page["items"][0]["schedule_id"].clone());
+    assert_eq!((ids, &second["next"]), ([json!(by_default), added["schedule_id"].clone()], &Value::Null));
 
     let ann = stack.token("ann").await;
     let order = stack.submit(&ann, &by_default).await;
@@ -214,7 +222,11 @@ async fn an_operators_commands_answer_in_words_and_in_documents() {
 
     for (arguments, code) in [
         (&["order", "show", "hf0000000000"][..], 1),
-        (&["order", "show", "HF|1"], 2),
+        (&["order", "show", "HF|1"], 1),
+        (&["order", "explain", "nobody's"], 1),
+        (&["order", "override", "HF|1", "close", "--reason", "x"], 1),
+        (&["schedule", "line", "none"], 1),
+        (&["schedule", "cancel", "none"], 1),
         (&["schedule", "add", "--capacity", "0"], 2),
         (&["schedule", "add"], 2),
         (&["schedule", "add", "--capacity", "1", "--starts-at", "tomorrow"], 2),

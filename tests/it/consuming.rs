@@ -8,7 +8,7 @@ use std::{
 
 use holdfast::{
     broker::{
-        Broker, Link, TraceParent,
+        Broker, Link,
         consume::{self, Fault, Handler, Received, Shape, Verdict},
         topology::Topology,
     },
@@ -32,10 +32,9 @@ async fn broker_with(count: usize) -> (VirtualHost, Broker) {
     let link = Link::new(host.amqp_url.clone().into(), "topology".into());
     assert_eq!(Topology::required().apply(&link).await.expect("a broker"), []);
     let broker = Broker::start(&host.amqp_url.clone().into(), "consuming test", Duration::from_secs(10));
-    let trace = TraceParent::new([7; 24]);
     let messages: Vec<Message> =
         (0..count).map(|number| Message::OrderHeld(OrderHeld { order_id: order(number) })).collect();
-    let sends = messages.iter().map(|message| broker.publisher.publish(message, &trace));
+    let sends = messages.iter().map(|message| broker.publisher.publish(message));
     for sent in futures_util::future::join_all(sends).await {
         sent.expect("confirmed");
     }

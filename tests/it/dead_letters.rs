@@ -185,6 +185,11 @@ async fn p4_a_letter_replayed_twice_changes_nothing_the_second_time() {
         stack.until_status(&stack.quick_token(user), order, "awaiting_payment").await;
     }
     assert_eq!(stack.ready_in("prepay.dead").await, 0, "what was replayed is taken away");
+    let story = stack.timeline(&orders[0]).await;
+    let told = story["entries"].as_array().expect("entries").iter().find(|entry| entry["outcome"] == "replayed");
+    let told = told.unwrap_or_else(|| panic!("its order's story tells of it: {story}"));
+    assert_eq!((&told["what"], &told["details"]["reason"]), (&json!("order.held"), &json!("a look")));
+    assert!(!story["waits_for"].to_string().contains("set aside"), "{story}");
     let (books, ledger) = (stack.books().await, stack.ledger().await);
 
     // The same set once more, its letters once more, and the message itself once more.
@@ -286,7 +291,11 @@ async fn p4_a_letter_is_mended_by_a_patch_that_keeps_its_key() {
     let plan = stack.dead_ok(&["replay", &letter, "--patch", patch, "--reason", why, "--dry-run"]).await;
     assert_eq!(plan["differences"], json!([{ "path": "/user_id", "before": "", "after": "ann" }]), "{plan}");
     let replayed = stack.dead_ok(&["replay", "--manifest", plan["replay_id"].as_str().expect("an id")]).await;
-    assert_eq!(replayed["state"], "finished", "{replayed}");
+    assert_eq!(
+        (&replayed["state"], &replayed["done"]),
+        (&json!("finished"), &json!(1)),
+        "judged as mended: {replayed}"
+    );
     stack.until_status(&token, &order, "cancelled").await;
 }
 

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use holdfast::domain::order_diagram;
+use holdfast::domain::{
+    notification::{Kind, keys},
+    order_diagram,
+};
 
 use crate::stack::checkout;
 
@@ -20,6 +23,16 @@ fn the_order_life_is_drawn_from_the_code() {
 #[test]
 fn the_settings_are_listed_from_their_defaults() {
     compare("docs/operations.md", "settings", &table_of_settings());
+}
+
+#[test]
+fn the_templates_are_listed_with_their_keys() {
+    let mut table = String::from("| `official_account.templates.…` | keys |\n|---|---|\n");
+    for kind in Kind::ALL {
+        let keys: Vec<String> = keys(kind).iter().map(|(key, says)| format!("{says} `{key}`")).collect();
+        table.push_str(&format!("| `{}` | {} |\n", kind.as_str(), keys.join(", ")));
+    }
+    compare("docs/install.md", "templates", &table);
 }
 
 #[test]

@@ -171,7 +171,7 @@ async fn s4_3_a_message_whose_answer_was_lost_for_good_is_uncertain() {
 
 #[tokio::test]
 async fn dead_letter_replayed_twice() {
-    let stack = hasty("messages_replayed", 60, 120).await;
+    let stack = hasty("messages_replayed", 600, 1200).await;
     // Our template is unknown to the account, and our product is not enabled: both are for a person to mend.
     let template = json!({ "on": "template_send", "errcode": 40037 });
     let product = json!({ "on": "order", "status": 403, "code": "NO_AUTH" });

@@ -1,5 +1,5 @@
 //! Hundreds of customers who end in every way there is, at a WeChat that goes wrong in every way it has. Then nothing
-//! is stuck, our books and WeChat's agree to the fen, and nobody was told anything twice.
+//! is stuck, our books and WeChat's agree to the fen, nobody was told anything twice, and no log tells a secret.
 //!
 //! `./dev test mixed` runs it with 2 000 orders.
 
@@ -31,7 +31,10 @@ fn chosen(variable: &str, usual: usize) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s7_1_every_ending_mixed() {
     let orders = chosen("MIXED_ORDERS", 400);
-    let stack = Stack::start_with("mixed_endings", every_ending()).await;
+    let mut choice = every_ending();
+    // Everything that the processes could ever say, to be searched for what they must not.
+    choice.settings.push(("HOLDFAST_LOG__FILTER", "debug".into()));
+    let stack = Stack::start_with("mixed_endings", choice).await;
     let mut sessions = Vec::new();
     for _ in 0..orders.div_ceil(CUSTOMERS_PER_SESSION) {
         sessions.push(stack.add_schedule(SEATS_PER_SESSION).await);
@@ -52,6 +55,7 @@ async fn s7_1_every_ending_mixed() {
     stack.script(&json!({})).await;
     stack.come_to_an_end(Duration::from_secs(120)).await;
     check(&stack, &sessions).await;
+    stack.check_logs_tell_no_secret().await;
 }
 
 async fn check(stack: &Stack, sessions: &[String]) {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stack::{Stack, until};
+use crate::stack::{Choice, Stack, until};
 
 #[tokio::test]
 async fn an_operator_records_an_offline_payment_once_and_wechat_takes_none() {
@@ -21,7 +21,7 @@ async fn an_operator_records_an_offline_payment_once_and_wechat_takes_none() {
     assert_eq!(stack.pay(&order).await.status, 409, "closed at WeChat");
     assert_eq!(stack.count("SELECT count(*) FROM payment_transactions WHERE learned_by = 'operator'").await, 1);
     let why = stack
-        .count("SELECT count(*) FROM payment_audit_log WHERE event = 'paid' AND reason = 'taken offline by olga'")
+        .count("SELECT count(*) FROM payment_audit_log WHERE event = 'paid' AND reason LIKE '%paid offline, receipt r-17%'")
         .await;
     assert_eq!(why, 1);
 
@@ -35,5 +35,25 @@ async fn an_operator_records_an_offline_payment_once_and_wechat_takes_none() {
             .then_some(())
     })
     .await;
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn an_offline_payment_above_the_configured_sum_wants_a_second_person() {
+    let settings = vec![("HOLDFAST_OVERRIDE__SECOND_PERSON_FEN", "19999".to_owned())];
+    let stack = Stack::start_with("offline_second", Choice { settings, ..Choice::default() }).await;
+    let schedule = stack.add_schedule(1).await;
+    let (token, order) = stack.payable("ann", &schedule).await;
+    let record = ["order", "paid-offline", &order, "--amount-fen", "20000", "--receipt", "r-18", "--operator", "olga"];
+    for _ in 0..2 {
+        let proposed = stack.holdfast_ok(&[&record[..], &["--json"]].concat()).await;
+        assert!(proposed.contains(r#""status":"proposed""#), "{proposed}");
+    }
+    assert_eq!(stack.order(&token, &order).await.body["status"], "awaiting_payment");
+    let (code, _, _) = stack.holdfast(&["order", "override", &order, "approve", "--as", "olga"]).await;
+    assert_eq!(code, 1, "nobody approves their own");
+    stack.holdfast_ok(&["order", "override", &order, "approve", "--as", "otto"]).await;
+    let confirmed = stack.until_status(&token, &order, "confirmed").await;
+    assert_eq!(confirmed["transaction_id"], "offline-r-18");
     stack.check_invariants().await;
 }

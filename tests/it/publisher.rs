@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt, future::join_all};
 use holdfast::{
-    broker::{Broker, PublishError, TraceParent},
+    broker::{Broker, PublishError},
     domain::{
         ids::OrderId,
         message::{Alarm, Message, NotificationDue, OrderAlarm, OrderHeld},
@@ -101,9 +101,8 @@ async fn publish_all(broker: &Broker, message: fn(usize) -> Message) -> Vec<(Mes
     let tasks = (0..TASKS).map(|task| {
         let publisher = broker.publisher.clone();
         tokio::spawn(async move {
-            let trace = TraceParent::new([7; 24]);
             let sends = (0..EACH).map(|n| message(task * EACH + n)).map(async |message| {
-                let answer = publisher.publish(&message, &trace).await;
+                let answer = publisher.publish(&message).await;
                 (message, answer)
             });
             join_all(sends).await

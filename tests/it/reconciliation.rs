@@ -278,3 +278,30 @@ async fn every_day_since_the_last_is_caught_up_and_a_day_without_trade_is_normal
     let (code, report) = reconcile(&stack, &yesterday).await;
     assert_eq!((code, &report["status"]), (0, &json!("no_trade")), "{report}");
 }
+
+/// Two environments, one merchant number, one bill.
+#[tokio::test]
+async fn a_neighbours_orders_in_the_merchants_bill_are_no_cases() {
+    let roles = vec!["api", "seats", "prepay", "payments"];
+    let stack = Stack::start_with("reconciliation-neighbour", Choice { roles, ..Choice::default() }).await;
+    let schedule = stack.add_schedule(1).await;
+    stack.booked("ann", &schedule).await;
+    let closed = close_day(&stack, &json!({})).await;
+    let date = closed["bill_date"].as_str().expect("a date");
+
+    let mut staging =
+        Stack::start_with("reconciliation-staging", Choice { roles: Vec::new(), ..Choice::default() }).await;
+    let mut set = |name: &str, value: &str| drop(staging.environment.insert(name.to_owned(), value.to_owned()));
+    set("HOLDFAST_WECHAT_PAY__BASE_URL", &stack.simulator.url);
+    set("HOLDFAST_ORDER__ID_PREFIX", "st");
+    let (code, report) = reconcile(&staging, date).await;
+    assert_eq!((code, standing(&report)), (1, vec![("unknown_order".to_owned(), String::new())]));
+
+    staging.environment.insert("HOLDFAST_ORDER__NEIGHBOURS".to_owned(), "qa, hf".to_owned());
+    let (code, report) = reconcile(&staging, date).await;
+    assert_eq!((code, &report["status"], standing(&report)), (0, &json!("no_trade"), Vec::new()));
+    assert_eq!(staging.count("SELECT count(*) FROM cases WHERE status = 'open'").await, 0, "it closed by itself");
+
+    staging.environment.insert("HOLDFAST_ORDER__NEIGHBOURS".to_owned(), "stx".to_owned());
+    assert_eq!(reconcile(&staging, date).await.0, 2, "an order of ours may begin with stx");
+}

@@ -262,3 +262,58 @@ async fn a_refund_that_wechat_refuses_for_good_is_a_case() {
         stack.check_money().await;
     }
 }
+
+#[tokio::test]
+async fn a_refund_that_is_not_as_we_know_it_is_a_case_and_settles_nothing() {
+    let (stack, ann, order) = with_a_booking("refund_not_ours").await;
+    stack.on_refund(json!({ "refund": { "slow_ms": 600_000 } })).await;
+    let ours = stack.lay_refund(&order, "part", Some(5_000)).await;
+    stack.until_refund(&ours, "processing").await;
+    let elsewhere = format!("{}x", &ours[..ours.len() - 1]);
+    for (out_refund_no, refund_fen) in [("OTHER_SYSTEM|1*", 5_000), (&*elsewhere, 5_000), (&*ours, 5_001)] {
+        let facts = RefundFacts {
+            out_refund_no: out_refund_no.to_owned(),
+            out_trade_no: order.clone(),
+            wechat_refund_id: "5000000001".into(),
+            standing: RefundStanding::Success,
+            refund_fen: Fen(refund_fen),
+            success_time: None,
+        };
+        let seen = RefundSeen { facts, source: Source::Query, request_id: "a query".into() };
+        for _ in 0..2 {
+            stack.lay(&Message::RefundSeen(seen.clone())).await;
+        }
+    }
+    let expected =
+        [("refund_mismatch", &*ours), ("unknown_refund", "OTHER_SYSTEM|1*"), ("unknown_refund", &*elsewhere)];
+    until("each is one case", async || {
+        let mut cases = stack.open_cases().await;
+        cases.sort();
+        cases.iter().map(|(kind, subject)| (&**kind, &**subject)).eq(sorted(expected)).then_some(())
+    })
+    .await;
+    until("all is worked off", async || (stack.ready_in("refunds").await == 0).then_some(())).await;
+    assert_eq!(stack.order(&ann, &order).await.body["refunded_fen"], 0);
+    assert_eq!(stack.until_refund(&ours, "processing").await, None);
+    assert_eq!(stack.ready_in("refunds.dead").await, 0);
+    stack.check_invariants().await;
+}
+
+fn sorted<T: Ord, const N: usize>(mut list: [T; N]) -> [T; N] {
+    list.sort();
+    list
+}
+
+/// WeChat refuses the fifty-first.
+#[tokio::test]
+async fn an_order_has_at_most_fifty_refunds() {
+    let (stack, ann, order) = with_a_booking("fifty_refunds").await;
+    for number in 1..=50 {
+        stack.lay_refund(&order, &format!("part-{number}"), Some(1)).await;
+    }
+    let refused = stack.lay_refund(&order, "one-more", Some(1)).await;
+    assert_eq!(stack.until_refund(&refused, "refused").await.as_deref(), Some("too-many-refunds"));
+    assert_eq!(stack.count("SELECT count(*) FROM refunds WHERE status <> 'refused'").await, 50);
+    assert_eq!(stack.order(&ann, &order).await.body["status"], "confirmed");
+    stack.check_invariants().await;
+}

@@ -1,6 +1,6 @@
 //! Things change under way: a release, WeChat's keys, an hour without WeChat.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use holdfast::domain::{ids::ScheduleId, message::Message};
 use serde_json::{Value, json};
@@ -29,10 +29,27 @@ fn recorded() -> Vec<(String, Value)> {
         .collect()
 }
 
+/// The decision that the recorded message tells of: a release, too late.
+async fn decide(stack: &Stack, order: &str) {
+    sqlx::query(
+        "INSERT INTO order_overrides (override_id, order_id, action, reason, money_fen, status, proposed_by, request_id)
+         VALUES ('01920000-0000-7000-8000-00000000face', $1, 'release', 'recorded', 20000, 'approved', 'olga', 'recorded')",
+    )
+    .bind(order)
+    .execute(&stack.db)
+    .await
+    .expect("a decision");
+}
+
+const REFUSED: &str = "SELECT count(*) FROM order_overrides WHERE status = 'refused'";
+const OFFLINE: &str = "SELECT count(*) FROM payment_transactions WHERE transaction_id = 'offline-recorded-12'";
+
 #[tokio::test]
 async fn message_from_the_previous_release() {
     let stack = hasty("previous_release", 60, 120).await;
     let recorded = recorded();
+    let kinds: BTreeSet<&str> = recorded.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds.len(), 12, "a kind of message without a recording: {kinds:?}");
     let (_, first) = &recorded[0];
     let schedule = ScheduleId::parse(first["schedule_id"].as_str().expect("an id")).expect("a UUID");
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
@@ -63,7 +80,12 @@ async fn message_from_the_previous_release() {
             "payment.seen" => drop(stack.until_status(&ann, order, "confirmed").await),
             "waitlist.change" => stack.until_count("bob waits", "SELECT count(*) FROM waitlist", 1).await,
             "refund.requested" => drop(stack.offered_to("bob").await),
-            "refund.seen" => drop(stack.until_status(&ann, order, "refunded").await),
+            "refund.seen" => {
+                stack.until_status(&ann, order, "refunded").await;
+                decide(&stack, order).await;
+            }
+            "order.override" => stack.until_count("it is judged", REFUSED, 1).await,
+            "order.paid_offline" => stack.until_count("the money is seen", OFFLINE, 1).await,
             _ => {}
         }
     }

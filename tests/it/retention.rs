@@ -8,26 +8,6 @@ use crate::{
 };
 
 impl Stack {
-    /// Moves the first versions of an order's history into a month long ago.
-    async fn long_ago(&self, order: &str, up_to_version: i32) {
-        let month = "CREATE TABLE IF NOT EXISTS payment_audit_log_2020_01 PARTITION OF payment_audit_log
-             FOR VALUES FROM ('2020-01-01+00') TO ('2020-02-01+00')";
-        sqlx::query(month).execute(&self.db).await.expect("a month");
-        // Their hashes cover another time than the one they now say; the links between the rows hold.
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-            "ALTER TABLE payment_audit_log DISABLE TRIGGER USER;
-             CREATE TEMP TABLE moved AS SELECT * FROM payment_audit_log WHERE order_id = '{order}' AND version <= {up_to_version};
-             DELETE FROM payment_audit_log WHERE order_id = '{order}' AND version <= {up_to_version};
-             ALTER TABLE payment_audit_log ENABLE TRIGGER USER;
-             UPDATE moved SET at = at - (now() - '2020-01-15');
-             INSERT INTO payment_audit_log SELECT * FROM moved;
-             DROP TABLE moved"
-        )))
-        .execute(&self.db)
-        .await
-        .expect("moved");
-    }
-
     async fn prune(&self, more: &[&str]) -> Value {
         let arguments: Vec<&str> = ["audit", "prune", "--json"].into_iter().chain(more.iter().copied()).collect();
         serde_json::from_str(&self.holdfast_ok(&arguments).await).expect("one JSON document")

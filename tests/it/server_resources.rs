@@ -54,6 +54,11 @@ pub(crate) async fn drop_keys(prefix: &str) {
     }
 }
 
+/// The same address for the account of a kind of process. That of a stranger's server stays as it is.
+pub(crate) fn account(url: &str, kind: &str) -> String {
+    url.replacen("holdfast:", &format!("holdfast_{kind}:"), 1)
+}
+
 /// The management API, which can make virtual hosts.
 #[derive(Clone)]
 pub(crate) struct Management {
@@ -72,8 +77,19 @@ impl Management {
         let user = amqp.split("://").nth(1).and_then(|rest| rest.split(':').next()).expect("a user").to_owned();
         let everything = json!({ "configure": ".*", "write": ".*", "read": ".*" });
         self.call(Method::PUT, &format!("/api/permissions/{name}/{user}"), &everything).await;
+        self.permit(name).await;
         let (server, _) = amqp.rsplit_once('/').expect("a virtual host");
         format!("{server}/{name}")
+    }
+
+    /// What rabbitmq/permissions.json gives each kind of process, in this virtual host.
+    async fn permit(&self, vhost: &str) {
+        let mut given: Value =
+            serde_json::from_str(include_str!("../../rabbitmq/permissions.json")).expect("permissions");
+        for permission in given["permissions"].as_array_mut().expect("a list") {
+            permission["vhost"] = vhost.into();
+        }
+        self.call(Method::POST, "/api/definitions", &given).await;
     }
 
     pub(crate) async fn drop_vhost(&self, name: &str) {

@@ -24,7 +24,9 @@ use wechat_sim::{Keys, Running};
 #[path = "server_resources.rs"]
 pub(crate) mod server_resources;
 
-use server_resources::{Management, database_url, drop_database, drop_keys, finally, make_database, ready_in, server};
+use server_resources::{
+    Management, account, database_url, drop_database, drop_keys, finally, make_database, ready_in, server,
+};
 
 /// One set of WeChat keys for all tests: making RSA keys is slow.
 static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -51,12 +53,15 @@ pub(crate) struct Choice {
     pub callback_speed: f64,
     /// Processes to start at once: `api` and workers.
     pub roles: Vec<&'static str>,
+    /// The release that runs: the one under test, or another.
+    pub executable: PathBuf,
 }
 
 impl Default for Choice {
     fn default() -> Self {
         let roles = ["api"].into_iter().chain(WORKERS).collect();
-        Self { settings: Vec::new(), callback_speed: 100.0, roles }
+        let executable = env!("CARGO_BIN_EXE_holdfast").into();
+        Self { settings: Vec::new(), callback_speed: 100.0, roles, executable }
     }
 }
 
@@ -69,6 +74,8 @@ pub(crate) struct Stack {
     pub amqp_url: String,
     /// Everything a process of this stack has in its environment.
     pub environment: BTreeMap<String, String>,
+    /// What is started from now on.
+    pub executable: PathBuf,
     processes: BTreeMap<&'static str, Child>,
     directory: PathBuf,
     management: Management,
@@ -108,6 +115,7 @@ impl Stack {
             http: Client::builder().no_proxy().build().expect("a client"),
             amqp_url,
             environment,
+            executable: choice.executable,
             processes: BTreeMap::new(),
             directory,
             management,
@@ -129,8 +137,33 @@ impl Stack {
     pub(crate) fn spawn(&mut self, role: &'static str) {
         let log = File::options().create(true).append(true).open(self.log(role)).expect("a log");
         let arguments: &[&str] = if role == "api" { &["api"] } else { &["worker", role] };
-        let child = self.command(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let child = self
+            .command(arguments)
+            .envs(self.accounts(role))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
         self.processes.insert(role, child.expect("the executable starts"));
+    }
+
+    /// Each process works under an account of its own at PostgreSQL and RabbitMQ, which may do no more than it must: so
+    /// every test is one of these rights too.
+    fn accounts(&self, role: &str) -> Vec<(&'static str, String)> {
+        if self.executable != Choice::default().executable {
+            // A former release, as it was installed: before there were such accounts.
+            return Vec::new();
+        }
+        let account = |setting: &str, kind: &str| account(&self.environment[setting], kind);
+        if role == "api" {
+            vec![
+                ("DATABASE_URL", account("DATABASE_URL", "ingress")),
+                ("HOLDFAST_DATABASE__OPERATORS_URL", account("DATABASE_URL", "desk")),
+                ("AMQP_URL", account("AMQP_URL", "api")),
+            ]
+        } else {
+            vec![("DATABASE_URL", account("DATABASE_URL", role)), ("AMQP_URL", account("AMQP_URL", role))]
+        }
     }
 
     /// Ends a process at once, as `kill -9` does.
@@ -152,9 +185,15 @@ impl Stack {
         self.processes.get_mut(role).is_some_and(|child| child.try_wait().expect("known").is_none())
     }
 
-    #[allow(dead_code, reason = "for the benchmark and the soak")]
+    #[allow(dead_code, reason = "for floods, the benchmark and the soak")]
     pub(crate) fn pid(&self, role: &str) -> u32 {
         self.processes[role].id()
+    }
+
+    /// What runs.
+    #[allow(dead_code, reason = "for those who read all logs")]
+    pub(crate) fn roles(&self) -> impl Iterator<Item = &'static str> {
+        self.processes.keys().copied()
     }
 
     pub(crate) fn log(&self, role: &str) -> PathBuf {
@@ -167,7 +206,7 @@ impl Stack {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        let mut command = Command::new(&self.executable);
         command.args(arguments).env_clear().envs(&self.environment);
         command
     }

@@ -20,6 +20,7 @@ use crate::{
     domain::{
         books::{DayDocument, Finding, Matter, Pair, Remedy, Word, after_asking, compare},
         message::{Message, PaymentSeen, RefundSeen, Source},
+        neighbours::Neighbours,
     },
     store::{
         Database, StoreError,
@@ -45,6 +46,8 @@ pub struct Books {
     pub db: Database,
     pub publisher: Publisher,
     pub wechat: Arc<PayClient>,
+    /// Whose orders are in the merchant's bill and no business of ours.
+    pub neighbours: Neighbours,
 }
 
 /// Why a day was not compared to its end. It can be begun again at any time.
@@ -153,7 +156,7 @@ impl Books {
         let mut download = self.wechat.download_bill(&link).await?;
         let mut page = Vec::with_capacity(PAGE);
         while let Some(rows) = download.next().await? {
-            page.extend(rows);
+            page.extend(rows.into_iter().filter(|billed| !self.neighbours.own(&billed.out_trade_no)));
             if page.len() >= PAGE {
                 bill.add(&page).await?;
                 page.clear();

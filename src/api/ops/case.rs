@@ -1,7 +1,5 @@
 //! `/v1/ops/cases`: money and facts that need a person.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     body::Body,
@@ -21,6 +19,7 @@ use super::super::{
     paging::{PAGE, Page, Place},
     problem::{Kind, Problem, ProblemDocument},
 };
+use super::dead_letters::line;
 use crate::{
     domain::case::{CaseDocument, CaseStatus},
     store::{self, case::CaseFilter},
@@ -51,18 +50,18 @@ pub(super) const WORDS_MAX: usize = 500;
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<CaseDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let filter = CaseFilter {
         status: fields.optional("status", status).unwrap_or(Some(CaseStatus::Open)),
-        kind: fields.optional("kind", |value| text(value).map(str::to_owned)),
+        kind: fields.optional("kind", line),
         order_id: fields.optional("order_id", |value| order_id(text(value)?).map_err(|_| "is no order id")),
         after: fields.optional("cursor", after),
     };
     fields.finish()?;
     let limit = i64::try_from(PAGE).expect("a page is small") + 1;
-    let cases = store::case::list(api.database.pool(), &filter, limit).await;
+    let cases = store::case::list(api.desk.pool(), &filter, limit).await;
     let cases = cases.map_err(|error| Problem::from_store(&error))?;
     Ok(Json(Page::cut(cases, |case| Place { at: case.opened_at, id: case.case_id.to_string() })))
 }
@@ -104,7 +103,7 @@ fn case_id(id: &str) -> Result<Uuid, Problem> {
 }
 
 async fn find(api: &Api, id: Uuid) -> Result<CaseDocument, Problem> {
-    let case = store::case::find(api.database.pool(), id).await.map_err(|error| Problem::from_store(&error))?;
+    let case = store::case::find(api.desk.pool(), id).await.map_err(|error| Problem::from_store(&error))?;
     case.ok_or_else(|| Problem::new(Kind::NoSuchCase))
 }
 
@@ -150,7 +149,7 @@ pub(in crate::api) async fn close(
         resolution.map(|resolution| Resolution { resolution }).ok_or_else(|| Problem::new(Kind::InvalidRequest))?;
     let id = case_id(&id)?;
     let by = format!("operator:{}", operator.user);
-    let closed = store::case::settle(&api.database, id, &by, &resolution).await;
+    let closed = store::case::settle(&api.desk, id, &by, &resolution).await;
     let closed = closed.map_err(|error| Problem::from_store(&error))?;
     let case = find(&api, id).await?;
     if closed { Ok(Json(case)) } else { Err(Problem::new(Kind::CaseClosed)) }

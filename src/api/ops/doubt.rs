@@ -1,7 +1,5 @@
 //! `GET /v1/ops/money-in-doubt`: what WeChat took and what is at this moment neither a seat's, nor back, nor a case's.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     extract::{Query, State},
@@ -50,7 +48,7 @@ pub(super) struct DoubtList {
 pub(super) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<DoubtList>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| {
@@ -60,7 +58,7 @@ pub(super) async fn list(
     });
     fields.finish()?;
     let refused = |error| Problem::from_store(&error);
-    let pool = api.database.pool();
+    let pool = api.desk.pool();
     let limit = i64::try_from(PAGE).expect("a page is small") + 1;
     let doubts = store::doubt::list(pool, after.as_ref(), limit).await.map_err(refused)?;
     let total = store::doubt::total(pool).await.map_err(refused)?;

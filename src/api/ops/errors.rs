@@ -83,7 +83,7 @@ pub(super) struct ErrorList {
 pub(super) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<ErrorList>, Problem> {
     let mut fields = Fields::of_query(query);
     let range = fields.optional("range", |value| match text(value)? {
@@ -95,7 +95,7 @@ pub(super) async fn list(
     fields.finish()?;
     let (each, columns) = range.unwrap_or(Range::Hour).columns();
     let from = first_column((api.now)(), each, columns);
-    let counts = store::errors::over_time(api.database.pool(), from, each).await;
+    let counts = store::errors::over_time(api.desk.pool(), from, each).await;
     let items = rows(counts.map_err(|error| Problem::from_store(&error))?, columns);
     Ok(Json(ErrorList { items, next: (), from, column_seconds: each.whole_seconds(), columns }))
 }

@@ -78,8 +78,7 @@ async fn tell(api: &Inner, events: &mpsc::UnboundedSender<Result<Event, Infallib
     };
     let began = Instant::now();
     send("begin", serde_json::to_string(&Begin { items: verify::ITEMS }));
-    let asked =
-        verify::run_telling(&api.database, GRACE, Some(LIMIT), |item| send("item", serde_json::to_string(&item)));
+    let asked = verify::run_telling(&api.desk, GRACE, Some(LIMIT), |item| send("item", serde_json::to_string(&item)));
     let outcome = match tokio::time::timeout(LIMIT, asked).await {
         Ok(Ok(())) => "done",
         Ok(Err(error @ (StoreError::Away(_) | StoreError::Conflict(_)))) => {

@@ -1,6 +1,6 @@
 //! `GET /v1/ops/orders`: any customer's orders, found by what a person can name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use axum::{
     Json,
@@ -59,7 +59,7 @@ impl From<Snapshot> for OwnedOrder {
 pub(super) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<OwnedOrder>>, Problem> {
     let mut fields = Fields::of_query(query);
     let wanted = fields.optional("text", searchable);
@@ -82,13 +82,13 @@ fn searchable(value: &serde_json::Value) -> Result<UserId, &'static str> {
 
 async fn moved_last(api: &Inner) -> Result<Vec<OwnedOrder>, Problem> {
     let limit = i64::try_from(PAGE).expect("a page is small");
-    let ids = order_search::moved_last(api.database.pool(), limit).await;
+    let ids = order_search::moved_last(api.desk.pool(), limit).await;
     in_order(api, &ids.map_err(|error| Problem::from_store(&error))?).await
 }
 
 async fn search(api: &Inner, wanted: UserId, after: Option<&OrderCursor>) -> Result<Page<OwnedOrder>, Problem> {
     let refused = |error| Problem::from_store(&error);
-    let pool = api.database.pool();
+    let pool = api.desk.pool();
     if after.is_none() {
         let ids = order_search::by_number(pool, wanted.as_str()).await.map_err(refused)?;
         if !ids.is_empty() {
@@ -105,8 +105,7 @@ async fn search(api: &Inner, wanted: UserId, after: Option<&OrderCursor>) -> Res
 }
 
 async fn in_order(api: &Inner, ids: &[OrderId]) -> Result<Vec<OwnedOrder>, Problem> {
-    let snapshots =
-        store::order::snapshots(api.database.pool(), ids).await.map_err(|error| Problem::from_store(&error))?;
+    let snapshots = store::order::snapshots(api.desk.pool(), ids).await.map_err(|error| Problem::from_store(&error))?;
     let mut found: HashMap<OrderId, Snapshot> =
         snapshots.into_iter().map(|snapshot| (snapshot.document.order_id.clone(), snapshot)).collect();
     Ok(ids.iter().filter_map(|id| found.remove(id)).map(OwnedOrder::from).collect())

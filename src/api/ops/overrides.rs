@@ -1,7 +1,5 @@
 //! `/v1/ops/overrides`: operators' decisions about orders.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Extension, Json,
     body::Body,
@@ -57,7 +55,7 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<OverrideDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let filter = OverrideFilter {
@@ -71,7 +69,7 @@ pub(in crate::api) async fn list(
     };
     fields.finish()?;
     let limit = i64::try_from(PAGE).expect("a page is small") + 1;
-    let found = store::overrides::list(api.database.pool(), &filter, limit).await;
+    let found = store::overrides::list(api.desk.pool(), &filter, limit).await;
     let found = found.map_err(|error| Problem::from_store(&error))?;
     Ok(Json(Page::cut(found, |document| Place { at: document.proposed_at, id: document.override_id.to_string() })))
 }
@@ -96,7 +94,7 @@ pub(in crate::api) async fn one(
     _viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<Json<OverrideDocument>, Problem> {
-    let found = store::overrides::find(api.database.pool(), parse(&id)?).await;
+    let found = store::overrides::find(api.desk.pool(), parse(&id)?).await;
     let found = found.map_err(|error| Problem::from_store(&error))?;
     found.map(Json).ok_or_else(|| Problem::new(Kind::NoSuchOverride))
 }
@@ -109,13 +107,14 @@ fn parse(id: &str) -> Result<Uuid, Problem> {
 #[derive(Debug, ToSchema)]
 #[schema(as = OverrideRequest)]
 pub(in crate::api) struct Wish {
-    #[schema(value_type = String, example = "hf2m6qk0c9v1x8y4zt3w7p5rab")]
+    #[schema(value_type = String, example = "hf2m6qk0c9v1x8y4zt3w7p5rab", pattern = "^[0-9a-z]{6,32}$")]
     order_id: OrderId,
     action: OverrideAction,
     /// Of a refund: all that is left when left out. Of a recorded payment: the order's whole price.
     #[schema(value_type = Option<i64>, minimum = 1)]
     amount_fen: Option<Fen>,
     /// Of a recorded payment: 1 to 24 of a-z, 0-9 and -. The same receipt pays once.
+    #[schema(pattern = "^[a-z0-9-]{1,24}$")]
     receipt: Option<String>,
     /// Why: 1 to 500 characters.
     #[schema(min_length = 1, max_length = 500)]
@@ -183,9 +182,7 @@ pub(in crate::api) async fn propose(
         operator: operator.to_owned(),
         request_id: context.request_id.clone(),
     };
-    let document = desk::propose(&api.database, &api.publisher, &context.trace, &proposal, api.second_person)
-        .await
-        .map_err(refused)?;
+    let document = desk::propose(&api.desk, &api.publisher, &proposal, api.second_person).await.map_err(refused)?;
     if !proposal.is(&document) {
         return Err(Problem::new(Kind::IdempotencyKeyReused));
     }
@@ -214,12 +211,10 @@ fn action(value: &Value) -> Result<OverrideAction, &'static str> {
 )]
 pub(in crate::api) async fn approve(
     State(api): State<Api>,
-    Extension(context): Extension<Context>,
     Operator(operator): Operator,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<OverrideDocument>), Problem> {
-    let approved =
-        desk::approve(&api.database, &api.publisher, &context.trace, parse(&id)?, operator.user.as_str()).await;
+    let approved = desk::approve(&api.desk, &api.publisher, parse(&id)?, operator.user.as_str()).await;
     Ok((StatusCode::ACCEPTED, Json(approved.map_err(refused)?)))
 }
 
@@ -242,7 +237,7 @@ pub(in crate::api) async fn withdraw(
     Operator(operator): Operator,
     Path(id): Path<String>,
 ) -> Result<Json<OverrideDocument>, Problem> {
-    let withdrawn = desk::withdraw(&api.database, parse(&id)?, operator.user.as_str()).await;
+    let withdrawn = desk::withdraw(&api.desk, parse(&id)?, operator.user.as_str()).await;
     withdrawn.map(Json).map_err(refused)
 }
 

@@ -60,7 +60,7 @@ impl Overviews {
 }
 
 async fn look(api: &Inner) -> Overview {
-    let pool = api.database.pool();
+    let pool = api.desk.pool();
     let (queues, cases, doubt) =
         tokio::join!(queues::look(api), store::case::open_total(pool), store::doubt::total(pool));
     let dead = queues.items.iter().filter(|queue| queue.purpose == queues::Purpose::Dead);

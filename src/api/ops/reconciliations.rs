@@ -1,7 +1,5 @@
 //! `GET /v1/ops/reconciliations` and `…/{date}`: our books against WeChat's bill, day by day.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -41,12 +39,12 @@ const DATE: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]");
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<DayDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let before = fields.optional("cursor", |value| parsed(&Place::parse(text(value)?)?.id));
     fields.finish()?;
-    let days = books::days(api.database.pool(), before, one_more()).await;
+    let days = books::days(api.desk.pool(), before, one_more()).await;
     let days = days.map_err(|error| Problem::from_store(&error))?;
     Ok(Json(Page::cut(days, |day| Place { at: day.date.midnight().assume_utc(), id: day.date.to_string() })))
 }
@@ -81,14 +79,14 @@ pub(in crate::api) async fn one(
     State(api): State<Api>,
     _viewer: Viewer,
     Path(date): Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<DayPage>, Problem> {
     let never = || Problem::new(Kind::NotFound).detail("This day was never compared with WeChat's bill.");
     let date = parsed(&date).map_err(|_| never())?;
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", after);
     fields.finish()?;
-    let db = api.database.pool();
+    let db = api.desk.pool();
     let day = books::day(db, date).await.map_err(|error| Problem::from_store(&error))?.ok_or_else(never)?;
     let differences = books::differences(db, date, after.as_ref(), one_more()).await;
     let differences = differences.map_err(|error| Problem::from_store(&error))?;

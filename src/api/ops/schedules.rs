@@ -1,6 +1,6 @@
 //! `/v1/ops/schedules`: sessions seat by seat, and their cancellation.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -67,11 +67,11 @@ pub(in crate::api) struct CountedSchedule {
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<CountedSchedule>>, Problem> {
     let Json(page) = schedules::page(&api, query).await?;
     let ids: Vec<ScheduleId> = page.items().iter().map(|schedule| schedule.schedule_id).collect();
-    let counts = seating::counts(api.database.pool(), &ids).await.map_err(|error| Problem::from_store(&error))?;
+    let counts = seating::counts(api.desk.pool(), &ids).await.map_err(|error| Problem::from_store(&error))?;
     Ok(Json(page.map(|schedule| CountedSchedule {
         counts: counts.get(&schedule.schedule_id).copied().unwrap_or_default(),
         schedule,
@@ -96,7 +96,7 @@ pub(in crate::api) async fn one(
     _viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<Json<ScheduleSeats>, Problem> {
-    let session = crate::desk::schedules::seats(&api.database, parse(&id)?).await;
+    let session = crate::desk::schedules::seats(&api.desk, parse(&id)?).await;
     let session = session.map_err(|error| Problem::from_store(&error))?;
     session.map(Json).ok_or_else(|| Problem::new(Kind::NoSuchSchedule))
 }
@@ -174,17 +174,17 @@ pub(in crate::api) async fn cancel(
 ) -> Result<(StatusCode, Json<CancellationReport>), Problem> {
     let CancellationWish { reason, rate, dry_run } = CancellationWish::read(&headers, body).await?;
     let schedule_id = parse(&id)?;
-    let known = store::schedule::find(api.database.pool(), schedule_id).await;
+    let known = store::schedule::find(api.desk.pool(), schedule_id).await;
     if known.map_err(|error| Problem::from_store(&error))?.is_none() {
         return Err(Problem::new(Kind::NoSuchSchedule));
     }
     if !dry_run {
-        let closed = cancellation::close(&api.database, Some(&api.cache), schedule_id).await;
+        let closed = cancellation::close(&api.desk, Some(&api.cache), schedule_id).await;
         closed.map_err(|error| Problem::from_store(&error))?;
         let requested_by = format!("operator:{}", operator.user);
         tokio::spawn(carry_on(Arc::clone(&api), schedule_id, reason, requested_by, rate));
     }
-    let progress = store::cancellation::progress(api.database.pool(), schedule_id).await;
+    let progress = store::cancellation::progress(api.desk.pool(), schedule_id).await;
     let progress = progress.map_err(|error| Problem::from_store(&error))?;
     let status = if dry_run { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(CancellationReport { schedule_id, dry_run, progress })))
@@ -193,8 +193,7 @@ pub(in crate::api) async fn cancel(
 /// Asks for everything, in the background. Should this process end, the same request goes on where it was.
 async fn carry_on(api: Api, schedule: ScheduleId, reason: String, requested_by: String, rate: u32) {
     let tell: fn(&str) = |words| tracing::info!(words, "cancelling a session");
-    let mut cancellation =
-        Cancellation::new(&api.database, &api.publisher, schedule, &reason, &requested_by, rate, tell);
+    let mut cancellation = Cancellation::new(&api.desk, &api.publisher, schedule, &reason, &requested_by, rate, tell);
     tokio::select! {
         asked = cancellation.ask_until_nothing_is_left() => match asked {
             Ok(()) => tracing::info!(%schedule, "everything is asked for"),

@@ -34,7 +34,7 @@ pub(in crate::api) async fn one(
     _viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<Json<Timeline>, Problem> {
-    let story = store::timeline::read(&api.database, &order_id(&id)?).await;
+    let story = store::timeline::read(&api.desk, &order_id(&id)?).await;
     let story = story.map_err(|error| Problem::from_store(&error))?;
     story.map(Json).ok_or_else(|| Problem::new(Kind::NoSuchOrder))
 }

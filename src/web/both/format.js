@@ -6,13 +6,14 @@ import { language, locale } from "./language.js";
 export const ZONE = "Asia/Shanghai";
 const formats = new Map();
 
-/** Fen to `¥200.00`, by integers only. */
+/** Fen to `¥1,200.00`, by integers only. */
 export function money(fen) {
   if (!Number.isSafeInteger(fen)) return "—";
   const size = Math.abs(fen);
   const cents = size % 100;
   const yuan = (size - cents) / 100;
-  return `${fen < 0 ? "−" : ""}¥${yuan}.${String(cents).padStart(2, "0")}`;
+  const grouped = String(yuan).replace(/\B(?=(\d{3})+$)/g, ",");
+  return `${fen < 0 ? "−" : ""}¥${grouped}.${String(cents).padStart(2, "0")}`;
 }
 
 /** What a customer typed as yuan to fen, by integers only; null when it is no sum of money. */

@@ -22,6 +22,11 @@ export const sessions = ({ from, to, cursor, signal }) => read(`${OPS}/schedules
 /** A session with every seat. */
 export const session = (id, signal) => read(`${OPS}/schedules/${encodeURIComponent(id)}`, { signal });
 
+export const addSession = (session) => act(`${OPS}/schedules`, session);
+
+/** Begins it, or goes on with it; with `dry_run` only says what it comes to. */
+export const cancelSession = (id, how) => act(`${OPS}/schedules/${encodeURIComponent(id)}/cancel`, how);
+
 export const moneyInDoubt = ({ cursor, signal }) => read(`${OPS}/money-in-doubt${query({ cursor })}`, { signal });
 
 export const bookDays = ({ cursor, signal }) => read(`${OPS}/reconciliations${query({ cursor })}`, { signal });

@@ -34,7 +34,7 @@ export function booksView({ root, signal, retitle }) {
     rest.hidden = !cursor;
     months.replaceChildren(...byMonth(days));
     rows.update(days);
-    if (days.length > 0) where.show(months, rows.node);
+    if (days.length > 0) where.show(months, legend(), rows.node);
     else where.show(nothing(t("books_none")));
   }
   const again = refresh(signal, async () => { if (days.length <= 50) await read(); }, { every: 30_000, onTrouble: (error) => where.trouble(error) });
@@ -59,8 +59,16 @@ function calendar(month, known) {
       ? el("a", { class: "day", href: dayLink(date), title: label, "aria-label": label, data: { status: day.status } }, at + 1)
       : el("span", { class: "day", title: label, "aria-label": label }, at + 1));
   });
-  return el("section", {}, el("h2", {}, title), el("ol", { class: "calendar" }, cells));
+  return el("section", {}, el("h2", {}, title), weekdays(), el("ol", { class: "calendar" }, cells));
 }
+
+/** Beginning with some Monday. */
+const weekdays = () => el("div", { class: "calendar", "aria-hidden": "true" }, Array.from({ length: 7 }, (_, at) =>
+  el("span", { class: "weekday" }, format(Date.UTC(2024, 0, 1 + at, 4), { weekday: "narrow" }))));
+
+const legend = () => el("ul", { class: "legend day-legend", "aria-hidden": "true" },
+  ["balanced", "differs", "unfinished", "no_trade"].map((status) =>
+    el("li", {}, el("span", { class: "day", data: { status } }), t(`day_${status}`))));
 
 const list = () => table({
   label: t("books_title"), testid: "days", key: (day) => day.date,

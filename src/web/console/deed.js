@@ -2,10 +2,11 @@
 // Viewers get no buttons; the API would refuse them all the same.
 
 import { el } from "../both/dom.js";
+import { parseMoney } from "../both/format.js";
 import { role } from "../both/identity.js";
 import { t } from "../both/language.js";
 import { Problem } from "./api.js";
-import { words } from "./trouble.js";
+import { Refused, words } from "./trouble.js";
 
 export const mayAct = () => role() === "operator";
 
@@ -17,21 +18,27 @@ export const deedButton = (text, onClick, { danger = false, testid, disabled = f
 
 /**
  * Asks in a dialog. `fields`: `[{name, label, kind, value, options, required, hint}]`, `kind` one of `text`, `long`,
- * `number`, `choice`. `act(values)` does it; its trouble is shown in the dialog, which stays open for another try.
- * Escape, or cancel, changes nothing.
+ * `json`, `number`, `money` (typed in yuan, read as fen), `moment` (China's time), `choice`; `about`: what stands above
+ * them. A field with `only(values)` is asked for only where that holds. `act(values)` does it, and may give what comes after the dialog; its trouble is shown in the dialog, which stays
+ * open for another try. Escape, or "back", changes nothing.
  */
-export function ask({ title, lead, fields = [], confirm, danger = false, act }) {
+export function ask({ title, lead, about, fields = [], confirm, danger = false, act }) {
   const inputs = fields.map(input);
   const trouble = el("p", { class: "trouble-line", role: "alert", hidden: true });
   const go = el("button", { type: "submit", class: danger ? "button danger" : "button", data: { testid: "confirm" } }, confirm);
   const opener = document.activeElement;
   const dialog = el("dialog", { class: "deed", "aria-labelledby": "deed-title" },
-    el("form", { on: { submit } },
-      el("h2", { id: "deed-title" }, title), lead && el("p", { class: "lead" }, lead),
+    el("form", { on: { submit, input: () => { trouble.hidden = true; reveal(); } } },
+      el("h2", { id: "deed-title" }, title), lead && el("p", { class: "lead" }, lead), about,
       inputs.map(({ node }) => node), trouble,
       el("div", { class: "actions" }, go,
-        el("button", { type: "button", class: "button quiet", on: { click: () => dialog.close() } }, t("cancel")))));
+        el("button", { type: "button", class: "button quiet", on: { click: () => dialog.close() } }, t("back")))));
   dialog.addEventListener("close", () => { dialog.remove(); opener?.focus?.(); });
+  const reveal = () => {
+    const typed = Object.fromEntries(inputs.map(({ name, typed: now }) => [name, now()]));
+    for (const { node, only } of inputs) node.hidden = Boolean(only) && !only(typed);
+  };
+  reveal();
   document.body.append(dialog);
   dialog.showModal();
 
@@ -40,8 +47,9 @@ export function ask({ title, lead, fields = [], confirm, danger = false, act }) 
     go.disabled = true;
     trouble.hidden = true;
     try {
-      await act(Object.fromEntries(inputs.map(({ name, read }) => [name, read()])));
+      const next = await act(Object.fromEntries(inputs.map(({ name, read }) => [name, read()])));
       dialog.close();
+      next?.();
     } catch (error) {
       go.disabled = false;
       trouble.hidden = false;
@@ -52,18 +60,27 @@ export function ask({ title, lead, fields = [], confirm, danger = false, act }) 
 
 export const reasonField = () => ({ name: "reason", label: t("reason_why"), kind: "long", required: true });
 
-function input({ name, label, kind = "text", value = "", options = [], required = false, hint, min, max }) {
+const TYPES = { number: "number", moment: "datetime-local" };
+
+const READ = {
+  number: Number,
+  moment: (typed) => `${typed}:00+08:00`,
+  money: (typed) => {
+    const fen = parseMoney(typed);
+    if (fen === null) throw new Refused(t("money_mistyped"));
+    return fen;
+  },
+};
+
+function input({ name, label, kind = "text", value = "", options = [], required = false, hint, min, max, only }) {
   const common = { id: `deed-${name}`, name, required, data: { testid: `field-${name}` } };
   const control = kind === "long" ? el("textarea", { ...common, rows: 3, maxlength: 500 }, value)
     : kind === "json" ? el("textarea", { ...common, rows: 8, spellcheck: "false", class: "code" }, value)
     : kind === "choice" ? el("select", common, options.map(([key, text]) => el("option", { value: key }, text)))
-    : el("input", { ...common, type: kind === "number" ? "number" : "text", value, min, max });
-  const read = () => {
-    const typed = control.value.trim();
-    if (kind === "number") return typed === "" ? undefined : Number(typed);
-    return typed === "" ? undefined : typed;
-  };
+    : el("input", { ...common, type: TYPES[kind] ?? "text", inputmode: kind === "money" ? "decimal" : null, value, min, max });
+  const typed = () => control.value.trim();
+  const read = () => node.hidden || typed() === "" ? undefined : (READ[kind] ?? String)(typed());
   const node = el("div", { class: "field" },
     el("label", { for: `deed-${name}` }, label), control, hint && el("p", { class: "hint" }, hint));
-  return { name, read, node };
+  return { name, typed, read, node, only };
 }

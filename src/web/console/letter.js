@@ -5,9 +5,9 @@ import { money } from "../both/format.js";
 import { t } from "../both/language.js";
 import * as api from "./api.js";
 import { ask, deedButton } from "./deed.js";
-import { discard, effect, restore } from "./letters.js";
+import { discard, restore } from "./letter_deeds.js";
 import { planDeed } from "./replay_plan.js";
-import { ago, alarm, facts, heading, moment, orderLink, quote, raw, status } from "./say.js";
+import { ago, alarm, effect, facts, heading, moment, orderLink, pretty, quote, raw, status } from "./say.js";
 import { notice, place, waiting } from "./trouble.js";
 
 export function letterView({ root, signal, retitle, id, go }) {
@@ -99,13 +99,4 @@ function history({ replays, acts }) {
       t(`result_${replay.result}`), replay.detail && el("span", { class: "hint" }, " · ", quote(replay.detail)))),
     acts.map((act) => el("li", {}, el("strong", {}, t(`act_${act.act}`)), ` · ${act.actor} · `, moment(act.at),
       act.reason && el("span", { class: "hint" }, " · ", quote(act.reason)))));
-}
-
-/** JSON set out for reading; anything else as it came. */
-export function pretty(body) {
-  try {
-    return JSON.stringify(JSON.parse(body), null, 2);
-  } catch {
-    return body;
-  }
 }

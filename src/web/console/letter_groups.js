@@ -3,8 +3,7 @@
 
 import { el } from "../both/dom.js";
 import { t } from "../both/language.js";
-import { effect } from "./letters.js";
-import { ago, alarm, count, moment, none, quote, sum } from "./say.js";
+import { ago, alarm, count, effect, moment, none, quote, sum } from "./say.js";
 import { table } from "./table.js";
 
 /** `at(changes)`: the address of the letters with these changes. */

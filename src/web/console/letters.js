@@ -2,16 +2,16 @@
 // would come of them now. Looking takes nothing out of a queue.
 
 import { el } from "../both/dom.js";
-import { money } from "../both/format.js";
 import { count as plural, t } from "../both/language.js";
 import * as api from "./api.js";
-import { ask, deedButton, mayAct, reasonField } from "./deed.js";
+import { deedButton, mayAct } from "./deed.js";
+import { discard, restore } from "./letter_deeds.js";
 import { groupsTable } from "./letter_groups.js";
 import { refresh } from "./live.js";
 import { planDeed } from "./replay_plan.js";
-import { ago, chip, heading, more, none, plain, quote, sum } from "./say.js";
+import { ago, effect, heading, more, none, plain, quote, sum } from "./say.js";
 import { table } from "./table.js";
-import { Refused, nothing, place } from "./trouble.js";
+import { nothing, place } from "./trouble.js";
 
 const STATES = ["parked", "replayed", "discarded", "gone"];
 const QUEUES = ["orders.dead", "prepay.dead", "payments.dead", "expiry.dead", "refunds.dead", "notifications.dead"];
@@ -126,30 +126,5 @@ function list(state, chosen, onChoice) {
       { title: t("letters_failed"), kind: "number", cell: (letter) => ago(letter.failed_at) },
       { title: t("letters_error"), kind: "wide", cell: (letter) => quote(letter.error, { short: true }) },
     ],
-  });
-}
-
-export const effect = (name) => chip(t(`effect_${name}`), EFFECT_TONES[name]);
-
-const EFFECT_TONES = {
-  done_already: "good", would_park_again: "bad", would_refund: "wait", would_open_case: "wait", would_confirm: "wait", would_lapse: "wait",
-};
-
-export function discard(choice, which, onDone) {
-  ask({
-    title: t("discard_title"), lead: `${which}. ${t("discard_lead")}`, fields: [reasonField()], confirm: t("discard"), danger: true,
-    act: async ({ reason }) => {
-      const { refused } = await api.discard(choice, reason);
-      onDone();
-      const open = refused.reduce((all, one) => all + one.open_fen, 0);
-      if (refused.length > 0) throw new Refused(t("discard_refused", { n: refused.length, money: money(open) }));
-    },
-  });
-}
-
-export function restore(letters, which, onDone) {
-  ask({
-    title: t("restore_title"), lead: `${which}. ${t("restore_lead")}`, fields: [reasonField()], confirm: t("restore"),
-    act: async ({ reason }) => { await api.restore(letters, reason); onDone(); },
   });
 }

@@ -159,6 +159,8 @@ function frame(path, signal) {
           "aria-label": t("other_language_label"), data: { testid: "language" }, on: { click: switchLanguage },
         }, t("other_language")),
         known && el("button", { type: "button", class: "link", on: { click: () => forget() } }, t("sign_out")))));
+  // On a phone the bar may be longer than the screen.
+  document.querySelector(".rail [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
   if (known) live.watch(signal, (overview, standing) => {
     for (const link of links) link.update(overview);
     pulse.dataset.live = standing;

@@ -37,7 +37,7 @@ const list = () => table({
   label: t("money_title"), testid: "doubt", key: (doubt) => doubt.order_id,
   columns: [
     { title: t("order"), kind: "id", cell: (doubt) => orderLink(doubt.order_id) },
-    { title: t("customer"), kind: "id", cell: (doubt) => doubt.user_id },
+    { title: t("customer"), kind: "id spare", cell: (doubt) => doubt.user_id },
     { title: t("status"), cell: (doubt) => status(doubt.order_status) },
     { title: t("money"), kind: "number", cell: (doubt) => sum(doubt.money_fen) },
     { title: t("doubt_since"), kind: "number", cell: (doubt) => ago(doubt.since) },

@@ -93,7 +93,7 @@ const ready = () => ({
 });
 const inHand = () => ({ title: t("in_hand"), kind: "number", hint: t("in_hand_hint"), cell: (queue) => count(queue.in_hand) });
 const perMinute = (what) => ({
-  title: t(`minute_${what}`), kind: "number", hint: t("minute_hint"), cell: (queue) => count(queue.last_minute?.[what]),
+  title: t(`minute_${what}`), kind: "number spare", hint: t("minute_hint"), cell: (queue) => count(queue.last_minute?.[what]),
 });
 const oldest = () => ({
   title: t("oldest"), kind: "number", hint: t("oldest_hint"),

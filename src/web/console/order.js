@@ -88,8 +88,8 @@ function decide(id, onDone) {
     title: t("decide_title"), lead: t("decide_lead"), confirm: t("decide"),
     fields: [
       { name: "action", label: t("decide_action"), kind: "choice", options: ACTIONS.map((action) => [action, t(`action_${action}`)]) },
-      { name: "amount_fen", label: t("decide_amount"), kind: "number", min: 1, hint: t("decide_amount_hint") },
-      { name: "receipt", label: t("decide_receipt"), hint: t("decide_receipt_hint") },
+      { name: "amount_fen", label: t("decide_amount"), kind: "money", hint: t("decide_amount_hint"), only: ({ action }) => ["refund", "record_payment"].includes(action) },
+      { name: "receipt", label: t("decide_receipt"), hint: t("decide_receipt_hint"), only: ({ action }) => action === "record_payment" },
       { name: "reason", label: t("reason_why"), kind: "long", required: true },
     ],
     act: async (decision) => { await api.decide({ order_id: id, ...decision }, key); onDone(); },

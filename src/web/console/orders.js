@@ -56,8 +56,8 @@ export const list = (label) => table({
     { title: t("order"), kind: "id", cell: (order) => orderLink(order.order_id) },
     { title: t("customer"), kind: "id", cell: (order) => order.user_id },
     { title: t("status"), cell: (order) => status(order.status) },
-    { title: t("seat"), kind: "number", cell: (order) => order.seat_no ?? none() },
+    { title: t("seat"), kind: "number spare", cell: (order) => order.seat_no ?? none() },
     { title: t("amount"), kind: "number", cell: (order) => sum(order.amount_fen) },
-    { title: t("changed"), kind: "number", cell: (order) => ago(order.updated_at) },
+    { title: t("changed"), kind: "number spare", cell: (order) => ago(order.updated_at) },
   ],
 });

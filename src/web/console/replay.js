@@ -5,10 +5,9 @@ import { money } from "../both/format.js";
 import { t } from "../both/language.js";
 import * as api from "./api.js";
 import { ask, deedButton } from "./deed.js";
-import { effect } from "./letters.js";
 import { refresh } from "./live.js";
 import { REPLAY_TONES } from "./replays.js";
-import { alarm, chip, count, facts, heading, moment, more, none, orderLink, quote } from "./say.js";
+import { alarm, chip, count, effect, facts, heading, moment, more, none, orderLink, quote } from "./say.js";
 import { table } from "./table.js";
 import { place } from "./trouble.js";
 

@@ -4,7 +4,7 @@
 import { t } from "../both/language.js";
 import * as api from "./api.js";
 import { ask } from "./deed.js";
-import { pretty } from "./letter.js";
+import { pretty } from "./say.js";
 import { Refused } from "./trouble.js";
 
 /** `choice`: letters by name, or a filter. `letter`: the one whose body is to be mended. */

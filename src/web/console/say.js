@@ -88,3 +88,19 @@ export const more = (onClick) =>
 
 export const heading = (title, lead) =>
   el("div", { class: "intro" }, el("h1", { tabindex: -1 }, title), lead && el("p", { class: "lead" }, lead));
+
+/** What would come of a letter now. */
+export const effect = (name) => chip(t(`effect_${name}`), EFFECT_TONES[name]);
+
+const EFFECT_TONES = {
+  done_already: "good", would_park_again: "bad", would_refund: "wait", would_open_case: "wait", would_confirm: "wait", would_lapse: "wait",
+};
+
+/** JSON set out for reading; anything else as it came. */
+export function pretty(body) {
+  try {
+    return JSON.stringify(JSON.parse(body), null, 2);
+  } catch {
+    return body;
+  }
+}

@@ -1,12 +1,14 @@
-// Who sits where in one session: a map of its seats, and the orders that have them. A large room is shown
-// in parts.
+// Who sits where in one session: a map of its seats, and the orders that have them; how far its cancellation is.
+// A large room is shown in parts.
 
 import { el } from "../both/dom.js";
 import { moment, money, time } from "../both/format.js";
 import { t } from "../both/language.js";
 import * as api from "./api.js";
+import { deedButton } from "./deed.js";
 import { refresh } from "./live.js";
-import { count, facts, heading, none, orderLink, status } from "./say.js";
+import { chip, count, facts, heading, none, orderLink, status, sum } from "./say.js";
+import { cancelOn, cancelSession } from "./session_deeds.js";
 import { table } from "./table.js";
 import { nothing, place } from "./trouble.js";
 
@@ -33,9 +35,36 @@ export function sessionView({ root, signal, retitle, query, remember, id }) {
     const taken = part.filter((seat) => seat.order_id);
     takers.update(taken);
     const turn = (to) => { first = to; remember({ first: to > 1 ? to : "" }); show(session); };
-    where.show(summary(session), legend(), map(part), parts(first, session, turn),
+    where.show(deeds(session, again), progress(session), summary(session), legend(), map(part), parts(first, session, turn),
       el("h2", {}, t("seats_taken")), taken.length > 0 ? takers.node : nothing(t("seats_none_taken")));
   }
+}
+
+function deeds(session, onDone) {
+  const left = session.cancellation && session.cancellation.bookings + session.cancellation.unpaid;
+  return el("div", { class: "actions deeds" },
+    session.status === "open" && deedButton(t("session_cancel"), () => cancelSession(session, onDone), { danger: true, testid: "cancel-session" }),
+    left > 0 && deedButton(t("session_cancel_on"), () => cancelOn(session, onDone), { testid: "cancel-on" }));
+}
+
+/** How far a cancellation is: what is asked for, what WeChat has done. */
+function progress({ cancellation: now }) {
+  if (!now) return null;
+  const left = now.bookings + now.unpaid;
+  const done = now.refunds_succeeded + now.refunds_abnormal;
+  const state = left > 0 ? "asking" : now.refunds_open > 0 ? "refunding" : "over";
+  return el("section", { class: "card cancellation", data: { testid: "cancellation", state } },
+    el("p", { class: "replay-state" }, chip(t(`cancellation_${state}`), state === "over" ? "good" : "wait"),
+      el("span", {}, t("cancellation_given_back", { sum: money(now.refunds_succeeded_fen) }))),
+    el("progress", { class: "gauge", max: Math.max(1, left + now.refunds_open + done), value: left + now.refunds_open + done > 0 ? done : 1, "aria-label": t("cancellation_progress") }),
+    facts([
+      [t("cancellation_to_refund"), [count(now.bookings), " · ", sum(now.bookings_fen)]],
+      [t("cancellation_to_close"), count(now.unpaid)],
+      [t("cancellation_open"), [count(now.refunds_open), " · ", sum(now.refunds_open_fen)]],
+      [t("cancellation_done"), [count(now.refunds_succeeded), " · ", sum(now.refunds_succeeded_fen)]],
+      [t("cancellation_abnormal"), now.refunds_abnormal > 0
+        ? el("a", { class: "alarm", href: "#/cases" }, `${now.refunds_abnormal} · ${money(now.refunds_abnormal_fen)}`) : count(0)],
+    ]));
 }
 
 function summary(session) {

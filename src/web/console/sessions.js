@@ -4,12 +4,14 @@ import { el } from "../both/dom.js";
 import { moment } from "../both/format.js";
 import { t } from "../both/language.js";
 import * as api from "./api.js";
+import { deedButton } from "./deed.js";
 import { refresh } from "./live.js";
 import { chip, count, heading, more, sum } from "./say.js";
+import { addSession } from "./session_deeds.js";
 import { table } from "./table.js";
 import { nothing, place } from "./trouble.js";
 
-export function sessionsView({ root, signal, retitle, query, remember }) {
+export function sessionsView({ root, signal, go, retitle, query, remember }) {
   retitle(t("nav_sessions"));
   let past = query.get("when") === "past";
   const tab = (words, isPast) => el("button", {
@@ -19,7 +21,8 @@ export function sessionsView({ root, signal, retitle, query, remember }) {
   const rows = list();
   const rest = more(() => read(true));
   const where = place(() => again());
-  root.append(heading(t("sessions_title")), tabs, where.node, rest);
+  const add = deedButton(t("session_add"), () => addSession(({ schedule_id: id }) => go(`/sessions/${encodeURIComponent(id)}`)), { testid: "add-session" });
+  root.append(heading(t("sessions_title")), el("div", { class: "toolbar" }, tabs, add && el("div", { class: "aside" }, add)), where.node, rest);
 
   let sessions = [];
   let cursor;
@@ -52,13 +55,13 @@ const list = () => table({
     { title: t("course"), cell: (session) => el("a", { href: `#/sessions/${encodeURIComponent(session.schedule_id)}` }, session.course) },
     { title: t("starts"), kind: "time", cell: (session) => moment(session.starts_at) },
     { title: "", cell: (session) => session.status === "open" ? "" : chip(t("session_cancelled")) },
-    { title: t("price"), kind: "number", cell: (session) => sum(session.price_fen) },
+    { title: t("price"), kind: "number spare", cell: (session) => sum(session.price_fen) },
     { title: t("capacity"), kind: "number", cell: (session) => count(session.capacity) },
     { title: t("booked"), kind: "number", cell: (session) => count(session.confirmed) },
-    { title: t("held"), kind: "number", cell: (session) => count(session.held) },
+    { title: t("held"), kind: "number spare", cell: (session) => count(session.held) },
     { title: t("free"), kind: "number", cell: (session) => count(session.available) },
-    { title: t("waiting"), kind: "number", cell: (session) => count(session.waiting) },
-    { title: t("fullness"), cell: (session) => fullness(session) },
+    { title: t("waiting"), kind: "number spare", cell: (session) => count(session.waiting) },
+    { title: t("fullness"), kind: "spare", cell: (session) => fullness(session) },
   ],
 });
 

@@ -4,7 +4,8 @@
 import { el } from "../both/dom.js";
 
 /**
- * `columns`: `[{title, kind, hint, cell(row)}]`, `kind` one of `number`, `id`, `time` or none.
+ * `columns`: `[{title, kind, hint, cell(row)}]`, `kind` one of `number`, `id`, `time` or none; with `spare`, a phone
+ * goes without it.
  * `key(row)` tells rows apart; `tone(row)` may colour one. `{node, update(rows)}`
  */
 export function table({ label, columns, key, tone = () => null, testid }) {

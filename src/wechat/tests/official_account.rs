@@ -1,6 +1,7 @@
 //! The Official Account: each errcode's reaction, values brought to their rules, lost answers.
 
 use super::support::{Reply, Server, at};
+use crate::domain::notification::Kind;
 use crate::wechat::official_account::{AccessToken, OfficialAccountClient, Sending, TemplateMessage};
 use crate::wechat::reaction::Reaction;
 use crate::wechat::settings::{OfficialAccountSettings, Templates};
@@ -49,6 +50,21 @@ fn s2_1_an_empty_official_account_lists_all_that_is_missing() {
             "official_account.templates names no template, so nothing can be sent",
         ]
     );
+}
+
+#[test]
+fn s4_3_a_template_may_have_keys_of_its_own() {
+    let of = |text: &str| Templates { refunded: Some(text.to_owned()), ..Templates::default() };
+    let templates = of("T7  thing1=thing4 amount4=amount12");
+    let template = templates.of(Kind::Refunded).expect("a template");
+    assert_eq!(template.id, "T7");
+    let keys = ["thing1", "amount4", "character_string5"].map(|key| template.key(key));
+    assert_eq!(keys, ["thing4", "amount12", "character_string5"]);
+    for wrong in ["", "thing1=thing4", "T7 thing1", "T7 thing1=", "T7 thing3=thing4", "T7 thing1=课程"] {
+        let settings = OfficialAccountSettings { templates: of(wrong), ..settings("https://api.weixin.qq.com") };
+        let problems: Vec<_> = settings.problems().iter().map(|problem| problem.setting.clone()).collect();
+        assert_eq!(problems, ["official_account.templates.refunded"], "{wrong:?}");
+    }
 }
 
 #[tokio::test]

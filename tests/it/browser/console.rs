@@ -5,6 +5,7 @@ mod books;
 mod desk;
 mod frame;
 mod letters;
+mod sessions;
 
 use holdfast::api::Role;
 use serde_json::json;

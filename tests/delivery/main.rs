@@ -1,0 +1,27 @@
+//! What an installation lives through: the next release takes over while people book, and the books are lost and restored.
+//!
+//! `./dev test upgrade` lends the first the former release's executable; `./dev test restore` runs the second.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+// Shared with the tests, which use more of it.
+#![allow(dead_code)]
+
+#[path = "../it/books.rs"]
+mod books;
+#[path = "../it/customer.rs"]
+mod customer;
+#[path = "../it/habits.rs"]
+mod habits;
+#[path = "../it/load.rs"]
+mod load;
+#[path = "../it/money.rs"]
+mod money;
+#[path = "../it/queues.rs"]
+mod queues;
+mod restore;
+mod shoppers;
+#[path = "../it/stack.rs"]
+mod stack;
+#[path = "../it/story.rs"]
+mod story;
+mod upgrade;
