@@ -14,9 +14,10 @@ use crate::{
     broker::BrokerSettings,
     cache::CacheSettings,
     domain::neighbours::Neighbours,
+    keys,
     setting::BadSetting,
     spans::TelemetrySettings,
-    store::{hold::Deadlines, user::PersonalKey, waitlist::Terms},
+    store::{hold::Deadlines, sealed::PersonalKeys, waitlist::Terms},
     telemetry::LogSettings,
     tls::Secured,
     wechat::settings::{OfficialAccountSettings, PaySettings},
@@ -163,17 +164,18 @@ pub struct PersonalSettings {
 
 impl PersonalSettings {
     /// # Errors
-    /// Missing, unreadable, or not the base64 of 32 bytes.
-    pub fn load(&self) -> Result<PersonalKey, BadSetting> {
-        let text = match (&self.key, &self.key_file) {
-            (Some(key), None) => key.clone(),
-            (None, Some(file)) => std::fs::read_to_string(file)
-                .map_err(|error| problem("personal.key_file", format!("cannot be read: {error}")))?
-                .into(),
-            (None, None) => return Err(problem("personal.key", "is missing")),
-            (Some(_), Some(_)) => return Err(problem("personal.key", "is given directly and by file; keep one")),
-        };
-        PersonalKey::parse(&text).map_err(|what| problem("personal.key", what))
+    /// Missing, unreadable, or not a list of keys that can seal.
+    pub fn load(&self) -> Result<PersonalKeys, BadSetting> {
+        PersonalKeys::parse(&self.text()?).map_err(|what| problem("personal.key", what))
+    }
+
+    fn text(&self) -> Result<SecretString, BadSetting> {
+        keys::text("personal.key", &self.key, &self.key_file)?.ok_or_else(|| problem("personal.key", "is missing"))
+    }
+
+    /// The file that is read again when it changes.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.key_file.iter().cloned().collect()
     }
 }
 

@@ -14,7 +14,8 @@
 //! - [`gather`]: how either is noted without waiting.
 //! - [`dead_letters`]: what operators do with messages that nobody could handle.
 //! - [`desk`]: what operators decide, once for command line, API and console.
-//! - [`config`], [`setting`], [`tls`], [`telemetry`], [`heartbeat`], [`process`]: how a role boots and stops.
+//! - [`config`], [`setting`], [`keys`], [`tls`], [`telemetry`], [`heartbeat`], [`process`]: how a role boots and stops.
+//! - [`live`]: a value that is replaced while it is in use.
 //! - `crash`: points at which tests kill a process; nothing in a release.
 //! - [`ops`], [`exit`]: the operator's commands and how they end.
 
@@ -29,6 +30,8 @@ pub mod domain;
 pub mod exit;
 pub mod gather;
 pub mod heartbeat;
+pub mod keys;
+pub mod live;
 pub mod ops;
 pub mod process;
 pub mod setting;

@@ -52,6 +52,9 @@ enum Command {
     /// Money and facts that need a person.
     #[command(subcommand)]
     Case(ops::case::Command),
+    /// Keys: which there are, and sealing personal data with a new one.
+    #[command(subcommand)]
+    Keys(ops::keys::Command),
     /// The audit log.
     #[command(subcommand)]
     Audit(ops::audit::Command),
@@ -115,6 +118,7 @@ async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
         Command::Order(command) => ops::order::run(&command, &settings, json).await,
         Command::Dead(command) => ops::dead::run(*command, &settings, json).await,
         Command::Case(command) => ops::case::run(&command, &settings, json).await,
+        Command::Keys(command) => ops::keys::run(&command, &settings, json).await,
         Command::Audit(command) => ops::audit::run(&command, &settings, json).await,
         Command::Verify(arguments) => ops::verify::run(&arguments, &settings, json).await,
         Command::Reconcile(arguments) => ops::reconcile::run(&arguments, &settings, json).await,

@@ -1,5 +1,7 @@
 //! Boot and stop of every long-running role: settings → logs → metrics → topology → role, and out again.
 
+mod keys;
+
 use std::{
     sync::{
         Arc,
@@ -11,7 +13,7 @@ use std::{
 use clap::ValueEnum as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
-use tokio::{signal::unix, task::JoinSet};
+use tokio::{signal::unix, sync::OnceCell, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
     exit::Failure,
     gather::Kept,
     heartbeat, spans,
-    store::{self, Database, Plans, payment::Merchant, user::PersonalKey},
+    store::{self, Database, Plans, payment::Merchant},
     telemetry, trace,
     wechat::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
@@ -105,14 +107,6 @@ impl Process {
         Cache::open(&self.settings.cache).map_err(|error| Failure::wrong(format!("cache.url cannot be read: {error}")))
     }
 
-    fn pay_account(&self) -> Result<Arc<PayAccount>, Failure> {
-        Ok(Arc::new(self.settings.wechat_pay.load()?))
-    }
-
-    fn personal_key(&self) -> Result<Arc<PersonalKey>, Failure> {
-        Ok(Arc::new(self.settings.personal.load()?))
-    }
-
     /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`. `mend` first
     /// declares what is missing.
     async fn check_topology(&self, mend: bool) -> Result<(), Failure> {
@@ -150,17 +144,17 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let database = process.database(Plans::Chosen)?;
     let parts = ApiParts {
         settings: process.settings.api.clone(),
-        auth: process.settings.auth.clone(),
+        auth: process.auth_keys()?,
         order_id_prefix: process.settings.order.id_prefix.clone(),
         second_person: Fen(process.settings.overrides.second_person_fen),
         price: Fen(process.settings.order.price_fen),
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
+        personal: process.personal_keys(&database)?,
         desk: process.desk(&database)?,
         database,
         cache: process.cache()?,
         account,
         wechat: wechat.clone(),
-        personal: process.personal_key()?,
         metrics: process.metrics.clone(),
         topology_checked: topology_checked.clone(),
         stop: process.stop.clone(),
@@ -196,6 +190,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     process.check_topology(names.contains(&WorkerName::Reconcile)).await?;
 
     let traces = keep_traces(database.clone());
+    let personal = OnceCell::new();
+    let personal = async || personal.get_or_try_init(|| process.all_personal_keys(&database)).await.cloned();
     let mut running = JoinSet::new();
     for name in names {
         match name {
@@ -203,7 +199,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let seats = Arc::new(Seats {
                     db: database.clone(),
                     cache: cache.clone(),
-                    personal: process.personal_key()?,
+                    personal: personal().await?,
                     terms: process.settings.order.terms(),
                     alarms: process.settings.order.alarms(),
                 });
@@ -214,8 +210,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
             WorkerName::Prepay => {
                 let wechat = pay_client(process.pay_account()?)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
-                let personal = process.personal_key()?;
-                let prepay = Prepay::new(database.clone(), cache.clone(), wechat, personal);
+                let prepay = Prepay::new(database.clone(), cache.clone(), wechat, personal().await?);
                 spawn(&mut running, &broker, Queue::Prepay, Arc::new(prepay), &process.stop);
             }
             WorkerName::Payments => {
@@ -252,10 +247,10 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 spawn(&mut running, &broker, Queue::Refunds, Arc::new(refunds), &process.stop);
             }
             WorkerName::Notifications => {
-                let account = OfficialAccountClient::new(process.settings.official_account.load()?)
+                let account = OfficialAccountClient::new(process.official_account()?)
                     .map_err(|error| Failure::wrong(format!("the HTTP client cannot start: {error}")))?;
                 let token = SharedToken::new(cache.clone());
-                let notifications = Notifications::new(database.clone(), process.personal_key()?, account, token);
+                let notifications = Notifications::new(database.clone(), personal().await?, account, token);
                 spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
             }
             WorkerName::Reconcile => {
@@ -264,7 +259,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 running.spawn(reconcile.run(process.stop.clone()));
                 let account = process.pay_account()?;
                 let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
-                let (db, broker, personal) = (database.clone(), broker.clone(), process.personal_key()?);
+                let (db, broker, personal) = (database.clone(), broker.clone(), personal().await?);
                 let wechat = pay_client(account)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
                 let neighbours = process.settings.order.neighbours()?;

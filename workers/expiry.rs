@@ -196,7 +196,6 @@ impl Expiry {
                 payer_total_fen: None,
                 currency: "CNY".into(),
                 success_time: offline.paid_at,
-                payer_openid: None,
             },
             source: Source::Offline { operator: offline.operator.clone(), reason: offline.reason.clone() },
             request_id: offline.request_id.clone(),

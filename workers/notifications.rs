@@ -24,7 +24,7 @@ use crate::{
     store::{
         self, Database, StoreError,
         notification::{Addressed, Claim, Ended, Record},
-        user::PersonalKey,
+        sealed::PersonalKeys,
     },
     wechat::{
         official_account::{OfficialAccountClient, Sending, TemplateMessage, TokenFault},
@@ -74,7 +74,7 @@ enum Attempt {
 }
 
 impl Notifications {
-    pub fn new(db: Database, personal: Arc<PersonalKey>, account: OfficialAccountClient, token: SharedToken) -> Self {
+    pub fn new(db: Database, personal: Arc<PersonalKeys>, account: OfficialAccountClient, token: SharedToken) -> Self {
         let claims = Together::start(Claims { db: db.clone(), personal });
         Self { account, token, claims, records: Together::start(Records(db)) }
     }
@@ -106,8 +106,15 @@ impl Notifications {
     }
 
     async fn attempt(&self, due: &NotificationDue, addressed: &Addressed) -> Attempt {
-        let Some(openid) = &addressed.openid else {
-            return failed(None, "the customer has no openid");
+        let openid = match &addressed.openid {
+            Ok(Some(openid)) => openid,
+            Ok(None) => return failed(None, "the customer has no openid"),
+            // While keys are changed another process may know the new one a moment sooner.
+            Err(closed) => {
+                let error = format!("the openid {closed}");
+                let ended = Ended::NotNow { errcode: None, error: error.clone() };
+                return Attempt::Later { class: retry::Class::Early, ended, error };
+            }
         };
         let Some(template) = self.account.account().templates.of(due.kind) else {
             return failed(None, "no template is configured for this kind");
@@ -157,7 +164,7 @@ impl Notifications {
 /// Marks attempts as begun.
 struct Claims {
     db: Database,
-    personal: Arc<PersonalKey>,
+    personal: Arc<PersonalKeys>,
 }
 
 impl InSets for Claims {

@@ -22,7 +22,7 @@ use crate::{
     store::{
         self, Database, StoreError,
         order::{Change, Code, Unpriced},
-        user::PersonalKey,
+        sealed::PersonalKeys,
     },
     wechat::{
         answers::{Claim, Class, Inconclusive},
@@ -38,7 +38,7 @@ pub struct Prepay {
     db: Database,
     cache: Cache,
     wechat: Arc<PayClient>,
-    personal: Arc<PersonalKey>,
+    personal: Arc<PersonalKeys>,
     orders: Together<Orders>,
     codes: Together<Codes>,
 }
@@ -58,7 +58,7 @@ impl Handler for Prepay {
 }
 
 impl Prepay {
-    pub fn new(db: Database, cache: Cache, wechat: Arc<PayClient>, personal: Arc<PersonalKey>) -> Self {
+    pub fn new(db: Database, cache: Cache, wechat: Arc<PayClient>, personal: Arc<PersonalKeys>) -> Self {
         let orders = Together::start(Orders(db.clone()));
         let codes = Together::start(Codes { db: db.clone(), cache: cache.clone() });
         Self { db, cache, wechat, personal, orders, codes }
@@ -83,12 +83,16 @@ impl Prepay {
         let made = match order.channel {
             Channel::Native => self.order_natively(&order).await,
             Channel::Jsapi => match order.openid(&self.personal) {
-                Some(openid) => self.order_inside_wechat(&order, &openid).await,
-                None => {
+                Ok(Some(openid)) => self.order_inside_wechat(&order, &openid).await,
+                Ok(None) => {
                     return Ok(Verdict::Park {
                         class: "no_openid",
                         error: format!("{id} is to be paid inside WeChat"),
                     });
+                }
+                // While keys are changed another process may know the new one a moment sooner.
+                Err(closed) => {
+                    return Ok(Verdict::Retry { class: retry::Class::Early, error: format!("the openid {closed}") });
                 }
             },
         };

@@ -24,7 +24,7 @@ use crate::{
     store::{
         self, Database, Step, StoreError,
         hold::{Decision, SeatsWanted, Session},
-        user::PersonalKey,
+        sealed::PersonalKeys,
         waitlist::Terms,
     },
 };
@@ -34,7 +34,7 @@ use super::AlarmTimes;
 pub struct Seats {
     pub db: Database,
     pub cache: Cache,
-    pub personal: Arc<PersonalKey>,
+    pub personal: Arc<PersonalKeys>,
     pub terms: Terms,
     pub alarms: AlarmTimes,
 }

@@ -26,6 +26,7 @@ run_tests() {
       browser) suite browser cargo test --package holdfast --test it browser ;;
       mixed) suite "2 000 orders, every ending mixed" at_full_length MIXED_ORDERS=2000 mixed_endings ;;
       rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
+      rotation) suite "1 000 bookings while every key is replaced" at_full_length ROTATION_BOOKINGS=1000 rotation ;;
       letters) suite "10 000 dead letters, replayed twice" at_full_length DEAD_LETTERS=10000 dead_letters_many ;;
       access) suite "access matrix" cargo test --package holdfast --test it access -- --nocapture ;;
       schemathesis) schemathesis_suite ;;

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::{
     keys::{Keys, Signer},
+    platform::Platform,
     settings::{KeyMode, Settings},
     world::{World, play::KeysInForce, script::Rotation},
 };
@@ -24,6 +25,7 @@ use crate::{
 pub(crate) struct App {
     pub(crate) settings: Arc<Settings>,
     pub(crate) keys: Keys,
+    pub(crate) platform: Platform,
     /// Where people reach it.
     pub(crate) public_url: String,
     /// Tells the courier that the agenda has changed.
@@ -61,6 +63,7 @@ impl App {
         };
         Ok(Self {
             settings,
+            platform: Platform::new(&keys),
             keys,
             public_url,
             agenda_changed: Notify::new(),
@@ -105,20 +108,22 @@ impl App {
     }
 
     /// The key that signs an answer; `asked` is the request's `Wechatpay-Serial`.
-    pub(crate) fn answering_key(&self, keys: KeysInForce, asked: Option<&str>) -> &Signer {
-        match keys.mode.unwrap_or(self.settings.key_mode) {
-            KeyMode::PublicKey => &self.keys.public,
-            KeyMode::Both if asked.is_some_and(|serial| serial == self.keys.public_key_id) => &self.keys.public,
-            KeyMode::Both | KeyMode::Certificate => self.certificate(keys),
+    pub(crate) fn answering_key(&self, keys: KeysInForce, asked: Option<&str>) -> Signer {
+        let asked = asked.and_then(|serial| self.platform.asked_for(serial));
+        match (keys.mode.unwrap_or(self.settings.key_mode), asked) {
+            (KeyMode::PublicKey | KeyMode::Both, Some(asked)) => asked,
+            (KeyMode::PublicKey, None) => self.platform.newest_public(false),
+            (KeyMode::Both | KeyMode::Certificate, _) => self.certificate(keys).clone(),
         }
     }
 
-    /// The key that signs a callback: in the middle of the switch some come with the public key.
-    pub(crate) fn callback_key(&self, keys: KeysInForce) -> &Signer {
+    /// The key that signs a callback: in the middle of the switch some come with the public key, and while there are
+    /// two of those, some with either.
+    pub(crate) fn callback_key(&self, keys: KeysInForce) -> Signer {
         match keys.mode.unwrap_or(self.settings.key_mode) {
-            KeyMode::PublicKey => &self.keys.public,
-            KeyMode::Both if keys.chance => &self.keys.public,
-            KeyMode::Both | KeyMode::Certificate => self.certificate(keys),
+            KeyMode::PublicKey => self.platform.newest_public(keys.chance),
+            KeyMode::Both if keys.chance => self.platform.newest_public(false),
+            KeyMode::Both | KeyMode::Certificate => self.certificate(keys).clone(),
         }
     }
 
@@ -133,7 +138,7 @@ impl App {
 
     /// Whether a `Wechatpay-Serial` names any key of ours.
     pub(crate) fn knows_serial(&self, serial: &str) -> bool {
-        serial == self.keys.public_key_id
+        self.platform.public(serial).is_some()
             || self.keys.platform_certificates.iter().any(|certificate| certificate.serial_no == serial)
     }
 }

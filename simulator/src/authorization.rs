@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-use crate::{keys::Keys, refusal::Refusal};
+use crate::{platform::Platform, refusal::Refusal};
 
 const SCHEME: &str = "WECHATPAY2-SHA256-RSA2048";
 
@@ -23,7 +23,12 @@ pub(crate) struct Request<'a> {
 }
 
 /// Accepts the request, or says what is wrong with it. Answers the signer's `mchid`.
-pub(crate) fn verify(request: &Request<'_>, keys: &Keys, mchid: &str, now: OffsetDateTime) -> Result<(), Refusal> {
+pub(crate) fn verify(
+    request: &Request<'_>,
+    platform: &Platform,
+    mchid: &str,
+    now: OffsetDateTime,
+) -> Result<(), Refusal> {
     basic_rules(request)?;
     let Some(header) = request.headers.get(header::AUTHORIZATION) else {
         return Err(Refusal::signature("authorization", "Http头缺少Authorization"));
@@ -41,9 +46,9 @@ pub(crate) fn verify(request: &Request<'_>, keys: &Keys, mchid: &str, now: Offse
     if parts.mchid != mchid {
         return Err(Refusal::signature("mchid", "商户号不存在"));
     }
-    if parts.serial_no != keys.merchant_serial_no {
+    let Some(key) = platform.merchant(parts.serial_no) else {
         return Err(Refusal::signature("serial_no", "商户证书序列号有误"));
-    }
+    };
     let message = [
         request.method.as_str().as_bytes(),
         request.target.as_bytes(),
@@ -53,7 +58,7 @@ pub(crate) fn verify(request: &Request<'_>, keys: &Keys, mchid: &str, now: Offse
         b"",
     ]
     .join(&b'\n');
-    check(&keys.merchant, &message, parts.signature).map_err(|issue| mismatch(request, message.len(), issue))
+    check(&key, &message, parts.signature).map_err(|issue| mismatch(request, message.len(), issue))
 }
 
 fn check(key: &ParsedPublicKey, message: &[u8], signature: &str) -> Result<(), &'static str> {

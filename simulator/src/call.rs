@@ -61,7 +61,7 @@ impl Call {
             headers: &self.parts.headers,
             body: &self.body,
         };
-        authorization::verify(&request, &self.app.keys, &self.app.settings.mchid, self.app.clock())?;
+        authorization::verify(&request, &self.app.platform, &self.app.settings.mchid, self.app.clock())?;
         match self.asked_serial() {
             Some(serial) if !self.app.knows_serial(serial) => {
                 let issue = "平台证书序列号或微信支付公钥ID错误";
@@ -115,7 +115,7 @@ impl Call {
         if matches!(operation, Operation::Refund | Operation::RefundAbnormal) {
             self.app.agenda_changed.notify_one();
         }
-        let stamp = Stamp { signer: self.app.answering_key(keys, self.asked_serial()), at: self.app.clock() };
+        let stamp = Stamp { signer: &self.app.answering_key(keys, self.asked_serial()), at: self.app.clock() };
         answer::answer(outcome, &stamp, &fault, &self.wire).await
     }
 }

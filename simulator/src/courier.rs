@@ -42,7 +42,7 @@ async fn deliver(app: &App, client: &reqwest::Client, attempt: &Attempt) -> bool
     let letter = &attempt.letter;
     let body = envelope(app, letter);
     let signer = app.callback_key(attempt.keys);
-    let seal = Seal::new(signer, body.as_bytes(), app.clock(), attempt.forgery);
+    let seal = Seal::new(&signer, body.as_bytes(), app.clock(), attempt.forgery);
     let mut request = client
         .post(&letter.notify_url)
         .timeout(PATIENCE)
@@ -67,7 +67,8 @@ async fn deliver(app: &App, client: &reqwest::Client, attempt: &Attempt) -> bool
 
 /// The same bytes at every attempt: id and nonce belong to the callback, not to the attempt.
 fn envelope(app: &App, letter: &Letter) -> String {
-    let ciphertext = seal::encrypt(&app.keys, &letter.nonce, letter.news.original_type(), letter.plaintext.as_bytes());
+    let apiv3_key = app.platform.apiv3(letter.apiv3_key);
+    let ciphertext = seal::encrypt(&apiv3_key, &letter.nonce, letter.news.original_type(), letter.plaintext.as_bytes());
     json!({
         "id": letter.id,
         "create_time": letter.create_time,

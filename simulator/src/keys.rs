@@ -238,6 +238,22 @@ impl fmt::Debug for Keys {
     }
 }
 
+/// Serial and public key of a merchant's certificate.
+pub(crate) fn certificate_of(pem: &str) -> Result<(String, ParsedPublicKey)> {
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes())?;
+    let certificate = block.parse_x509()?;
+    let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, certificate.public_key().raw)
+        .map_err(|_| anyhow!("not an RSA key of at least 2048 bits"))?;
+    Ok((certificate.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect(), key))
+}
+
+/// Another public key of WeChat Pay's, and its SPKI PEM.
+pub(crate) fn new_public_key() -> Result<(Signer, String)> {
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
+    let id = format!("PUB_KEY_ID_01{}", random::digits(32));
+    Ok((Signer::new(&id, private_key(&key.serialize_pem())?), key.public_key_pem()))
+}
+
 fn private_key(pem: &str) -> Result<RsaKeyPair> {
     let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes())?;
     RsaKeyPair::from_pkcs8(&block.contents).map_err(|reason| anyhow!("not a PKCS#8 RSA key: {reason}"))

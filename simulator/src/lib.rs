@@ -3,7 +3,8 @@
 //! It shares no code with the merchant it talks to, so that a mistake in one is not forgiven by the other.
 //! In reading order: [`settings`] and [`keys`]; `world`, the rules as a pure state machine; `authorization`
 //! and `fields`, which let requests in; `answer` and `seal`, which sign what goes out; `courier`, which
-//! carries callbacks; `call`, one request from proof to answer; and the endpoints `pay_api`, `official_account`, `phone`, `sim_api`.
+//! carries callbacks; `call`, one request from proof to answer; and the endpoints `pay_api`, `official_account`, `phone`,
+//! `sim_api`, `platform`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on may stop"))]
 
@@ -17,6 +18,7 @@ mod keys;
 mod official_account;
 mod pay_api;
 mod phone;
+mod platform;
 mod random;
 mod refusal;
 mod seal;
@@ -79,6 +81,7 @@ pub fn start(settings: Settings, keys: Keys, listener: TcpListener) -> Result<Ru
         .merge(pay_api::routes())
         .merge(official_account::routes())
         .merge(phone::routes())
+        .merge(platform::routes())
         .merge(sim_api::routes())
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(Arc::clone(&app));

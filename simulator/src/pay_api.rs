@@ -158,11 +158,12 @@ fn list_certificates(app: &App, mode: KeyMode, rotation: Option<Rotation>) -> Ou
         Some(Rotation::Listed | Rotation::Overlap | Rotation::Signing) => 0..2,
         Some(Rotation::Finished) => 1..2,
     };
+    let apiv3_key = app.platform.apiv3(usize::MAX);
     let data: Vec<Value> = app.keys.platform_certificates[listed]
         .iter()
         .map(|certificate| {
             let nonce = random::text(12);
-            let ciphertext = seal::encrypt(&app.keys, &nonce, "certificate", certificate.pem.as_bytes());
+            let ciphertext = seal::encrypt(&apiv3_key, &nonce, "certificate", certificate.pem.as_bytes());
             json!({
                 "serial_no": certificate.serial_no,
                 "effective_time": china(certificate.not_before),

@@ -4,11 +4,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use time::{Duration, OffsetDateTime};
 
-use crate::{
-    keys::{Keys, Signer},
-    random,
-    world::fault::Forgery,
-};
+use crate::{keys::Signer, random, world::fault::Forgery};
 
 /// The five headers that prove an answer or a callback.
 pub(crate) struct Seal([(&'static str, String); 5]);
@@ -52,9 +48,9 @@ impl Seal {
     }
 }
 
-/// Base64 of ciphertext and tag under the APIv3 key. `nonce` has 12 ASCII characters.
-pub(crate) fn encrypt(keys: &Keys, nonce: &str, associated_data: &str, plaintext: &[u8]) -> String {
-    encrypt_with(keys.apiv3_key.as_bytes(), nonce, associated_data, plaintext)
+/// Base64 of ciphertext and tag under an APIv3 key. `nonce` has 12 ASCII characters.
+pub(crate) fn encrypt(apiv3_key: &str, nonce: &str, associated_data: &str, plaintext: &[u8]) -> String {
+    encrypt_with(apiv3_key.as_bytes(), nonce, associated_data, plaintext)
 }
 
 fn encrypt_with(key: &[u8], nonce: &str, associated_data: &str, plaintext: &[u8]) -> String {

@@ -125,7 +125,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|reason| reason.to_string())
 }
 
-fn problem(status: StatusCode, reason: &str, detail: &str) -> Response {
+pub(crate) fn problem(status: StatusCode, reason: &str, detail: &str) -> Response {
     let document = json!({
         "type": format!("/problems/{reason}"),
         "title": status.canonical_reason(),

@@ -1,4 +1,4 @@
-//! Who calls: a JSON Web Token, checked with the one key and algorithm that are configured.
+//! Who calls: a JSON Web Token, checked with the keys and the one algorithm that are configured.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     domain::{ids::UserId, message::Openid},
+    keys::{self, Listed},
     setting::BadSetting,
 };
 
@@ -30,7 +31,9 @@ pub struct AuthSettings {
     pub algorithm: TokenAlgorithm,
     /// For HS256: at least 32 bytes, shared with whoever issues the tokens.
     pub secret: Option<SecretString>,
-    /// For EdDSA and RS256: the issuer's public key, PEM.
+    /// One or several of them, as [`keys::lines`] reads them. The first signs what we mint.
+    pub secret_file: Option<PathBuf>,
+    /// For EdDSA and RS256: the issuer's public keys, PEM, as [`keys::blocks`] reads them.
     pub public_key_file: Option<PathBuf>,
 }
 
@@ -47,6 +50,48 @@ impl AuthSettings {
     pub fn problems(&self) -> Vec<BadSetting> {
         AuthKeys::from_settings(self).err().into_iter().collect()
     }
+
+    /// Files that are read again when they change.
+    pub fn files(&self) -> Vec<PathBuf> {
+        [&self.secret_file, &self.public_key_file].into_iter().flatten().cloned().collect()
+    }
+
+    /// The keys of HS256.
+    ///
+    /// # Errors
+    /// There is none, or one is too short.
+    pub fn secrets(&self) -> Result<Vec<Listed>, BadSetting> {
+        const NAME: &str = "auth.secret";
+        let wrong = |what: String| BadSetting { setting: NAME.into(), what };
+        let text = keys::text(NAME, &self.secret, &self.secret_file)?.ok_or_else(|| wrong("is missing".into()))?;
+        let listed = match &self.secret {
+            // Given directly it is one key, whatever is in it.
+            Some(_) => vec![Listed { name: None, key: text }],
+            None => keys::lines(&text).map_err(|what| wrong(what.into()))?,
+        };
+        let is_short = |one: &Listed| one.key.expose_secret().len() < SECRET_BYTES_MIN;
+        if listed.iter().any(is_short) {
+            return Err(wrong(format!("must have at least {SECRET_BYTES_MIN} bytes")));
+        }
+        Ok(listed)
+    }
+
+    fn public_keys(&self) -> Result<Vec<Accepted>, BadSetting> {
+        let wrong = |what: String| BadSetting { setting: "auth.public_key_file".into(), what };
+        let text = keys::text("auth.public_key", &None, &self.public_key_file)?;
+        let text = text.ok_or_else(|| wrong("is missing".into()))?;
+        let listed = keys::blocks(&text).map_err(|what| wrong(what.into()))?;
+        let read = listed.into_iter().map(|Listed { name, key }| {
+            let pem = key.expose_secret().as_bytes();
+            let key = match self.algorithm {
+                TokenAlgorithm::EdDSA => DecodingKey::from_ed_pem(pem),
+                TokenAlgorithm::HS256 | TokenAlgorithm::RS256 => DecodingKey::from_rsa_pem(pem),
+            };
+            let key = key.map_err(|_| wrong(format!("is no {:?} public key in PEM", self.algorithm)))?;
+            Ok(Accepted { name, key })
+        });
+        read.collect()
+    }
 }
 
 /// Why no token was made.
@@ -62,51 +107,48 @@ pub enum MintFault {
 
 /// Checks tokens, and makes them when the key is a shared secret.
 pub struct AuthKeys {
-    check: DecodingKey,
+    /// At least one; any of them may have signed.
+    accepted: Vec<Accepted>,
     mint: Option<EncodingKey>,
     validation: Validation,
 }
 
+struct Accepted {
+    name: Option<String>,
+    key: DecodingKey,
+}
+
 impl fmt::Debug for AuthKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AuthKeys(…)")
+        f.debug_tuple("AuthKeys").field(&self.names()).finish()
     }
 }
 
 impl AuthKeys {
     /// # Errors
-    /// The one setting that is missing or wrong. Reads the key file.
+    /// The one setting that is missing or wrong. Reads the key files.
     pub fn from_settings(settings: &AuthSettings) -> Result<Self, BadSetting> {
-        let wrong = |setting: &str, what: String| BadSetting { setting: setting.into(), what };
-        let algorithm = settings.algorithm;
-        let (check, mint, jwt_algorithm) = match algorithm {
+        let (accepted, mint, algorithm) = match settings.algorithm {
             TokenAlgorithm::HS256 => {
-                let secret = settings.secret.as_ref().map(|secret| secret.expose_secret().as_bytes());
-                let secret = secret.ok_or_else(|| wrong("auth.secret", "is missing".into()))?;
-                if secret.len() < SECRET_BYTES_MIN {
-                    let what = format!("must have at least {SECRET_BYTES_MIN} bytes");
-                    return Err(wrong("auth.secret", what));
-                }
-                let mint = EncodingKey::from_secret(secret);
-                (DecodingKey::from_secret(secret), Some(mint), Algorithm::HS256)
+                let secrets = settings.secrets()?;
+                let bytes = |one: &Listed| one.key.expose_secret().as_bytes().to_vec();
+                let mint = secrets.first().map(|one| EncodingKey::from_secret(&bytes(one)));
+                let accepted =
+                    |one: &Listed| Accepted { name: one.name.clone(), key: DecodingKey::from_secret(&bytes(one)) };
+                (secrets.iter().map(accepted).collect(), mint, Algorithm::HS256)
             }
-            TokenAlgorithm::EdDSA | TokenAlgorithm::RS256 => {
-                let wrong = |what| wrong("auth.public_key_file", what);
-                let file = settings.public_key_file.as_ref().ok_or_else(|| wrong("is missing".into()))?;
-                let pem = std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-                let (key, jwt_algorithm) = if algorithm == TokenAlgorithm::EdDSA {
-                    (DecodingKey::from_ed_pem(&pem), Algorithm::EdDSA)
-                } else {
-                    (DecodingKey::from_rsa_pem(&pem), Algorithm::RS256)
-                };
-                let key = key.map_err(|_| wrong(format!("is no {algorithm:?} public key in PEM")))?;
-                (key, None, jwt_algorithm)
-            }
+            TokenAlgorithm::EdDSA => (settings.public_keys()?, None, Algorithm::EdDSA),
+            TokenAlgorithm::RS256 => (settings.public_keys()?, None, Algorithm::RS256),
         };
-        let mut validation = Validation::new(jwt_algorithm);
+        let mut validation = Validation::new(algorithm);
         // `exp` must be there, but is compared below, with the clock that was passed in.
         validation.validate_exp = false;
-        Ok(Self { check, mint, validation })
+        Ok(Self { accepted, mint, validation })
+    }
+
+    /// The names of all keys, in their order; a token's `kid` may say one.
+    pub fn names(&self) -> Vec<Option<&str>> {
+        self.accepted.iter().map(|one| one.name.as_deref()).collect()
     }
 
     /// Makes a token that is good until `expires`.
@@ -125,8 +167,9 @@ impl AuthKeys {
             nbf: None,
             openid: openid.map(str::to_owned),
         };
-        let token =
-            jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|_| MintFault::Signing)?;
+        let kid = self.accepted.first().and_then(|one| one.name.clone());
+        let header = Header { kid, ..Header::new(Algorithm::HS256) };
+        let token = jsonwebtoken::encode(&header, &claims, key).map_err(|_| MintFault::Signing)?;
         // What we would refuse, we do not hand out: the caller hears what is wrong with the user or openid.
         self.check(&token, OffsetDateTime::UNIX_EPOCH).map_err(MintFault::Claims)?;
         Ok(token)
@@ -134,17 +177,7 @@ impl AuthKeys {
 
     /// Whose token this is; otherwise why it is refused, without quoting it.
     pub fn check(&self, token: &str, now: OffsetDateTime) -> Result<Caller, &'static str> {
-        use jsonwebtoken::errors::ErrorKind as E;
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.check, &self.validation)
-            .map_err(|error| match error.kind() {
-                E::InvalidSignature => "The token's signature does not match.",
-                E::InvalidAlgorithm | E::InvalidAlgorithmName => {
-                    "The token is signed with another algorithm than the configured one."
-                }
-                E::Json(_) | E::MissingRequiredClaim(_) => "The token lacks a usable sub, role or exp.",
-                _ => "The token is not a JSON Web Token.",
-            })?
-            .claims;
+        let claims = self.verified(token)?;
         let expires_at = OffsetDateTime::from_unix_timestamp(claims.exp)
             .map_err(|_| "The token lacks a usable sub, role or exp.")?;
         if expires_at <= now {
@@ -164,6 +197,37 @@ impl AuthKeys {
             }
         });
         Ok(Caller { user, role: claims.role, openid: openid.transpose()?, expires_at })
+    }
+
+    /// What a token claims, once one of the keys is known to have signed it: the one that its `kid` names, or any that
+    /// has no name or is not asked for by one.
+    fn verified(&self, token: &str) -> Result<Claims, &'static str> {
+        use jsonwebtoken::errors::ErrorKind as E;
+        let kid = jsonwebtoken::decode_header(token).ok().and_then(|header| header.kid);
+        let named = self.accepted.iter().find(|one| kid.is_some() && one.name == kid);
+        let candidates = match named {
+            Some(named) => std::slice::from_ref(named),
+            None => &self.accepted,
+        };
+        let mut refused = E::InvalidSignature;
+        for one in candidates.iter().filter(|one| named.is_some() || kid.is_none() || one.name.is_none()) {
+            match jsonwebtoken::decode::<Claims>(token, &one.key, &self.validation) {
+                Ok(decoded) => return Ok(decoded.claims),
+                Err(error) => refused = error.into_kind(),
+            }
+            // Any other fault is the token's, whoever looks.
+            if !matches!(refused, E::InvalidSignature) {
+                break;
+            }
+        }
+        Err(match refused {
+            E::InvalidSignature => "The token's signature does not match.",
+            E::InvalidAlgorithm | E::InvalidAlgorithmName => {
+                "The token is signed with another algorithm than the configured one."
+            }
+            E::Json(_) | E::MissingRequiredClaim(_) => "The token lacks a usable sub, role or exp.",
+            _ => "The token is not a JSON Web Token.",
+        })
     }
 }
 
@@ -222,7 +286,7 @@ impl FromRequestParts<Api> for Caller {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let refused = |why| Problem::new(Kind::Unauthenticated).detail(why);
         let token = bearer(&parts.headers).map_err(refused)?;
-        api.auth.check(token, (api.now)()).map_err(refused)
+        api.auth.get().check(token, (api.now)()).map_err(refused)
     }
 }
 
@@ -343,6 +407,35 @@ mod tests {
             let token = jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap();
             assert!(keys(SECRET).check(&token, NOW).is_err(), "{claims}");
         }
+    }
+
+    /// The keys of a file that lists them.
+    fn listed(lines: &str) -> AuthKeys {
+        let name = format!("auth-{}-{:x}", std::process::id(), lines.len());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, lines).unwrap();
+        let settings = AuthSettings { secret_file: Some(file.clone()), ..AuthSettings::default() };
+        let keys = AuthKeys::from_settings(&settings).unwrap();
+        std::fs::remove_file(file).unwrap();
+        keys
+    }
+
+    #[test]
+    fn s6_4_tokens_of_every_listed_key_are_taken_and_the_first_signs() {
+        const OLD: &str = "an-older-secret-of-more-than-thirty-two-bytes";
+        const NEW: &str = "a-newer-secret-of-more-than-thirty-two-bytes";
+        let of = |keys: &AuthKeys| keys.mint("ann", Role::Customer, None, NOW + Duration::HOUR).unwrap();
+        let takes = |keys: &AuthKeys, token: &str| keys.check(token, NOW).is_ok();
+        let (old, both) = (of(&keys(OLD)), listed(&format!("may {NEW}\n{OLD}\n")));
+        let new = of(&both);
+        assert!(takes(&both, &old) && takes(&both, &new));
+        assert_eq!(jsonwebtoken::decode_header(&new).unwrap().kid.as_deref(), Some("may"));
+        let (only_new, only_old) = (listed(&format!("may {NEW}")), listed(&format!("april {OLD}")));
+        assert!(takes(&only_new, &new) && !takes(&only_new, &old));
+        assert!(takes(&only_old, &old), "a token without a kid is tried with every key");
+        assert!(!takes(&only_old, &new), "a kid that nobody has is tried with no named key");
+        let misnamed = listed(&format!("may {OLD}\nspare {NEW}"));
+        assert!(!takes(&misnamed, &new), "the key that a kid names is the only one");
     }
 
     #[test]

@@ -61,15 +61,16 @@ use crate::{
     cache::{Cache, hub::OrderHub, rate::RateLimit},
     dead_letters::DeadLetters,
     domain::money::Fen,
-    setting::BadSetting,
-    store::{Database, payment::Merchant, user::PersonalKey},
+    live::Live,
+    store::{Database, payment::Merchant, sealed::PersonalKeys},
     wechat::{account::PayAccount, exchange::PayClient},
 };
 
 /// What the process gives the API to work with.
 pub struct ApiParts {
     pub settings: ApiSettings,
-    pub auth: AuthSettings,
+    /// Checks tokens; the process keeps it fresh.
+    pub auth: Arc<Live<AuthKeys>>,
     /// In front of every order id; tells environments apart that share a merchant number.
     pub order_id_prefix: String,
     /// Above it an operator's decision waits for a second operator.
@@ -86,7 +87,7 @@ pub struct ApiParts {
     /// For operators who want WeChat's word; no customer's request waits for it.
     pub wechat: Arc<PayClient>,
     /// Seals what the catalogue of dead letters keeps.
-    pub personal: Arc<PersonalKey>,
+    pub personal: Arc<PersonalKeys>,
     pub metrics: PrometheusHandle,
     /// Set once the broker is known to have every queue that orders and callbacks go to.
     pub topology_checked: Arc<AtomicBool>,
@@ -109,7 +110,7 @@ struct Inner {
     desk: Database,
     cache: Cache,
     hub: OrderHub,
-    auth: AuthKeys,
+    auth: Arc<Live<AuthKeys>>,
     account: Arc<PayAccount>,
     wechat: Arc<PayClient>,
     dead_letters: DeadLetters,
@@ -124,9 +125,9 @@ struct Inner {
 type Api = Arc<Inner>;
 
 impl Inner {
-    fn new(parts: ApiParts) -> Result<Self, BadSetting> {
+    fn new(parts: ApiParts) -> Self {
         let merchant = Merchant { mchid: parts.account.mchid.clone(), appid: parts.account.appid.clone() };
-        Ok(Self {
+        Self {
             dead_letters: DeadLetters {
                 db: parts.desk.clone(),
                 broker: parts.broker.clone(),
@@ -144,7 +145,7 @@ impl Inner {
             desk: parts.desk,
             hub: OrderHub::start(parts.cache.clone()),
             cache: parts.cache,
-            auth: AuthKeys::from_settings(&parts.auth)?,
+            auth: parts.auth,
             account: parts.account,
             limits: Limits::new(&parts.settings),
             metrics: parts.metrics,
@@ -153,7 +154,7 @@ impl Inner {
             random,
             stop: parts.stop,
             settings: parts.settings,
-        })
+        }
     }
 }
 
@@ -186,11 +187,8 @@ impl Limits {
 }
 
 /// Every address there is.
-///
-/// # Errors
-/// The token key is missing or wrong.
-fn router(parts: ApiParts) -> Result<Router, BadSetting> {
-    Ok(routes(Arc::new(Inner::new(parts)?)))
+fn router(parts: ApiParts) -> Router {
+    routes(Arc::new(Inner::new(parts)))
 }
 
 fn routes(api: Api) -> Router {

@@ -115,7 +115,7 @@ pub(super) async fn development_token(
     let expires = (api.now)() + time::Duration::DAY;
     let role = role.unwrap_or(Role::Customer);
     let openid = (role == Role::Customer).then(|| format!("openid-{user}"));
-    let token = api.auth.mint(user.as_str(), role, openid.as_deref(), expires);
+    let token = api.auth.get().mint(user.as_str(), role, openid.as_deref(), expires);
     let token = token.map_err(|fault| {
         tracing::warn!(%fault, "no token for development");
         Problem::new(Kind::TemporarilyUnavailable).detail(fault.to_string())

@@ -43,7 +43,7 @@ pub async fn run(parts: ApiParts, drain: Duration) -> Result<(), Failure> {
     let broker = parts.broker.clone();
     let tls = parts.settings.tls()?;
     let door = Door::new(&parts.settings);
-    let router = super::router(parts)?;
+    let router = super::router(parts);
     if let Some(tls) = tls.clone() {
         tokio::spawn(tls.follow_files());
     }

@@ -23,6 +23,7 @@ use crate::{
     wechat::{
         notification::{NotificationFault, Unreadable, read_payment_notification, read_refund_notification},
         transaction::Standing,
+        verify::SignatureFault,
     },
 };
 
@@ -99,7 +100,7 @@ async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body:
         Err(NotificationFault::Unreadable(Unreadable::Event(event))) if !event.starts_with("REFUND.") => {
             return Ok(Taken::Ignored("event"));
         }
-        Err(fault) => return Err(refused(fault)),
+        Err(fault) => return Err(refused(api, fault)),
     };
     let payment = match notification.content.standing() {
         Standing::Paid(payment) => *payment,
@@ -123,7 +124,7 @@ async fn take_refund(api: &Inner, context: &Context, headers: &HeaderMap, body: 
         Err(NotificationFault::Unreadable(Unreadable::Event(event))) if !event.starts_with("TRANSACTION.") => {
             return Ok(Taken::Ignored("event"));
         }
-        Err(fault) => return Err(refused(fault)),
+        Err(fault) => return Err(refused(api, fault)),
     };
     let facts = notification
         .content
@@ -172,7 +173,12 @@ async fn raw_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refused> {
     bytes.map_err(|problem| Refused { reason: problem.kind.slug(), problem })
 }
 
-fn refused(fault: NotificationFault) -> Refused {
+fn refused(api: &Inner, fault: NotificationFault) -> Refused {
+    if let NotificationFault::Signature(SignatureFault::UnknownSerial(serial)) = &fault {
+        // When WeChat sends again, in fifteen seconds, we know whether it is a new certificate's.
+        let (wechat, serial) = (api.wechat.clone(), serial.clone());
+        tokio::spawn(async move { wechat.learn_serial(&serial).await });
+    }
     let kind = match &fault {
         NotificationFault::Signature(_) => Kind::BadSignature,
         NotificationFault::Unreadable(_) => Kind::NotificationUnreadable,

@@ -262,7 +262,7 @@ pub(super) fn whole_number(value: &AMQPValue) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::domain::{
-        message::{Openid, Payment, PaymentSeen, Source},
+        message::{Payment, PaymentSeen, Source},
         money::Fen,
     };
     use proptest::prelude::*;
@@ -310,19 +310,18 @@ mod tests {
     fn any_payment() -> impl Strategy<Value = Message> {
         let text = || "\\PC{0,40}";
         (text(), text(), text(), any::<[i64; 2]>(), 0i64..4_000_000_000, prop::option::of(text())).prop_map(
-            |(out_trade_no, transaction_id, request_id, [total, payer_total], seconds, openid)| {
+            |(out_trade_no, transaction_id, request_id, [total, payer_total], seconds, bank_type)| {
                 let payment = Payment {
                     out_trade_no,
                     transaction_id,
                     mchid: "1900000109".into(),
                     appid: "wx8888888888888888".into(),
                     trade_type: "NATIVE".into(),
-                    bank_type: openid.clone(),
+                    bank_type,
                     total_fen: Fen(total),
                     payer_total_fen: Some(Fen(payer_total)),
                     currency: "CNY".into(),
                     success_time: OffsetDateTime::from_unix_timestamp(seconds).expect("a date"),
-                    payer_openid: openid.map(Openid),
                 };
                 Message::PaymentSeen(PaymentSeen { payment, source: Source::Query, request_id })
             },

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{Settings, problem};
-use crate::{domain::notification::Kind, setting::BadSetting};
+use crate::{domain::notification::Kind, keys, setting::BadSetting};
 
 /// Where WeChat Pay answers; the second is its other site (WeChat Pay, domain names).
 const PAY_HOSTS: [&str; 2] = ["api.mch.weixin.qq.com", "api2.mch.weixin.qq.com"];
@@ -30,13 +30,16 @@ pub(super) fn problems(settings: &Settings) -> Vec<BadSetting> {
     wrong(api.phone_url.is_some(), "api.phone_url", "must not be set: it leads customers to a simulator");
     let is_https = |url: &Option<String>| url.as_ref().is_some_and(|url| url.starts_with("https://"));
     wrong(!is_https(&api.public_url), "api.public_url", "must be the https address that customers use");
-    wrong(
-        auth.secret.as_ref().is_some_and(|secret| is_guessable(secret.expose_secret().as_bytes())),
-        "auth.secret",
-        "is guessable: take 32 random bytes",
-    );
-    let personal = settings.personal.key.as_ref().and_then(|key| STANDARD.decode(key.expose_secret().trim()).ok());
-    wrong(personal.is_some_and(|key| is_guessable(&key)), "personal.key", "is guessable: take 32 random bytes");
+    // What cannot be read is told by others.
+    let secrets = auth.secrets().unwrap_or_default();
+    let personal = settings.personal.text().ok().and_then(|text| keys::lines(&text).ok()).unwrap_or_default();
+    let personal = personal.iter().filter_map(|one| STANDARD.decode(one.key.expose_secret()).ok());
+    for (setting, bytes) in [
+        ("auth.secret", secrets.iter().map(|one| one.key.expose_secret().as_bytes().to_vec()).collect::<Vec<_>>()),
+        ("personal.key", personal.collect()),
+    ] {
+        wrong(bytes.iter().any(|key| is_guessable(key)), setting, "is guessable: take 32 random bytes");
+    }
     wrong(
         ["debug", "trace"].iter().any(|level| log.filter.contains(level)),
         "log.filter",

@@ -26,7 +26,7 @@ pub use replay::{Plan, Turn};
 use crate::{
     broker::{Broker, BrokerAway},
     domain::{dead_letter::Unpatchable, prospect::Prospect},
-    store::{Database, StoreError, dead_letter::Filter, payment::Merchant, user::PersonalKey},
+    store::{Database, StoreError, dead_letter::Filter, payment::Merchant, sealed::PersonalKeys},
 };
 
 /// Everything that is needed to deal with dead letters. Cheap to clone.
@@ -34,7 +34,7 @@ use crate::{
 pub struct DeadLetters {
     pub db: Database,
     pub broker: Broker,
-    pub personal: Arc<PersonalKey>,
+    pub personal: Arc<PersonalKeys>,
     pub merchant: Merchant,
 }
 

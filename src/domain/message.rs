@@ -115,7 +115,6 @@ pub struct Payment {
     pub currency: String,
     #[serde(with = "time::serde::rfc3339")]
     pub success_time: OffsetDateTime,
-    pub payer_openid: Option<Openid>,
 }
 
 /// How we came to know.

@@ -7,6 +7,7 @@ pub mod dead;
 mod dead_arguments;
 pub mod dead_replay;
 mod dead_words;
+pub mod keys;
 pub mod migrate;
 pub mod order;
 pub mod order_explain;

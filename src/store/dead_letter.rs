@@ -8,7 +8,7 @@ use sqlx::{FromRow, PgExecutor, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Database, Step, StoreError, user::PersonalKey};
+use super::{Database, Step, StoreError, sealed::PersonalKeys};
 use crate::{crash, domain::dead_letter::LetterState};
 
 /// A letter as a reading found it.
@@ -57,9 +57,9 @@ pub struct Row {
 }
 
 impl Row {
-    /// The true body; `None` when another key sealed it.
-    pub fn body(&self, key: &PersonalKey) -> Option<Vec<u8>> {
-        key.open_for(&self.letter_id, &self.sealed)
+    /// The true body; `None` when its key is not at hand.
+    pub fn body(&self, keys: &PersonalKeys) -> Option<Vec<u8>> {
+        keys.open_for(&self.letter_id, &self.sealed).ok()
     }
 }
 
@@ -172,7 +172,7 @@ pub async fn begin_reading(db: &Database, queue: &str) -> Result<OffsetDateTime,
 }
 
 /// Enters letters into the catalogue; answers those of them that an operator has decided to take out of their queue.
-pub async fn note(step: &mut Step<'_>, key: &PersonalKey, found: &[Found]) -> Result<HashSet<String>, StoreError> {
+pub async fn note(step: &mut Step<'_>, keys: &PersonalKeys, found: &[Found]) -> Result<HashSet<String>, StoreError> {
     // The broker may hold copies of one publish: they are one letter.
     let mut seen = HashSet::new();
     let found: Vec<&Found> = found.iter().filter(|letter| seen.insert(&letter.letter_id)).collect();
@@ -211,7 +211,7 @@ pub async fn note(step: &mut Step<'_>, key: &PersonalKey, found: &[Found]) -> Re
     .bind(found.iter().map(|letter| letter.failed_at).collect::<Vec<_>>())
     .bind(found.iter().map(|letter| Json(letter.headers.clone())).collect::<Vec<_>>())
     .bind(texts(|letter| Some(letter.shown.clone())))
-    .bind(found.iter().map(|letter| key.seal_for(&letter.letter_id, &letter.body)).collect::<Vec<_>>())
+    .bind(found.iter().map(|letter| keys.seal_for(&letter.letter_id, &letter.body)).collect::<Vec<_>>())
     .fetch_all(&mut *step.transaction)
     .await?;
     let fresh: Vec<&str> = rows.iter().filter(|(_, _, is_new)| *is_new).map(|(id, _, _)| id.as_str()).collect();

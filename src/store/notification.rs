@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use sqlx::{FromRow, PgExecutor};
 use time::{Duration, OffsetDateTime};
 
-use super::{Database, Step, StoreError, user::PersonalKey};
+use super::{
+    Database, Step, StoreError,
+    sealed::{Closed, PersonalKeys},
+};
 use crate::crash;
 use crate::domain::{
     ids::{OrderId, SeatNo, UserId},
@@ -37,7 +40,8 @@ pub(super) async fn intend(step: &mut Step<'_>, orders: &[OrderId], kind: Kind) 
 /// Everything a message to the customer is made of.
 #[derive(Debug, Clone)]
 pub struct Addressed {
-    pub openid: Option<Openid>,
+    /// `None` when nobody told it; an error when its key is not at hand.
+    pub openid: Result<Option<Openid>, Closed>,
     pub course: String,
     pub starts_at: OffsetDateTime,
     pub amount_fen: Fen,
@@ -76,7 +80,7 @@ struct ClaimRow {
 
 /// Takes one attempt at each of these notifications: marks its answer as in doubt before the call is made. One claim
 /// each, in the same order; of two that name the same notification one finds it settled.
-pub async fn claim(db: &Database, key: &PersonalKey, due: &[(OrderId, Kind)]) -> Result<Vec<Claim>, StoreError> {
+pub async fn claim(db: &Database, keys: &PersonalKeys, due: &[(OrderId, Kind)]) -> Result<Vec<Claim>, StoreError> {
     let (orders, kinds): (Vec<&OrderId>, Vec<Kind>) = due.iter().map(|(order, kind)| (order, *kind)).unzip();
     let claimed = sqlx::query_as(
         "WITH before AS (
@@ -102,17 +106,17 @@ pub async fn claim(db: &Database, key: &PersonalKey, due: &[(OrderId, Kind)]) ->
     .bind(kinds);
     let rows: Vec<ClaimRow> = crash::around("commit", "notifications.claim", claimed.fetch_all(db.pool())).await?;
     let mut claims: HashMap<(OrderId, Kind), Claim> =
-        rows.into_iter().map(|row| ((row.order_id.clone(), row.kind), row.claim(key))).collect();
+        rows.into_iter().map(|row| ((row.order_id.clone(), row.kind), row.claim(keys))).collect();
     Ok(due.iter().map(|one| claims.remove(one).unwrap_or(Claim::Settled)).collect())
 }
 
 impl ClaimRow {
-    fn claim(self, key: &PersonalKey) -> Claim {
+    fn claim(self, keys: &PersonalKeys) -> Claim {
         if self.in_doubt_for.is_some_and(|seconds| seconds >= REPEATABLE_FOR.as_seconds_f64()) {
             return Claim::TooLateToRepeat;
         }
         Claim::Ours(Box::new(Addressed {
-            openid: self.openid.and_then(|sealed| key.open(&self.user_id, &sealed)),
+            openid: self.openid.map(|sealed| keys.open(&self.user_id, &sealed)).transpose(),
             course: self.course,
             starts_at: self.starts_at,
             amount_fen: self.amount_fen,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Step, StoreError,
     audit::{self, AuditRow},
-    user::PersonalKey,
+    sealed::{Closed, PersonalKeys},
 };
 use crate::domain::{
     document::{Alternatives, OrderDocument, Snapshot},
@@ -318,9 +318,12 @@ pub struct Unpriced {
 }
 
 impl Unpriced {
-    /// The payer inside WeChat.
-    pub fn openid(&self, key: &PersonalKey) -> Option<Openid> {
-        self.openid.as_ref().and_then(|sealed| key.open(&self.user_id, sealed))
+    /// The payer inside WeChat; `None` when nobody told who that is.
+    ///
+    /// # Errors
+    /// The key is not at hand.
+    pub fn openid(&self, keys: &PersonalKeys) -> Result<Option<Openid>, Closed> {
+        self.openid.as_ref().map(|sealed| keys.open(&self.user_id, sealed)).transpose()
     }
 }
 

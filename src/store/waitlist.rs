@@ -5,8 +5,9 @@ use sqlx::PgExecutor;
 use super::{
     Step, StoreError,
     hold::{self, Deadlines, Decision},
-    notification, user,
-    user::PersonalKey,
+    notification,
+    sealed::PersonalKeys,
+    user,
 };
 use crate::domain::{
     ids::{IdempotencyKey, OrderId, ScheduleId, SeatNo, UserId},
@@ -24,9 +25,9 @@ pub struct Terms {
 }
 
 /// Joins and leaves, in the order given. Joining twice keeps the first place.
-pub async fn change(step: &mut Step<'_>, key: &PersonalKey, changes: &[&WaitlistChange]) -> Result<(), StoreError> {
+pub async fn change(step: &mut Step<'_>, keys: &PersonalKeys, changes: &[&WaitlistChange]) -> Result<(), StoreError> {
     let joining = changes.iter().filter(|change| change.wish == WaitlistWish::Join);
-    user::upsert(step, key, joining.map(|change| (&change.user_id, change.openid.as_ref()))).await?;
+    user::upsert(step, keys, joining.map(|change| (&change.user_id, change.openid.as_ref()))).await?;
     for change in changes {
         let statement = match change.wish {
             WaitlistWish::Join => {

@@ -1,5 +1,7 @@
 //! The merchant as the program holds it: settings read, keys parsed, everything checked against everything.
 
+use crate::keys::{self, Listed};
+use crate::live::Live;
 use crate::setting::BadSetting;
 use crate::wechat::aead::{ApiV3Key, ApiV3Keys};
 use crate::wechat::notification::NotificationKeys;
@@ -20,18 +22,38 @@ pub struct PayAccount {
     pub base_url: Url,
     pub appid: String,
     pub mchid: String,
-    pub merchant_key: MerchantKey,
+    pub merchant_key: Live<MerchantKey>,
     /// What reading a callback needs.
     pub keys: NotificationKeys,
-    /// Sent with every call in public-key mode, so that WeChat answers with that key.
-    pub public_key_id: Option<String>,
     pub platform_certificates: bool,
     pub notify_url: String,
     pub refund_notify_url: Option<String>,
     pub timeout: Duration,
 }
 
+impl PayAccount {
+    /// Takes over the keys of the same merchant, read again. Platform certificates stay: WeChat told us of them.
+    pub fn renew(&self, fresh: &Self) {
+        self.merchant_key.copy(&fresh.merchant_key);
+        self.keys.api_v3.copy(&fresh.keys.api_v3);
+        self.keys.platform.replace_public_keys(&fresh.keys.platform);
+    }
+}
+
 impl PaySettings {
+    /// Files that are read again when they change.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let files = [
+            &self.merchant_private_key_file,
+            &self.merchant_certificate_file,
+            &self.apiv3_key_file,
+            &self.previous_apiv3_key_file,
+            &self.public_key_file,
+            &self.previous_public_key_file,
+        ];
+        files.into_iter().flatten().cloned().collect()
+    }
+
     /// Everything that is wrong; empty when the merchant can work.
     pub fn problems(&self) -> Vec<BadSetting> {
         self.load().err().unwrap_or_default()
@@ -64,9 +86,8 @@ impl PaySettings {
                     base_url,
                     appid: appid.to_owned(),
                     mchid: mchid.to_owned(),
-                    merchant_key,
+                    merchant_key: Live::new(merchant_key),
                     keys: NotificationKeys { platform, api_v3 },
-                    public_key_id: self.public_key_id.clone(),
                     platform_certificates: self.platform_certificates,
                     notify_url,
                     refund_notify_url,
@@ -78,18 +99,28 @@ impl PaySettings {
     }
 
     fn merchant_key(&self, check: &mut Check, mchid: &str) -> Option<MerchantKey> {
-        let serial_no = check
-            .text("merchant_serial_no", &self.merchant_serial_no, "40 hex characters", |text| {
-                text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
-            })
-            .map(str::to_ascii_uppercase);
+        let certificate = self.merchant_certificate_file.as_deref().and_then(|path| merchant_certificate(check, path));
+        let serial_no = match (&self.merchant_serial_no, &self.merchant_certificate_file) {
+            (None, Some(_)) => certificate.as_ref().map(|certificate| certificate.serial_no.clone()),
+            (configured, _) => check
+                .text("merchant_serial_no", configured, "40 hex characters", |text| {
+                    text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
+                })
+                .map(str::to_ascii_uppercase),
+        };
         let pem =
             check.needed_secret("merchant_private_key", &self.merchant_private_key, &self.merchant_private_key_file)?;
         let key =
             MerchantKey::from_pem(pem.expose_secret().as_bytes(), mchid, serial_no.as_deref().unwrap_or_default());
         let key = check.ok("merchant_private_key", key)?;
-        if let Some(path) = &self.merchant_certificate_file {
-            compare_with_certificate(check, path, &key, serial_no.as_deref());
+        // The classic mix-up: key of one certificate, serial of another.
+        if let Some(certificate) = certificate {
+            if certificate.public_key != key.public_key() {
+                check.wrong("merchant_private_key", "does not belong to merchant_certificate_file");
+            }
+            if serial_no.is_some_and(|configured| configured != certificate.serial_no) {
+                check.wrong("merchant_serial_no", format!("differs from the certificate's, {}", certificate.serial_no));
+            }
         }
         Some(key)
     }
@@ -97,73 +128,95 @@ impl PaySettings {
     fn api_v3(&self, check: &mut Check) -> Option<ApiV3Keys> {
         let newest = check.needed_secret("apiv3_key", &self.apiv3_key, &self.apiv3_key_file);
         let previous = check.secret("previous_apiv3_key", &self.previous_apiv3_key, &self.previous_apiv3_key_file);
-        let mut key = |name, text: SecretString| {
-            let key = ApiV3Key::new(text.expose_secret());
-            check.ok(name, key)
+        let mut read = |name: &str, text: &SecretString| {
+            let listed = check.ok(name, keys::lines(text)).unwrap_or_default();
+            let keys = listed.iter().map(|Listed { key, .. }| check.ok(name, ApiV3Key::new(key.expose_secret())));
+            keys.collect::<Option<Vec<_>>>()
         };
-        let newest = newest.and_then(|text| key("apiv3_key", text));
-        let previous = previous.and_then(|text| key("previous_apiv3_key", text));
-        Some(ApiV3Keys::new(newest?, previous))
+        let newest = newest.and_then(|text| read("apiv3_key", &text));
+        let previous = previous.and_then(|text| read("previous_apiv3_key", &text)).unwrap_or_default();
+        let mut keys = newest?.into_iter();
+        Some(ApiV3Keys::new(keys.next()?, keys.chain(previous)))
     }
 
     fn platform_keys(&self, check: &mut Check) -> PlatformKeys {
-        let current = public_key(check, "public_key", &self.public_key_id, &self.public_key, &self.public_key_file);
-        let previous = public_key(
+        let current = public_keys(check, "public_key", &self.public_key_id, &self.public_key, &self.public_key_file);
+        let previous = public_keys(
             check,
             "previous_public_key",
             &self.previous_public_key_id,
             &self.previous_public_key,
             &self.previous_public_key_file,
         );
-        if self.public_key_id.is_none() && !self.platform_certificates {
+        let has_public_key = [self.public_key.is_some(), self.public_key_file.is_some(), self.public_key_id.is_some()];
+        if !has_public_key.contains(&true) && !self.platform_certificates {
             check.wrong("public_key_id", "is missing (or platform_certificates = true)");
         }
         PlatformKeys::new(current.into_iter().chain(previous))
     }
 }
 
-/// A WeChat Pay public key with its id; `name` is the setting's, `{name}_id` that of its id.
-fn public_key(
+/// WeChat Pay public keys with their ids; `name` is the setting's, `{name}_id` that of the first one's id.
+fn public_keys(
     check: &mut Check,
     name: &str,
     id: &Option<String>,
     direct: &Option<SecretString>,
     file: &Option<PathBuf>,
-) -> Option<(String, PlatformKey)> {
-    let id_name = format!("{name}_id");
+) -> Vec<(String, PlatformKey)> {
     if id.is_none() && direct.is_none() && file.is_none() {
-        return None;
+        return Vec::new();
     }
-    let expected = format!("{PUBLIC_KEY_ID_PREFIX} and digits");
-    let id = check.text(&id_name, id, &expected, |text| {
-        text.strip_prefix(PUBLIC_KEY_ID_PREFIX)
-            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
-    });
-    let pem = check.needed_secret(name, direct, file)?;
-    let key = PlatformKey::from_public_key_pem(pem.expose_secret().as_bytes());
-    let key = check.ok(name, key)?;
-    Some((id?.to_owned(), key))
+    let id_name = format!("{name}_id");
+    let configured = id.as_ref().map(|_| public_key_id(check, &id_name, id));
+    let text = check.needed_secret(name, direct, file);
+    let listed = text.and_then(|text| check.ok(name, keys::blocks(&text))).unwrap_or_default();
+    let mut read = Vec::with_capacity(listed.len());
+    for (place, Listed { name: own, key }) in listed.into_iter().enumerate() {
+        let id = match (place, &configured) {
+            (0, Some(configured)) => {
+                if own.is_some() && own != *configured {
+                    check.wrong(&id_name, format!("differs from the one in {name}_file"));
+                }
+                configured.clone()
+            }
+            _ => public_key_id(check, &id_name, &own),
+        };
+        let key = check.ok(name, PlatformKey::from_public_key_pem(key.expose_secret().as_bytes()));
+        read.extend(id.zip(key));
+    }
+    read
 }
 
-/// The classic mix-up: key of one certificate, serial of another.
-fn compare_with_certificate(check: &mut Check, path: &Path, key: &MerchantKey, serial_no: Option<&str>) {
+fn public_key_id(check: &mut Check, name: &str, id: &Option<String>) -> Option<String> {
+    let expected = format!("{PUBLIC_KEY_ID_PREFIX} and digits");
+    let is_id = |text: &str| {
+        text.strip_prefix(PUBLIC_KEY_ID_PREFIX)
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+    };
+    check.text(name, id, &expected, is_id).map(str::to_owned)
+}
+
+/// What `apiclient_cert.pem` says of the merchant's key.
+struct MerchantCertificate {
+    serial_no: String,
+    /// PKCS#1 DER.
+    public_key: Vec<u8>,
+}
+
+fn merchant_certificate(check: &mut Check, path: &Path) -> Option<MerchantCertificate> {
     const NAME: &str = "merchant_certificate_file";
-    let der = match CertificateDer::from_pem_file(path) {
-        Ok(der) => der,
-        Err(error) => {
-            return check.wrong(NAME, format!("cannot be read: {}: {error}", path.display()));
-        }
-    };
+    let der =
+        CertificateDer::from_pem_file(path).map_err(|error| format!("cannot be read: {}: {error}", path.display()));
+    let der = check.ok(NAME, der)?;
     let Ok((_, certificate)) = X509Certificate::from_der(&der) else {
-        return check.wrong(NAME, "is not an X.509 certificate in PEM");
+        check.wrong(NAME, "is not an X.509 certificate in PEM");
+        return None;
     };
-    if certificate.public_key().subject_public_key.data.as_ref() != key.public_key() {
-        check.wrong("merchant_private_key", "does not belong to merchant_certificate_file");
-    }
-    let serial = certificate_serial(&certificate);
-    if serial_no.is_some_and(|configured| configured != serial) {
-        check.wrong("merchant_serial_no", format!("differs from the certificate's, {serial}"));
-    }
+    Some(MerchantCertificate {
+        serial_no: certificate_serial(&certificate),
+        public_key: certificate.public_key().subject_public_key.data.to_vec(),
+    })
 }
 
 /// Where the ingress takes refunds, when it takes payments at `notify_url`.

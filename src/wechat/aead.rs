@@ -3,6 +3,7 @@
 //! AEAD_AES_256_GCM; the key is the 32 ASCII bytes of the APIv3 key as they stand (not hex, not base64), the nonce
 //! 12 ASCII bytes, the text base64 of cipher and 16-byte tag.
 
+use crate::live::Live;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -28,15 +29,22 @@ impl ApiV3Key {
     }
 }
 
-/// The APIv3 key, and the one before it while callbacks sent under it may still arrive.
-pub struct ApiV3Keys {
-    newest: ApiV3Key,
-    previous: Option<ApiV3Key>,
-}
+/// The APIv3 key, and those before it while callbacks sent under them may still arrive.
+pub struct ApiV3Keys(Live<Vec<ApiV3Key>>);
 
 impl ApiV3Keys {
-    pub fn new(newest: ApiV3Key, previous: Option<ApiV3Key>) -> Self {
-        Self { newest, previous }
+    pub fn new(newest: ApiV3Key, previous: impl IntoIterator<Item = ApiV3Key>) -> Self {
+        Self(Live::new(std::iter::once(newest).chain(previous).collect()))
+    }
+
+    /// Takes the keys of `fresh` in place of these.
+    pub(super) fn copy(&self, fresh: &Self) {
+        self.0.copy(&fresh.0);
+    }
+
+    /// How many there are, for people.
+    pub fn count(&self) -> usize {
+        self.0.get().len()
     }
 
     /// Decrypts and authenticates; tries the newest key first.
@@ -47,8 +55,9 @@ impl ApiV3Keys {
         let nonce: [u8; NONCE_LEN] = resource.nonce.as_bytes().try_into().map_err(|_| OpenFault::Nonce)?;
         let sealed = BASE64.decode(&resource.ciphertext).map_err(|_| OpenFault::Encoding)?;
         let aad = resource.associated_data.as_deref().unwrap_or_default();
-        std::iter::once(&self.newest)
-            .chain(&self.previous)
+        self.0
+            .get()
+            .iter()
             .find_map(|key| {
                 let mut text = sealed.clone();
                 let nonce = Nonce::assume_unique_for_key(nonce);
@@ -62,7 +71,7 @@ impl ApiV3Keys {
 
 impl fmt::Debug for ApiV3Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiV3Keys").field("previous", &self.previous.is_some()).finish_non_exhaustive()
+        f.debug_struct("ApiV3Keys").field("count", &self.count()).finish_non_exhaustive()
     }
 }
 

@@ -201,7 +201,7 @@ impl PayClient {
             Some(query) => format!("{}?{query}", url.path()),
             None => url.path().to_owned(),
         };
-        let authorization = self.account.merchant_key.authorization(
+        let authorization = self.account.merchant_key.get().authorization(
             method.as_str(),
             &target,
             (self.ambient.now)(),
@@ -210,7 +210,7 @@ impl PayClient {
         );
         let mut builder =
             self.http.request(method, url).header(ACCEPT, "application/json").header(AUTHORIZATION, authorization);
-        if let Some(id) = &self.account.public_key_id {
+        if let Some(id) = self.account.keys.platform.preferred() {
             builder = builder.header("Wechatpay-Serial", id);
         }
         if !body.is_empty() {

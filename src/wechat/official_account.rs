@@ -5,6 +5,7 @@
 
 use crate::crash;
 use crate::domain::json::json_fault;
+use crate::live::Live;
 use crate::setting::BadSetting;
 use crate::spans::{self, Kind, Span};
 use crate::wechat::answers::{WORDS_MAX, shortened};
@@ -17,6 +18,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An Official Account (service account) that can send. Made by [`OfficialAccountSettings::load`].
@@ -24,12 +27,24 @@ use std::time::{Duration, Instant};
 pub struct OfficialAccount {
     pub base_url: Url,
     pub appid: String,
-    pub secret: SecretString,
+    pub secret: Live<SecretString>,
     pub templates: Templates,
     pub timeout: Duration,
 }
 
+impl OfficialAccount {
+    /// Takes over the secret of the same account, read again.
+    pub fn renew(&self, fresh: &Self) {
+        self.secret.copy(&fresh.secret);
+    }
+}
+
 impl OfficialAccountSettings {
+    /// The file that is read again when it changes.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.secret_file.iter().cloned().collect()
+    }
+
     /// Everything that is wrong; empty when messages can be sent.
     pub fn problems(&self) -> Vec<BadSetting> {
         self.load().err().unwrap_or_default()
@@ -52,7 +67,7 @@ impl OfficialAccountSettings {
             (Some(base_url), Some(appid), Some(secret)) if check.problems.is_empty() => Ok(OfficialAccount {
                 base_url,
                 appid: appid.to_owned(),
-                secret,
+                secret: Live::new(secret),
                 templates: self.templates.clone(),
                 timeout,
             }),
@@ -123,7 +138,7 @@ pub enum Sending {
 /// Calls the Official Account's host.
 #[derive(Debug)]
 pub struct OfficialAccountClient {
-    account: OfficialAccount,
+    account: Arc<OfficialAccount>,
     http: reqwest::Client,
 }
 
@@ -140,12 +155,13 @@ struct Answer {
 
 impl OfficialAccountClient {
     /// Fails only when the TLS library cannot start.
-    pub fn new(account: OfficialAccount) -> reqwest::Result<Self> {
+    pub fn new(account: impl Into<Arc<OfficialAccount>>) -> reqwest::Result<Self> {
+        let account = account.into();
         Ok(Self { http: http_client(&account.base_url, account.timeout)?, account })
     }
 
     /// The account this client sends for.
-    pub fn account(&self) -> &OfficialAccount {
+    pub fn account(&self) -> &Arc<OfficialAccount> {
         &self.account
     }
 
@@ -160,10 +176,11 @@ impl OfficialAccountClient {
             secret: &'a str,
             force_refresh: bool,
         }
+        let secret = self.account.secret.get();
         let body = Body {
             grant_type: "client_credential",
             appid: &self.account.appid,
-            secret: self.account.secret.expose_secret(),
+            secret: secret.expose_secret(),
             force_refresh,
         };
         let (started, span) = begin("stable_token");

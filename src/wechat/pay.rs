@@ -97,7 +97,7 @@ impl PayClient {
 
     /// What the page needs to open the payment sheet for a JSAPI order. Fresh for each opening; no call is made.
     pub fn jsapi_invocation(&self, prepay_id: &PrepayId) -> JsapiInvocation {
-        self.account.merchant_key.jsapi_invocation(
+        self.account.merchant_key.get().jsapi_invocation(
             &self.account.appid,
             &prepay_id.0,
             (self.ambient.now)(),

@@ -5,6 +5,7 @@
 //! that need no second look.
 
 use crate::domain::notification::{self, Kind};
+use crate::keys;
 use crate::setting::BadSetting;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -22,20 +23,21 @@ pub struct PaySettings {
     pub base_url: Option<String>,
     pub appid: Option<String>,
     pub mchid: Option<String>,
-    /// Serial of the merchant's API certificate, 40 hex characters.
+    /// Serial of the merchant's API certificate, 40 hex characters; the certificate's own when left out.
     pub merchant_serial_no: Option<String>,
     /// `apiclient_key.pem`, PKCS#8.
     pub merchant_private_key_file: Option<PathBuf>,
     pub merchant_private_key: Option<SecretString>,
-    /// `apiclient_cert.pem`; only to check that key and serial belong together.
+    /// `apiclient_cert.pem`: tells the serial, and that the key belongs to it.
     pub merchant_certificate_file: Option<PathBuf>,
-    /// 32 characters.
+    /// 32 characters; older ones, under which callbacks may still come, on further lines.
     pub apiv3_key: Option<SecretString>,
     pub apiv3_key_file: Option<PathBuf>,
     /// The key before the last reset, while callbacks sent under it may still come (a day).
     pub previous_apiv3_key: Option<SecretString>,
     pub previous_apiv3_key_file: Option<PathBuf>,
-    /// `PUB_KEY_ID_…` with its `wxp_pub.pem`.
+    /// `PUB_KEY_ID_…` with its `wxp_pub.pem`. Left out, each block of the file has its id on the line before it, and
+    /// the first is the one that we ask WeChat to sign with.
     pub public_key_id: Option<String>,
     pub public_key: Option<SecretString>,
     pub public_key_file: Option<PathBuf>,
@@ -188,20 +190,12 @@ impl Check {
         direct: &Option<SecretString>,
         file: &Option<PathBuf>,
     ) -> Option<SecretString> {
-        match (direct, file) {
-            (Some(_), Some(_)) => {
-                self.wrong(name, format!("is given twice, also as {name}_file"));
+        match keys::text(&format!("{}.{name}", self.section), direct, file) {
+            Ok(text) => text.map(|text| SecretString::from(text.expose_secret().trim())),
+            Err(problem) => {
+                self.problems.push(problem);
                 None
             }
-            (Some(text), None) => Some(SecretString::from(text.expose_secret().trim())),
-            (None, Some(path)) => match std::fs::read_to_string(path) {
-                Ok(text) => Some(SecretString::from(text.trim())),
-                Err(error) => {
-                    self.wrong(&format!("{name}_file"), format!("cannot be read: {}: {error}", path.display()));
-                    None
-                }
-            },
-            (None, None) => None,
         }
     }
 

@@ -46,6 +46,10 @@ impl MerchantKey {
         }
     }
 
+    pub fn serial_no(&self) -> &str {
+        &self.serial_no
+    }
+
     /// The public half as PKCS#1 DER, to compare with the merchant's certificate.
     pub fn public_key(&self) -> &[u8] {
         self.key.public_key().as_ref()

@@ -4,10 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use time::OffsetDateTime;
 
-use crate::domain::{
-    message::{Openid, Payment},
-    money::Fen,
-};
+use crate::domain::{message::Payment, money::Fen};
 
 /// A payment as WeChat sees it. An unpaid order lacks most members; unknown members are ignored.
 ///
@@ -195,7 +192,6 @@ impl Transaction {
             payer_total_fen: amount.payer_total.map(Fen),
             currency: amount.currency.clone()?,
             success_time: self.success_time?,
-            payer_openid: self.payer.as_ref().and_then(|payer| payer.openid.clone()).map(Openid),
         })
     }
 }

@@ -7,6 +7,7 @@
 //! Probes whose signature starts with `WECHATPAY/SIGNTEST/` are deliberately absent here: they are wrong
 //! signatures and fail as such. Answering them with success would stop the re-sending of a true notification.
 
+use crate::live::Live;
 use crate::wechat::sign::SCHEME;
 use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 use base64::Engine as _;
@@ -16,7 +17,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
@@ -135,48 +136,82 @@ fn rsa_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<ParsedPublicKey, PlatformK
     ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, spki.raw).map_err(|_| PlatformKeyFault::NotRsa)
 }
 
-type Ring = HashMap<String, PlatformKey>;
+#[derive(Clone, Default)]
+struct Ring {
+    keys: HashMap<String, PlatformKey>,
+    /// The WeChat Pay public key that we ask WeChat to sign with.
+    preferred: Option<String>,
+}
+
+impl Ring {
+    /// As this one with other keys of one kind: with or without validity.
+    fn with(&self, kind: fn(&PlatformKey) -> bool, keys: impl IntoIterator<Item = (String, PlatformKey)>) -> Self {
+        let others = self.keys.iter().filter(|(_, key)| !kind(key)).map(|(id, key)| (id.clone(), key.clone()));
+        Self { keys: others.chain(keys).collect(), preferred: self.preferred.clone() }
+    }
+}
+
+fn is_certificate(key: &PlatformKey) -> bool {
+    key.validity.is_some()
+}
+
+fn is_public_key(key: &PlatformKey) -> bool {
+    key.validity.is_none()
+}
 
 /// Every key WeChat may sign with at present, by serial or id. Readers never wait for a refresh.
-#[derive(Default)]
 pub struct PlatformKeys {
-    ring: RwLock<Arc<Ring>>,
+    ring: Live<Ring>,
+    /// Certificates are refreshed and public keys read again by different tasks; neither may lose the other's.
+    changing: Mutex<()>,
 }
 
 impl PlatformKeys {
-    /// Starts from the configured public keys; certificates come later, by refresh.
+    /// Starts from the configured public keys, the preferred one first; certificates come later, by refresh.
     pub fn new(public_keys: impl IntoIterator<Item = (String, PlatformKey)>) -> Self {
-        Self { ring: RwLock::new(Arc::new(public_keys.into_iter().collect())) }
+        let mut public_keys = public_keys.into_iter().peekable();
+        let preferred = public_keys.peek().map(|(id, _)| id.clone());
+        let ring = Live::new(Ring { keys: public_keys.collect(), preferred });
+        Self { ring, changing: Mutex::default() }
     }
 
     /// Takes WeChat's newest list of certificates in place of the one before; public keys stay.
     pub fn replace_certificates(&self, certificates: impl IntoIterator<Item = (String, PlatformKey)>) {
-        let ring = self.with_certificates(certificates).ring();
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ring.replace(self.ring.get().with(is_certificate, certificates));
+    }
+
+    /// Takes the public keys of `fresh` in place of these; certificates stay.
+    pub(super) fn replace_public_keys(&self, fresh: &Self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = fresh.ring.get();
+        let public_keys =
+            fresh.keys.iter().filter(|(_, key)| is_public_key(key)).map(|(id, key)| (id.clone(), key.clone()));
+        let ring = self.ring.get().with(is_public_key, public_keys);
+        self.ring.replace(Ring { preferred: fresh.preferred.clone(), ..ring });
     }
 
     /// As these keys would be with that list of certificates.
     pub(super) fn with_certificates(&self, certificates: impl IntoIterator<Item = (String, PlatformKey)>) -> Self {
-        let held = self.ring();
-        let public_keys =
-            held.iter().filter(|(_, key)| key.validity.is_none()).map(|(id, key)| (id.clone(), key.clone()));
-        Self::new(public_keys.chain(certificates))
+        let ring = Live::new(self.ring.get().with(is_certificate, certificates));
+        Self { ring, changing: Mutex::default() }
+    }
+
+    /// Sent with every call in public-key mode, so that WeChat answers with that key.
+    pub fn preferred(&self) -> Option<String> {
+        self.ring.get().preferred.clone()
     }
 
     /// Ids and serials held, sorted, for logs and `config check`.
     pub fn serials(&self) -> Vec<String> {
-        let mut serials: Vec<_> = self.ring().keys().cloned().collect();
+        let mut serials: Vec<_> = self.ring.get().keys.keys().cloned().collect();
         serials.sort_unstable();
         serials
     }
 
     /// Checks that `raw_body`, untouched as it came from the wire, was signed by WeChat within the last minutes.
     pub fn verify(&self, headers: &HeaderMap, raw_body: &[u8], now: OffsetDateTime) -> Result<(), SignatureFault> {
-        verify_with(&self.ring(), headers, raw_body, now)
-    }
-
-    fn ring(&self) -> Arc<Ring> {
-        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+        verify_with(&self.ring.get().keys, headers, raw_body, now)
     }
 }
 
@@ -186,7 +221,12 @@ impl fmt::Debug for PlatformKeys {
     }
 }
 
-fn verify_with(ring: &Ring, headers: &HeaderMap, raw_body: &[u8], now: OffsetDateTime) -> Result<(), SignatureFault> {
+fn verify_with(
+    keys: &HashMap<String, PlatformKey>,
+    headers: &HeaderMap,
+    raw_body: &[u8],
+    now: OffsetDateTime,
+) -> Result<(), SignatureFault> {
     // Left out, the type is RSA; the official clients differ in whether they insist on the header.
     match header(headers, "wechatpay-signature-type") {
         Ok(SCHEME) | Err(SignatureFault::MissingHeader(_)) => {}
@@ -206,7 +246,7 @@ fn verify_with(ring: &Ring, headers: &HeaderMap, raw_body: &[u8], now: OffsetDat
     if serial.len() > SERIAL_MAX {
         return Err(SignatureFault::UnreadableHeader("wechatpay-serial"));
     }
-    let key = ring
+    let key = keys
         .get(serial)
         .filter(|key| key.is_valid_at(now))
         .ok_or_else(|| SignatureFault::UnknownSerial(serial.to_owned()))?;

@@ -209,7 +209,6 @@ async fn poison_message_among_payments() {
                 payer_total_fen: None,
                 currency: "CNY".into(),
                 success_time: OffsetDateTime::UNIX_EPOCH,
-                payer_openid: None,
             },
             source: Source::Query,
             request_id: "r".into(),

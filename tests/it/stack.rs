@@ -308,6 +308,11 @@ impl Stack {
         messages.into_iter().filter(|message| message["touser"] == format!("openid-{user}")).collect()
     }
 
+    /// Where the keys are that the merchant was given.
+    pub(crate) fn keys(&self) -> PathBuf {
+        KEYS.clone()
+    }
+
     fn simulator_post(&self, path: &str, body: &Value) -> RequestBuilder {
         self.http.post(format!("{}{path}", self.simulator.url)).json(body)
     }

@@ -183,6 +183,8 @@ async fn s3_3_honest_books_are_clean_and_each_broken_promise_is_seen() {
         .iter()
         .map(|item| &item["name"])
         .filter(|name| !seen.contains(name.as_str().expect("a name")) && **name != "open_cases")
+        // Judged by the keys that are configured, not by the books: tests/it/keys.rs.
+        .filter(|name| **name != "sealed_opens")
         .collect();
     assert_eq!(not_seen, vec!["history_exists"], "each promise must be seen broken");
 

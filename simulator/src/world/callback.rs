@@ -74,6 +74,7 @@ impl World {
                 create_time: super::china(now),
                 news: subject.news,
                 nonce: numbers.text(12),
+                apiv3_key: self.apiv3_keys,
                 plaintext: resource.to_string(),
             },
             forgery: fault.and_then(CallbackFault::forgery),

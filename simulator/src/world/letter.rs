@@ -58,5 +58,8 @@ pub(crate) struct Letter {
     pub(crate) create_time: String,
     /// 12 characters.
     pub(crate) nonce: String,
+    /// Which of the APIv3 keys was in force when it was written.
+    #[serde(default)]
+    pub(crate) apiv3_key: usize,
     pub(crate) plaintext: String,
 }

@@ -60,6 +60,8 @@ pub(crate) struct World {
     bills: Bills,
     journal: Journal,
     pub(crate) play: Play,
+    /// How often the merchant has set another APIv3 key.
+    pub(crate) apiv3_keys: usize,
 }
 
 impl World {
@@ -77,6 +79,7 @@ impl World {
             bills: Bills::default(),
             journal: Journal::default(),
             play: Play::new(settings.seed),
+            apiv3_keys: 0,
             settings,
         }
     }

@@ -1,7 +1,10 @@
 //! Settings: everything that is wrong, at once, by name; and no secret in any output.
 
-use super::support::{MERCHANT, MERCHANT_SERIAL, PLATFORM, STRANGER, certificate_pem, private_pem, settings};
+use super::support::{
+    MERCHANT, MERCHANT_SERIAL, PLATFORM, STRANGER, certificate_pem, private_pem, public_pem, settings,
+};
 use crate::wechat::settings::PaySettings;
+use crate::wechat::verify::PlatformKey;
 use secrecy::SecretString;
 
 fn problems(settings: &PaySettings) -> Vec<String> {
@@ -103,6 +106,10 @@ fn s2_1_key_serial_and_certificate_must_belong_together() {
     settings.merchant_certificate_file = Some(path.clone());
     assert_eq!(problems(&settings), [""; 0]);
 
+    settings.merchant_serial_no = None;
+    let account = settings.load().expect("the certificate tells its serial");
+    assert_eq!(account.merchant_key.get().serial_no(), MERCHANT_SERIAL);
+
     settings.merchant_private_key = Some(SecretString::from(private_pem(&STRANGER)));
     settings.merchant_serial_no = Some("0".repeat(40));
     assert_eq!(
@@ -113,6 +120,42 @@ fn s2_1_key_serial_and_certificate_must_belong_together() {
         ]
     );
     std::fs::remove_file(path).expect("the file");
+}
+
+#[test]
+fn s6_4_several_keys_stand_in_one_text_the_first_in_force() {
+    let mut settings = settings("http://127.0.0.1:8090");
+    let id = settings.public_key_id.take().expect("an id");
+    settings.apiv3_key = Some(SecretString::from(format!("{}\n{}\n", "n".repeat(32), "o".repeat(32))));
+    let both = format!("PUB_KEY_ID_2\n{}{id}\n{}", public_pem(&STRANGER), public_pem(&PLATFORM));
+    settings.public_key = Some(SecretString::from(both));
+    let account = settings.load().expect("good");
+    assert_eq!(account.keys.api_v3.count(), 2);
+    assert_eq!(account.keys.platform.preferred().as_deref(), Some("PUB_KEY_ID_2"));
+    assert_eq!(account.keys.platform.serials(), [id.clone(), "PUB_KEY_ID_2".to_owned()]);
+
+    settings.public_key_id = Some(id);
+    assert_eq!(problems(&settings), ["wechat_pay.public_key_id differs from the one in public_key_file"]);
+    settings.public_key_id = None;
+    settings.public_key = Some(SecretString::from(public_pem(&PLATFORM)));
+    assert_eq!(problems(&settings), ["wechat_pay.public_key_id is missing"]);
+}
+
+#[test]
+fn s6_4_keys_read_again_leave_the_certificates_that_wechat_told_of() {
+    let account = settings("http://127.0.0.1:8090").load().expect("good");
+    let (serial, certificate) =
+        PlatformKey::from_certificate_pem(certificate_pem(&STRANGER, &[0x51, 0x57]).as_bytes()).expect("a certificate");
+    account.keys.platform.replace_certificates([(serial.clone(), certificate)]);
+    let fresh = PaySettings {
+        public_key_id: Some("PUB_KEY_ID_2".to_owned()),
+        merchant_serial_no: Some("A".repeat(40)),
+        ..settings("http://127.0.0.1:8090")
+    };
+    account.renew(&fresh.load().expect("good"));
+    assert_eq!(account.keys.platform.serials(), [serial, "PUB_KEY_ID_2".to_owned()]);
+    assert_eq!(account.keys.platform.preferred().as_deref(), Some("PUB_KEY_ID_2"));
+    assert_eq!(account.merchant_key.get().serial_no(), "A".repeat(40));
 }
 
 #[test]

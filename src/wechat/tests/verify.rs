@@ -108,7 +108,7 @@ fn key_rotation_with_both_keys_alive() {
 
 #[test]
 fn a_certificate_out_of_its_validity_is_no_key() {
-    let keys = PlatformKeys::default();
+    let keys = PlatformKeys::new([]);
     keys.replace_certificates([certificate(&PLATFORM, &[7])]);
     for (seconds, valid) in [(NOW, true), (1_700_000_000, false), (1_900_000_000, false)] {
         let headers = signed_headers(&PLATFORM, "07", seconds, b"");
