@@ -103,7 +103,7 @@ async fn s2_1_no_setting_shows_its_secret() {
         let mut command = stack.command(&["config", "check", "--json"]);
         let output = command.env(setting, value).output().expect("the executable starts");
         let report: Value = serde_json::from_slice(&output.stdout).expect("one document");
-        assert!(report["settings"].as_array().is_some_and(|settings| settings.len() > 20), "{report}");
+        assert!(report["items"].as_array().is_some_and(|settings| settings.len() > 20), "{report}");
         let told = format!("{report} {}", String::from_utf8_lossy(&output.stderr));
         assert!(!told.contains("kept-to-oneself"), "{setting} is shown: {told}");
     }
