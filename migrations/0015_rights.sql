@@ -5,4 +5,3 @@
 -- pg_temp last: else a temporary table of the caller's would be taken for ours.
 ALTER FUNCTION audit_log_make_partitions(integer) SECURITY DEFINER SET search_path = public, pg_temp;
 ALTER FUNCTION order_trace_keep(integer, integer) SECURITY DEFINER SET search_path = public, pg_temp;
-REVOKE EXECUTE ON FUNCTION audit_log_make_partitions(integer), order_trace_keep(integer, integer) FROM PUBLIC;

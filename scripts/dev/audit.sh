@@ -26,6 +26,7 @@ audit() {
   try "Access: every route and command as nobody, customer, other customer, viewer, operator, with expired and forged tokens" tests access
   at_length "The API, driven by schemathesis from its own OpenAPI document" tests schemathesis
   try "Callbacks: forged, replayed, stale, truncated, of another merchant, oversized" tests webhook
+  at_length "Floods: bad signatures by the thousand while good ones pass, slow heads and bodies, idle connections" tests flood
   try "Input that once broke something, through every door (fuzz/corpus)" tests bad_input
   try "SQL with bound parameters only; no markup from text; no unsafe code (walls read from the sources)" tests absences
   heading "encrypted"
@@ -72,7 +73,7 @@ try() {
     if grep -qE 'no test has such a name|command not found|no such command' "$log"; then result='COULD NOT RUN'; fi
   fi
   # ./dev test ends with its count; the search of the logs says how much it searched.
-  counts=$(sed -n -e 's/^\([0-9]* passed, [0-9]* failed\)$/\1/p' -e 's/^secrets in logs: //p' "$log" | paste -s -d ';' -)
+  counts=$(sed -n -e 's/^\([0-9]* passed, [0-9]* failed\)$/\1/p' -e 's/^secrets in logs: //p' "$log" | paste -s -d ';' - | sed 's/;/; /g')
   printf '| %s | %s | %s | %s s |\n' "$what" "${counts:-–}" "$result" $((SECONDS - began)) >>"$table"
 }
 

@@ -27,6 +27,13 @@ run_tests() {
       mixed) suite "2 000 orders, every ending mixed" at_full_length MIXED_ORDERS=2000 mixed_endings ;;
       rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
       letters) suite "10 000 dead letters, replayed twice" at_full_length DEAD_LETTERS=10000 dead_letters_many ;;
+      access) suite "access matrix" cargo test --package holdfast --test it access -- --nocapture ;;
+      schemathesis) schemathesis_suite ;;
+      flood)
+        # A file for each side of each connection.
+        ulimit -n "$(ulimit -Hn)"
+        suite "floods of ten thousand" at_full_length FLOOD=10000 flood::
+        ;;
       upgrade) suite "upgrade from the former release" upgrade ;;
       restore) suite "restore from a backup" restore ;;
       doc) suite "examples in the documentation" cargo test --workspace --no-fail-fast --doc ;;
@@ -55,7 +62,7 @@ restore() { PATH=$(postgres_bin):$PATH cargo test --package holdfast --test deli
 
 needs_servers() { some_beside 'format lint build unit outages cluster doc deny' "$@"; }
 
-needs_browser() { some_beside 'format lint build unit outages cluster crash crash-cut upgrade restore doc deny' "$@"; }
+needs_browser() { some_beside 'format lint build unit outages cluster crash crash-cut access schemathesis flood upgrade restore doc deny' "$@"; }
 
 # Whether all suites are meant, or one that is not in the list.
 some_beside() { # LIST NAME…

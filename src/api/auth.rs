@@ -178,6 +178,10 @@ pub enum Role {
     Operator,
 }
 
+impl Role {
+    pub const ALL: [Self; 3] = [Self::Customer, Self::Viewer, Self::Operator];
+}
+
 impl FromStr for Role {
     type Err = &'static str;
 

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use axum::{Json, http::HeaderMap, response::Response};
 use utoipa::openapi::{
-    Content, HeaderBuilder, InfoBuilder, OpenApi, RefOr, ResponseBuilder, Schema,
-    path::Operation,
-    schema::{Array, ArrayItems, ObjectBuilder, Ref, Type},
-    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    InfoBuilder, OpenApi, RefOr, Schema,
+    schema::{Array, ArrayItems, Ref},
+    security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     server::ServerBuilder,
     tag::TagBuilder,
 };
 
-use super::{page, settings::ApiSettings};
+use super::{access, forms, links, page, settings::ApiSettings};
 
 pub(super) async fn page(headers: HeaderMap) -> Response {
     let html = include_bytes!("../web/docs/index.html").to_vec();
@@ -33,6 +32,7 @@ pub(super) fn complete(mut openapi: OpenApi, settings: &ApiSettings) -> OpenApi 
              are opaque. Errors are problem documents (RFC 9457); each `type` is a page that explains it.",
         ))
         .build();
+    links::name_and_link(&mut openapi);
     let url = settings.public_url.clone().unwrap_or_else(|| "/".to_owned());
     openapi.servers = Some(vec![ServerBuilder::new().url(url).build()]);
     let tags = [
@@ -45,36 +45,28 @@ pub(super) fn complete(mut openapi: OpenApi, settings: &ApiSettings) -> OpenApi 
     ];
     openapi.tags = Some(tags.map(|(name, words)| TagBuilder::new().name(name).description(Some(words)).build()).into());
     let components = openapi.components.get_or_insert_default();
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .bearer_format("JWT")
-        .description(Some("Claims `sub` (user id), `role` (customer, viewer, operator), `exp`, optional `openid`."));
-    components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(
+        "Claims `sub` (user id), `role` (customer, viewer, operator), `exp`, optional `openid`. An \
+             operation names the roles that it takes; `owner` is the customer whose order it is.",
+    ));
+    components.add_security_scheme(access::BEARER, SecurityScheme::Http(bearer.build()));
+    let signature = "RSA-SHA256 over timestamp, nonce and body, made by WeChat Pay; with `Wechatpay-Timestamp`, `-Nonce` and `-Serial`.";
+    let signature = ApiKeyValue::with_description("Wechatpay-Signature", signature);
+    components.add_security_scheme(access::WECHAT, SecurityScheme::ApiKey(ApiKey::Header(signature)));
 
     name_the_items_of_pages(&mut components.schemas);
+    components.schemas.insert("Event".into(), forms::event().into());
 
+    forms::close_bodies(&mut openapi);
     for item in openapi.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.delete];
         for operation in operations.into_iter().flatten() {
-            add_common_answers(operation);
+            forms::say_forms(operation);
+            forms::say_events(operation);
+            forms::add_common_answers(operation);
         }
     }
     openapi
-}
-
-fn add_common_answers(operation: &mut Operation) {
-    let mut common = vec![("408", "`request-timeout`"), ("500", "`internal`"), ("503", "`overloaded`")];
-    if operation.security.is_some() {
-        common.push(("401", "`unauthenticated`: no token, an expired one, or not one of ours"));
-    }
-    for (status, words) in common {
-        let answer = ResponseBuilder::new()
-            .description(words)
-            .content("application/problem+json", Content::new(Some(Ref::from_schema_name("ProblemDocument"))))
-            .header("X-Request-Id", HeaderBuilder::new().schema(Some(text())).build())
-            .build();
-        operation.responses.responses.entry(status.into()).or_insert(RefOr::T(answer));
-    }
 }
 
 /// The generator repeats an item's whole schema inside its page; a reader wants its name. What has none yet gets it.
@@ -94,10 +86,6 @@ fn name_the_items_of_pages(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
     }
 }
 
-fn text() -> RefOr<Schema> {
-    ObjectBuilder::new().schema_type(Type::String).build().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,14 +96,19 @@ mod tests {
             public_url: None,
             development: false,
             phone_url: None,
+            trusted_proxies: String::new().try_into().unwrap(),
+            head_timeout_seconds: 30,
             certificate_file: None,
             key_file: None,
             request_timeout_seconds: 15,
             connections_max: 1,
+            address_connections_max: 1,
             requests_max: 1,
             event_streams_max: 1,
             orders_per_second: 1,
             orders_burst: 1,
+            address_requests_per_second: 1,
+            address_requests_burst: 1,
         };
         let (_, openapi) = super::super::documented().split_for_parts();
         serde_json::to_value(complete(openapi, &settings)).unwrap()
@@ -171,8 +164,8 @@ mod tests {
             for status in statuses {
                 assert!(operation["responses"][status].is_object(), "{method} {path} lacks {status}");
             }
-            let public = path.starts_with("/v1/wechat/");
-            assert_eq!(operation["security"].is_null(), public, "{method} {path}");
+            let scheme = if path.starts_with("/v1/wechat/") { "wechat" } else { "bearer" };
+            assert!(operation["security"][0][scheme].is_array(), "{method} {path}");
         }
     }
 

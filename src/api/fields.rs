@@ -1,13 +1,11 @@
 //! Reads what callers send, field by field, so that they learn everything that is wrong at once.
 
-use std::collections::BTreeMap;
-
 use axum::{
     body::Body,
     http::{HeaderMap, header},
 };
 use futures_util::StreamExt as _;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, map::Entry};
 
 use super::problem::{FieldError, Kind, Problem};
 
@@ -71,9 +69,19 @@ impl Fields {
         Self { members, errors: Vec::new() }
     }
 
-    /// The parameters of a query string; the last of a repeated one counts.
-    pub(super) fn of_query(parameters: BTreeMap<String, String>) -> Self {
-        Self::new(parameters.into_iter().map(|(name, value)| (name, Value::String(value))).collect())
+    /// The parameters of a query string; one that is there twice says two things, and is wrong.
+    pub(super) fn of_query(parameters: Vec<(String, String)>) -> Self {
+        let mut fields = Self::new(Map::new());
+        for (name, value) in parameters {
+            match fields.members.entry(name) {
+                Entry::Vacant(place) => drop(place.insert(Value::String(value))),
+                Entry::Occupied(earlier) => {
+                    let name = earlier.key().clone();
+                    fields.wrong(&name, "is given twice");
+                }
+            }
+        }
+        fields
     }
 
     /// A member that must be there.

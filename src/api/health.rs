@@ -47,14 +47,18 @@ pub struct Health {
     pub metrics: PrometheusHandle,
 }
 
-/// `/healthz`, `/readyz`, `/metrics`.
+/// Whoever can reach the port may ask; keep it inside.
+pub(super) const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// [`PATHS`].
 pub fn router<S: Clone + Send + Sync + 'static>(health: Health) -> Router<S> {
     let health = Arc::new(health);
     let checked = health.clone();
+    let [alive, ready, metrics] = PATHS;
     Router::new()
-        .route("/healthz", get(|| async { Json(json!({"status": "alive"})) }))
-        .route("/readyz", get(move || async move { readiness(&checked.checks).await }))
-        .route("/metrics", get(move || async move { exposition(&health.metrics) }))
+        .route(alive, get(|| async { Json(json!({"status": "alive"})) }))
+        .route(ready, get(move || async move { readiness(&checked.checks).await }))
+        .route(metrics, get(move || async move { exposition(&health.metrics) }))
 }
 
 async fn readiness(checks: &[Check]) -> Response {

@@ -3,13 +3,17 @@
 //! A write is authenticated, parsed, published with a confirm and answered; it touches neither PostgreSQL nor
 //! WeChat. Reads come from Redis, else from PostgreSQL. The whole surface is [`router`], one file per resource.
 
+pub mod access;
+mod addresses;
 pub mod auth;
 mod docs;
 mod fields;
+mod forms;
 mod hand_over;
 mod headers;
 pub mod health;
 mod language;
+mod links;
 mod names;
 mod noted;
 mod ops;
@@ -37,19 +41,20 @@ mod wechat_notify;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use axum::{
-    Router, middleware,
-    routing::{get, post},
-};
+use axum::{Router, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use auth::{AuthKeys, AuthSettings, Role};
 pub use settings::ApiSettings;
+
+use access::Open;
+use addresses::AddressLimit;
 
 use crate::{
     broker::{Broker, Publisher},
@@ -165,6 +170,7 @@ struct Limits {
     /// Reading all the books is work for PostgreSQL: one at a time.
     verifying: Arc<Semaphore>,
     orders: RateLimit,
+    addresses: AddressLimit,
 }
 
 impl Limits {
@@ -174,6 +180,7 @@ impl Limits {
             event_streams: Arc::new(Semaphore::new(settings.event_streams_max)),
             verifying: Arc::new(Semaphore::new(1)),
             orders: RateLimit::new("order-rate", settings.orders_per_second, settings.orders_burst),
+            addresses: AddressLimit::new(settings),
         }
     }
 }
@@ -188,21 +195,10 @@ fn router(parts: ApiParts) -> Result<Router, BadSetting> {
 
 fn routes(api: Api) -> Router {
     let (documented, openapi) = documented().split_for_parts();
-    let openapi = docs::complete(openapi, &api.settings);
-
-    let pages = Router::new()
-        .route("/", get(page::booking))
-        .route("/console", get(page::console))
-        .route("/assets/{*path}", get(page::asset))
-        .route("/docs", get(docs::page))
-        .route("/openapi.json", get(move || docs::openapi_json(openapi.clone())))
-        .route("/problems", get(problem_page::all))
-        .route("/problems/{slug}", get(problem_page::one))
-        .layer(CompressionLayer::new());
-
+    let pages = pages(docs::complete(openapi, &api.settings)).router.layer(CompressionLayer::new());
     let mut router = documented.merge(pages);
     if api.settings.development {
-        router = router.route("/dev/token", post(page::development_token));
+        router = router.merge(development().router);
     }
     // Health stands outside the limits: a busy process is alive.
     let health = health::router(health::of_api(&api));
@@ -212,6 +208,23 @@ fn routes(api: Api) -> Router {
         .layer(middleware::from_fn_with_state(api.clone(), request::enter))
         .merge(health)
         .with_state(api)
+}
+
+/// Pages and files.
+fn pages(openapi: OpenApi) -> Open {
+    Open::default()
+        .get("/", page::booking)
+        .get("/console", page::console)
+        .get("/assets/{*path}", page::asset)
+        .get("/docs", docs::page)
+        .get("/openapi.json", move || docs::openapi_json(openapi.clone()))
+        .get("/problems", problem_page::all)
+        .get("/problems/{slug}", problem_page::one)
+}
+
+/// There only with `api.development`.
+fn development() -> Open {
+    Open::default().post("/dev/token", page::development_token)
 }
 
 /// The part of the surface that `/openapi.json` describes.

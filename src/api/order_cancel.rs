@@ -41,7 +41,7 @@ pub(super) struct CancelReceipt {
 /// An unpaid order is closed at WeChat before its seat goes to others. If it turns out to be paid after all, the
 /// payment stands. Repeating this is harmless.
 #[utoipa::path(
-    post, path = "/v1/orders/{id}/cancel", tag = "orders", security(("bearer" = [])),
+    post, path = "/v1/orders/{id}/cancel", tag = "orders", security(("bearer" = ["owner"])),
     params(("id" = String, Path)),
     responses(
         (status = 202, description = "In the line, or cancelled already; the outcome is at `Location`", body = CancelReceipt, headers(("Location" = String))),

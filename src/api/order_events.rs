@@ -34,7 +34,7 @@ const RECONNECT: Duration = Duration::from_secs(2);
 /// One `status` event per change, its data the order document, its id the document's `version`. The present state
 /// comes first, unless `Last-Event-ID` says that you have it.
 #[utoipa::path(
-    get, path = "/v1/orders/{id}/events", tag = "orders", security(("bearer" = [])),
+    get, path = "/v1/orders/{id}/events", tag = "orders", security(("bearer" = ["owner"])),
     params(
         ("id" = String, Path),
         ("Last-Event-ID" = Option<String>, Header, description = "The last version you have seen"),

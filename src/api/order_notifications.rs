@@ -18,7 +18,7 @@ use crate::{domain::history::NotificationDocument, store::order_history};
 ///
 /// Newest first; at most one of each kind. `uncertain` means that WeChat's answer was lost and cannot be had any more.
 #[utoipa::path(
-    get, path = "/v1/orders/{id}/notifications", tag = "orders", security(("bearer" = [])),
+    get, path = "/v1/orders/{id}/notifications", tag = "orders", security(("bearer" = ["owner"])),
     params(("id" = String, Path)),
     responses(
         (status = 200, description = "All of them; `next` is always null", body = Page<NotificationDocument>),

@@ -22,7 +22,7 @@ const PNG_SCALE: usize = 10;
 
 /// The payment QR code as SVG
 #[utoipa::path(
-    get, path = "/v1/orders/{id}/qr.svg", tag = "orders", security(("bearer" = [])),
+    get, path = "/v1/orders/{id}/qr.svg", tag = "orders", security(("bearer" = ["owner"])),
     params(("id" = String, Path)),
     responses(
         (status = 200, description = "The code", body = String, content_type = "image/svg+xml"),
@@ -37,7 +37,7 @@ pub(super) async fn svg(State(api): State<Api>, caller: Caller, Path(id): Path<S
 
 /// The payment QR code as PNG
 #[utoipa::path(
-    get, path = "/v1/orders/{id}/qr.png", tag = "orders", security(("bearer" = [])),
+    get, path = "/v1/orders/{id}/qr.png", tag = "orders", security(("bearer" = ["owner"])),
     params(("id" = String, Path)),
     responses(
         (status = 200, description = "The code", body = String, content_type = "image/png"),

@@ -1,7 +1,5 @@
 //! `GET /v1/orders` and `GET /v1/orders/{id}`: a customer's own orders.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -40,7 +38,7 @@ use crate::{
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<OrderDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| {
@@ -64,7 +62,7 @@ pub(super) async fn list(
 ///
 /// While it can be paid, your look also makes us ask WeChat from time to time, in case its callback got lost.
 #[utoipa::path(
-    get, path = "/v1/orders/{id}", tag = "orders", security(("bearer" = [])),
+    get, path = "/v1/orders/{id}", tag = "orders", security(("bearer" = ["owner"])),
     params(
         ("id" = String, Path),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N (at most 10) seconds for the next change"),

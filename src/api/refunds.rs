@@ -1,6 +1,6 @@
 //! `/v1/orders/{id}/refunds`: money that is to go back, and what became of it.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use axum::{
     Extension, Json,
@@ -115,7 +115,7 @@ impl IntoResponse for RefundReceipt {
 /// Of all that is left, or of a part. The refund's id is a pure function of order, requester and `Idempotency-Key`:
 /// repeating a request gives the same refund and never a second one. A whole refund frees the seat at once.
 #[utoipa::path(
-    post, path = "/v1/orders/{id}/refunds", tag = "refunds", security(("bearer" = ["customer", "operator"])),
+    post, path = "/v1/orders/{id}/refunds", tag = "refunds", security(("bearer" = ["owner", "operator"])),
     request_body(content = Wish, content_type = "application/json", example = json!({"reason": "课程时间不合适"})),
     params(
         ("id" = String, Path),
@@ -248,7 +248,7 @@ fn judge(order: &OrderDocument, wish: &Wish) -> Result<(), Problem> {
 ///
 /// Newest first. A refund that no worker has taken yet is not in it.
 #[utoipa::path(
-    get, path = "/v1/orders/{id}/refunds", tag = "refunds", security(("bearer" = [])),
+    get, path = "/v1/orders/{id}/refunds", tag = "refunds", security(("bearer" = ["owner", "viewer", "operator"])),
     params(
         ("id" = String, Path),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
@@ -264,7 +264,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<RefundDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| {

@@ -10,10 +10,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
+use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
 use super::{
-    Api,
+    Api, Inner,
+    addresses::Peer,
     language::Language,
     names,
     problem::{Kind, Problem},
@@ -67,8 +69,7 @@ pub(super) async fn enter(
     let span = tracing::info_span!("request", request_id = %context.request_id, %method, route);
     request.extensions_mut().insert(context.clone());
 
-    // Waiting for a place would only add waiting customers; a refusal at once lets them come back.
-    let response = match api.limits.in_flight.try_acquire() {
+    let response = match admit(&api, &request, route) {
         Ok(_place) => {
             let limit = Duration::from_secs(api.settings.request_timeout_seconds);
             let answer = arrival.answer(next.run(request)).instrument(span.clone());
@@ -76,7 +77,7 @@ pub(super) async fn enter(
                 .await
                 .unwrap_or_else(|_| Problem::new(Kind::RequestTimeout).into_response())
         }
-        Err(_) => Problem::new(Kind::Overloaded).retry_after(Duration::from_secs(1)).into_response(),
+        Err(problem) => problem.into_response(),
     };
     let response = finish(response, &context, route);
 
@@ -100,6 +101,19 @@ pub(super) async fn enter(
     .increment(1);
     metrics::histogram!(names::REQUEST_SECONDS, "route" => route.to_owned()).record(elapsed.as_secs_f64());
     response
+}
+
+/// A place among the requests that are answered at once, or why there is none.
+fn admit<'a>(api: &'a Inner, request: &Request, route: &str) -> Result<SemaphorePermit<'a>, Problem> {
+    let peer = request.extensions().get::<Peer>().copied();
+    // WeChat's callbacks come from few addresses, prove themselves, and must not be lost to a flood.
+    if let Some(peer) = peer.filter(|_| !route.starts_with("/v1/wechat/")) {
+        let pace = api.limits.addresses.take(peer, request.headers());
+        pace.map_err(|wait| Problem::new(Kind::TooManyRequests).retry_after(wait))?;
+    }
+    // Waiting for a place would only add waiting customers; a refusal at once lets them come back.
+    let place = api.limits.in_flight.try_acquire();
+    place.map_err(|_| Problem::new(Kind::Overloaded).retry_after(Duration::from_secs(1)))
 }
 
 /// A stranger may send any word as a method; only the known ones become labels.

@@ -1,6 +1,6 @@
 //! `GET /v1/schedules`, `…/{id}` and `…/{id}/availability`: what can be booked; and the catalogue that orders are judged by.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -50,16 +50,13 @@ use crate::{
 pub(super) async fn list(
     State(api): State<Api>,
     _anybody: Caller,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<ScheduleDocument>>, Problem> {
     page(&api, query).await
 }
 
 /// The page of sessions that a query asks for.
-pub(super) async fn page(
-    api: &Inner,
-    query: BTreeMap<String, String>,
-) -> Result<Json<Page<ScheduleDocument>>, Problem> {
+pub(super) async fn page(api: &Inner, query: Vec<(String, String)>) -> Result<Json<Page<ScheduleDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let filter = ScheduleFilter {
         course_id: fields.optional("course_id", course_id),

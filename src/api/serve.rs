@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, http::Request};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
@@ -10,12 +11,17 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
-use super::{ApiParts, ApiSettings, names, schedules::keep_catalogue, tls::Tls};
+use super::{
+    ApiParts, ApiSettings,
+    addresses::{Crowd, Peer},
+    names,
+    schedules::keep_catalogue,
+    tls::Tls,
+};
 use crate::exit::Failure;
 
-/// Whoever takes longer to send a request's head, or is silent for so long between two, is cut off.
-const HEAD_LIMIT: Duration = Duration::from_secs(30);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEAD_FIELDS_MAX: usize = 64;
 const STREAMS_MAX: u32 = 256;
@@ -28,7 +34,7 @@ const BREATH: Duration = Duration::from_millis(50);
 /// The port cannot be used, or a setting is wrong.
 pub async fn run(parts: ApiParts, drain: Duration) -> Result<(), Failure> {
     names::describe_metrics();
-    let ApiSettings { listen, connections_max, .. } = parts.settings.clone();
+    let listen = parts.settings.listen;
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| Failure::wrong(format!("api.listen {listen} cannot be used: {error}")))?;
@@ -36,16 +42,51 @@ pub async fn run(parts: ApiParts, drain: Duration) -> Result<(), Failure> {
     let catalogue = keep_catalogue(parts.database.clone(), parts.cache.clone(), stop.clone());
     let broker = parts.broker.clone();
     let tls = parts.settings.tls()?;
+    let door = Door::new(&parts.settings);
     let router = super::router(parts)?;
     if let Some(tls) = tls.clone() {
         tokio::spawn(tls.follow_files());
     }
     tokio::spawn(catalogue);
     tracing::info!(%listen, tls = tls.is_some(), "answering");
-    serve(listener, tls, router, connections_max, stop, drain).await;
+    serve(listener, tls, router, door, stop, drain).await;
     broker.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Who is let in, and for how long they may say nothing.
+struct Door {
+    head_limit: Duration,
+    places: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
+}
+
+impl Door {
+    fn new(settings: &ApiSettings) -> Self {
+        Self {
+            head_limit: Duration::from_secs(settings.head_timeout_seconds),
+            places: Arc::new(Semaphore::new(settings.connections_max)),
+            crowd: Crowd::new(settings),
+        }
+    }
+
+    fn builder(&self) -> Builder<TokioExecutor> {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_limit)
+            .max_headers(HEAD_FIELDS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("a few kilobytes"))
+            .max_concurrent_streams(STREAMS_MAX)
+            .keep_alive_interval(Some(self.head_limit));
+        builder
+    }
 }
 
 /// Serves until `stop`, then takes no more connections and gives those there are `drain` to finish.
@@ -53,54 +94,59 @@ async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
     router: Router,
-    connections_max: usize,
+    door: Door,
     stop: CancellationToken,
     drain: Duration,
 ) {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_headers(HEAD_FIELDS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("a few kilobytes"))
-        .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(Some(HEAD_LIMIT));
+    let builder = door.builder();
     let connections = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(connections_max));
     loop {
         let next = stop.run_until_cancelled(async {
-            let place = Arc::clone(&places).acquire_owned().await;
+            let place = Arc::clone(&door.places).acquire_owned().await;
             (listener.accept().await, place)
         });
-        let (stream, place) = match next.await {
+        let (stream, peer, place) = match next.await {
             None => break,
-            Some((Ok((stream, _)), place)) => (stream, place),
+            Some((Ok((stream, peer)), place)) => (stream, peer.ip(), place),
             Some((Err(error), _)) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(BREATH).await;
                 continue;
             }
         };
+        let Some(crowd_place) = door.crowd.enter(peer) else {
+            tracing::debug!(%peer, "this address holds too many connections");
+            continue;
+        };
         // Small answers are not held back to be sent together.
         let _ = stream.set_nodelay(true);
         let (router, builder, tls) = (router.clone(), builder.clone(), tls.clone());
         let watcher = connections.watcher();
+        let head_limit = door.head_limit;
         tokio::spawn(async move {
-            let _place = place;
-            let service = TowerToHyperService::new(router);
-            let ended = match tls {
-                None => watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await,
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => {
+            let _places = (place, crowd_place);
+            // The builder counts from the first byte on; whoever sends none, or half a preface, would stay for ever.
+            let begun = CancellationToken::new();
+            let first = begun.clone();
+            let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
+                first.cancel();
+                request.extensions_mut().insert(Peer(peer));
+                request
+            }));
+            let connection = async {
+                match tls {
+                    None => watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await,
+                    Some(tls) => {
+                        let stream = tls.accept(stream).await?;
                         watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await
                     }
-                    Err(error) => Err(error.into()),
-                },
+                }
+            };
+            tokio::pin!(connection);
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                () = begun.cancelled() => connection.await,
+                () = tokio::time::sleep(head_limit) => Err("no request came in time".into()),
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::tls::Tls;
+use super::{addresses::Networks, tls::Tls};
 use crate::setting::BadSetting;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -20,12 +20,19 @@ pub struct ApiSettings {
     pub development: bool,
     /// Where the simulator's phone is (`…/phone`); the booking page then links to it.
     pub phone_url: Option<String>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Networks,
+    /// For a request's head, and for silence between two.
+    pub head_timeout_seconds: u64,
     pub request_timeout_seconds: u64,
     pub connections_max: usize,
+    pub address_connections_max: usize,
     pub requests_max: usize,
     pub event_streams_max: usize,
     pub orders_per_second: u32,
     pub orders_burst: u32,
+    pub address_requests_per_second: u32,
+    pub address_requests_burst: u32,
 }
 
 impl ApiSettings {
@@ -59,11 +66,15 @@ impl ApiSettings {
             problems.push(wrong("request_timeout_seconds", "must be above 10"));
         }
         let counts = [
+            ("head_timeout_seconds", self.head_timeout_seconds == 0),
             ("connections_max", self.connections_max == 0),
+            ("address_connections_max", self.address_connections_max == 0),
             ("requests_max", self.requests_max == 0),
             ("event_streams_max", self.event_streams_max == 0),
             ("orders_per_second", self.orders_per_second == 0),
             ("orders_burst", self.orders_burst == 0),
+            ("address_requests_per_second", self.address_requests_per_second == 0),
+            ("address_requests_burst", self.address_requests_burst == 0),
         ];
         for (setting, is_zero) in counts {
             if is_zero {

@@ -46,7 +46,7 @@ enum Taken {
 ///
 /// Signed by WeChat; needs no token. Answered once the broker has the message.
 #[utoipa::path(
-    post, path = "/v1/wechat/notify/payments", tag = "wechat",
+    post, path = "/v1/wechat/notify/payments", tag = "wechat", security(("wechat" = [])),
     request_body(content = String, content_type = "application/json", description = "WeChat Pay's signed and encrypted notification"),
     responses(
         (status = 204, description = "Taken"),
@@ -70,7 +70,7 @@ pub(super) async fn payments(
 ///
 /// Signed by WeChat; needs no token. Answered once the broker has the message.
 #[utoipa::path(
-    post, path = "/v1/wechat/notify/refunds", tag = "wechat",
+    post, path = "/v1/wechat/notify/refunds", tag = "wechat", security(("wechat" = [])),
     request_body(content = String, content_type = "application/json", description = "WeChat Pay's signed and encrypted notification"),
     responses(
         (status = 204, description = "Taken"),

@@ -109,16 +109,14 @@ impl Topology {
         let mut may_declare = true;
         for exchange in &self.exchanges {
             let found = match exchange.declare(link, true).await? {
-                Found::Same if may_declare => {
-                    exchange.declare(link, false).await?.as_far_as_we_may_know(&mut may_declare)
-                }
+                Found::Same if may_declare => exchange.declare(link, false).await?.unless_refused(&mut may_declare),
                 otherwise => otherwise,
             };
             differences.extend(found.difference("exchange", &exchange.name));
         }
         for queue in &self.queues {
             let found = match queue.declare(link, true).await? {
-                Found::Same if may_declare => queue.declare(link, false).await?.as_far_as_we_may_know(&mut may_declare),
+                Found::Same if may_declare => queue.declare(link, false).await?.unless_refused(&mut may_declare),
                 otherwise => otherwise,
             };
             differences.extend(found.difference("queue", &queue.name));
@@ -201,7 +199,7 @@ impl Found {
     }
 
     /// Of something that is there.
-    fn as_far_as_we_may_know(self, may_declare: &mut bool) -> Self {
+    fn unless_refused(self, may_declare: &mut bool) -> Self {
         if matches!(self, Self::Refused(_)) {
             *may_declare = false;
             return Self::Same;

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{LazyLock, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -30,29 +31,16 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Above this many customers the process forgets those who may ask again anyway.
-const REMEMBERED: usize = 10_000;
-
 /// A limit per customer, shared through Redis, per process while Redis is away.
 pub struct RateLimit {
     name: &'static str,
-    interval: Duration,
-    burst: u32,
-    began: Instant,
-    /// When each customer is free again, by our own count, since `began`.
-    own: Mutex<HashMap<String, Duration>>,
+    own: LocalRate<String>,
 }
 
 impl RateLimit {
     /// `per_second` requests in the long run, `burst` at once; both at least 1.
     pub fn new(name: &'static str, per_second: u32, burst: u32) -> Self {
-        Self {
-            name,
-            interval: Duration::from_secs(1) / per_second.max(1),
-            burst: burst.max(1),
-            began: Instant::now(),
-            own: Mutex::default(),
-        }
+        Self { name, own: LocalRate::new(per_second, burst) }
     }
 
     /// `Err` says after how long to ask again.
@@ -60,27 +48,63 @@ impl RateLimit {
         let mut script = TAKE.prepare_invoke();
         script
             .key(cache.key(self.name, who))
-            .arg(u64::try_from(self.interval.as_micros()).unwrap_or(u64::MAX))
-            .arg(self.burst);
+            .arg(u64::try_from(self.own.interval.as_micros()).unwrap_or(u64::MAX))
+            .arg(self.own.burst);
         match cache.run_script::<u64>("take_rate", &script).await {
             Ok(0) => Ok(()),
             Ok(wait) => Err(Duration::from_micros(wait)),
-            Err(super::CacheAway) => self.take_alone(who, self.began.elapsed()),
+            Err(super::CacheAway) => self.own.take(who.to_owned()),
+        }
+    }
+}
+
+/// The same limit as one process counts it.
+pub struct LocalRate<Who> {
+    interval: Duration,
+    burst: u32,
+    began: Instant,
+    own: Mutex<Count<Who>>,
+}
+
+struct Count<Who> {
+    /// When each is free again, since `began`.
+    free_at: HashMap<Who, Duration>,
+    /// With so many in memory, those who may ask again anyway are forgotten.
+    tidy_at: usize,
+}
+
+const REMEMBERED: usize = 10_000;
+
+impl<Who: Eq + Hash> LocalRate<Who> {
+    /// As [`RateLimit::new`].
+    pub fn new(per_second: u32, burst: u32) -> Self {
+        Self {
+            interval: Duration::from_secs(1) / per_second.max(1),
+            burst: burst.max(1),
+            began: Instant::now(),
+            own: Mutex::new(Count { free_at: HashMap::new(), tidy_at: REMEMBERED }),
         }
     }
 
-    fn take_alone(&self, who: &str, now: Duration) -> Result<(), Duration> {
+    /// `Err` says after how long to ask again.
+    pub fn take(&self, who: Who) -> Result<(), Duration> {
+        self.take_at(who, self.began.elapsed())
+    }
+
+    fn take_at(&self, who: Who, now: Duration) -> Result<(), Duration> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = own.get(who).copied().unwrap_or_default().max(now);
+        let since = own.free_at.get(&who).copied().unwrap_or_default().max(now);
         let free_at = since + self.interval;
         let wait = (free_at - now).saturating_sub(self.interval * self.burst);
         if !wait.is_zero() {
             return Err(wait);
         }
-        if own.len() >= REMEMBERED {
-            own.retain(|_, free_at| *free_at > now);
+        own.free_at.insert(who, free_at);
+        if own.free_at.len() >= own.tidy_at {
+            own.free_at.retain(|_, free_at| *free_at > now);
+            // Twice what is left: a crowd that stays is not gone through for each newcomer.
+            own.tidy_at = (own.free_at.len() * 2).max(REMEMBERED);
         }
-        own.insert(who.to_owned(), free_at);
         Ok(())
     }
 }
@@ -91,15 +115,23 @@ mod tests {
 
     #[test]
     fn a_burst_passes_then_the_steady_rate() {
-        let limit = RateLimit::new("test", 10, 3);
+        let limit = LocalRate::new(10, 3);
         let at = Duration::from_millis;
         for _ in 0..3 {
-            assert_eq!(limit.take_alone("ann", at(0)), Ok(()));
+            assert_eq!(limit.take_at("ann", at(0)), Ok(()));
         }
-        assert_eq!(limit.take_alone("ann", at(0)), Err(at(100)));
-        assert_eq!(limit.take_alone("bob", at(0)), Ok(()));
-        assert_eq!(limit.take_alone("ann", at(60)), Err(at(40)));
-        assert_eq!(limit.take_alone("ann", at(100)), Ok(()));
-        assert!(limit.take_alone("ann", at(100)).is_err());
+        assert_eq!(limit.take_at("ann", at(0)), Err(at(100)));
+        assert_eq!(limit.take_at("bob", at(0)), Ok(()));
+        assert_eq!(limit.take_at("ann", at(60)), Err(at(40)));
+        assert_eq!(limit.take_at("ann", at(100)), Ok(()));
+        assert!(limit.take_at("ann", at(100)).is_err());
+    }
+    #[test]
+    fn those_who_may_ask_again_are_forgotten() {
+        let limit = LocalRate::new(1_000, 10);
+        for who in 0..REMEMBERED * 3 {
+            assert_eq!(limit.take_at(who, Duration::from_millis(who as u64)), Ok(()));
+        }
+        assert!(limit.own.lock().unwrap().free_at.len() <= REMEMBERED);
     }
 }

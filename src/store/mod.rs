@@ -181,9 +181,23 @@ impl Database {
     /// Opens a transaction. `name` says in metrics which step it carries.
     pub async fn begin(&self, name: &'static str) -> Result<Step<'static>, StoreError> {
         let started = std::time::Instant::now();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.opened("BEGIN").await?;
         let now = sqlx::query_scalar("SELECT now()").fetch_one(&mut *transaction).await?;
         Ok(Step { name, started, now, transaction })
+    }
+
+    /// Opens a transaction that only reads, and reads all from one snapshot.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.opened("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await
+    }
+
+    /// In a task of its own, which goes on when the caller has gone. A `BEGIN` that is given up on its way would
+    /// leave the pool a connection with a transaction open that sqlx does not know of: whatever is written there
+    /// next is told to be done, and is not.
+    async fn opened(&self, begin: &'static str) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let pool = self.pool.clone();
+        let opened = tokio::spawn(async move { pool.begin_with(begin).await });
+        Ok(opened.await.map_err(|_| sqlx::Error::WorkerCrashed)??)
     }
 
     /// One round trip, for readiness.

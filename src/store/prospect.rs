@@ -67,7 +67,7 @@ pub async fn books(
 ) -> Result<Books, StoreError> {
     let mut named = Named::by(messages);
     named.orders.extend_from_slice(orders);
-    let mut tx = db.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    let mut tx = db.snapshot().await?;
     let orders = facts_of_orders(&mut tx, &named.orders).await?;
     named.sessions.extend(orders.values().map(|order| order.schedule_id));
     let books = Books {

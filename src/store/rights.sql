@@ -1,6 +1,6 @@
 -- What each kind of process may do in this database; given by its owner after every migration, from nothing, in one
 -- transaction. Of the roles of deploy/postgresql/roles.sql only those that exist are given anything: where all
--- processes work as the owner, this does nothing.
+-- processes work as the owner, nobody is given anything.
 --
 -- A new table can be read by all and written by nobody until it has a line here.
 DO $rights$
@@ -82,6 +82,8 @@ BEGIN
         EXECUTE format('GRANT %s ON %I TO %I', act.what, act.name, act.role);
     END LOOP;
 
+    -- They run with their owner's rights. Not in the migration that makes them so: a restored backup comes without rights.
+    REVOKE EXECUTE ON FUNCTION audit_log_make_partitions(integer), order_trace_keep(integer, integer) FROM PUBLIC;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'holdfast_reconcile') THEN
         GRANT EXECUTE ON FUNCTION audit_log_make_partitions(integer), order_trace_keep(integer, integer)
             TO holdfast_reconcile;

@@ -24,7 +24,7 @@ const FEW: i64 = 100;
 
 /// The story of an order; `None` when it is not in the books.
 pub async fn read(db: &Database, id: &OrderId) -> Result<Option<Timeline>, StoreError> {
-    let mut tx = db.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    let mut tx = db.snapshot().await?;
     let Some(snapshot) = order::snapshot(&mut *tx, id).await? else { return Ok(None) };
     let mut entries = Vec::new();
     let traces = trace::of_order(&mut *tx, id, TRACES).await?;

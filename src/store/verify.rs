@@ -208,7 +208,7 @@ pub async fn run_telling(
     limit: Option<std::time::Duration>,
     mut tell: impl FnMut(Item),
 ) -> Result<(), StoreError> {
-    let mut tx = db.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    let mut tx = db.snapshot().await?;
     if let Some(limit) = limit {
         sqlx::query("SELECT set_config('statement_timeout', $1, true)")
             .bind(limit.as_millis().to_string())

@@ -15,6 +15,7 @@ pub(crate) fn in_the_code() -> BTreeSet<String> {
     let acks = kinds.iter().flat_map(|kind| around("ack", kind));
     let publishes = kinds
         .iter()
+        .filter(|kind| !SAID_AGAIN_ONLY.contains(&kind.as_str()))
         .flat_map(|kind| ["publish.before", "publish.sent", "publish.after"].map(|moment| format!("{moment}:{kind}")));
     commits.chain(calls).chain(acks).chain(publishes).collect()
 }
@@ -28,6 +29,8 @@ fn around(deed: &str, matter: &str) -> [String; 2] {
     [format!("{deed}.before:{matter}"), format!("{deed}.after:{matter}")]
 }
 
+/// Published by earlier releases, and by this one only when a crash has it derived again.
+const SAID_AGAIN_ONLY: [&str; 1] = ["order.paid_offline"];
 /// Where transactions are begun and statements are made. `src/ops/sample.rs` is left out: it plays a customer.
 const STEPS_IN: [&str; 4] = ["src/store", "src/dead_letters", "src/desk", "workers"];
 /// What is written without a point, since nothing depends on it.

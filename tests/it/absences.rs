@@ -97,6 +97,54 @@ fn sql_is_only_in_the_store() {
     }
 }
 
+/// sqlx takes a statement only as a constant of the program, which no caller can have written, or as an
+/// `AssertSqlSafe`. So these are all the statements that are put together while the program runs, and of what.
+const PUT_TOGETHER: [(&str, usize, &str); 5] = [
+    ("src/store/doubt.rs", 2, "constants of the file"),
+    (
+        "src/store/retention.rs",
+        3,
+        "the name of a partition, as PostgreSQL's catalogue has it, of a form that needs no quotes",
+    ),
+    ("src/store/standing.rs", 1, "constants of `Intent`"),
+    ("src/store/sweep.rs", 2, "constants of `Intent`"),
+    ("src/store/verify.rs", 2, "constants of the invariants"),
+];
+
+#[test]
+fn s6_4_sql_is_constant_and_values_are_bound() {
+    for source in sources(&["src", "workers"]) {
+        let shipped: Vec<&str> = source.shipped().collect();
+        let all = shipped.join("\n");
+        let put_together = all.matches("AssertSqlSafe(").count();
+        let listed = PUT_TOGETHER.iter().find(|(path, ..)| *path == source.path).map_or(0, |(_, count, _)| *count);
+        assert_eq!(put_together, listed, "{} puts statements together that the list above does not know", source.path);
+        // The ways round: a builder that takes any text, a leak that makes a constant of it, a server-side EXECUTE.
+        for way in ["QueryBuilder", "SqlStr", ".leak()", "Box::leak", "EXECUTE ", "PREPARE "] {
+            assert!(!source.is_in(&["src/store/"]) || !all.contains(way), "{} uses {way}", source.path);
+        }
+        // Several statements at once have no bound values: constants only.
+        for line in shipped.iter().filter(|line| line.contains("raw_sql(")) {
+            let argument = line.split("raw_sql(").nth(1).and_then(|rest| rest.split(')').next()).unwrap_or_default();
+            let constant = !argument.is_empty() && argument.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+            // A file of the program's own is a constant as well.
+            assert!(constant || line.contains("raw_sql(include_str!(\""), "{}: {line}", source.path);
+        }
+    }
+    // What is put together is of the program's own: nothing in it is a caller's.
+    for (path, ..) in PUT_TOGETHER {
+        let text = std::fs::read_to_string(checkout(path)).expect("a source");
+        for (at, _) in text.match_indices("AssertSqlSafe(") {
+            let before = &text[..at];
+            let function = before.rfind("fn ").map_or("", |from| &before[from..]);
+            let arguments = function.split("->").next().unwrap_or_default();
+            for foreign in ["Caller", "HeaderMap", "Value", "Filter"] {
+                assert!(!arguments.contains(foreign), "{path}: {arguments}");
+            }
+        }
+    }
+}
+
 #[test]
 fn each_server_is_talked_to_from_one_place() {
     assert_only_in("lapin", &["src/broker/"]);

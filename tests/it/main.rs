@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 mod absences;
+mod access;
+mod access_cli;
+mod addresses;
 mod alerts;
 mod bad_input;
 mod books;
@@ -25,6 +28,7 @@ mod documents;
 mod edge;
 mod endings;
 mod explain;
+mod flood;
 mod forgery;
 mod habits;
 mod idempotency;
@@ -69,10 +73,12 @@ mod story;
 mod tls;
 mod topology;
 mod traces;
+mod transactions;
 mod verify;
 mod waiting_list;
 mod waitlist_api;
 mod webhook;
+mod webhook_wire;
 mod wechat;
 mod wiped;
 mod wire;

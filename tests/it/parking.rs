@@ -43,6 +43,11 @@ fn unreadable(poison: &Message) -> Vec<(&'static str, Vec<u8>)> {
         (poison.kind(), b"{\"order_id\":".to_vec()),
         (poison.kind(), b"\xff\x00\xfe".to_vec()),
         (poison.kind(), br#"{"order_id":7}"#.to_vec()),
+        // What would use up the stack, or be more than any number.
+        (poison.kind(), b"[".repeat(100_000)),
+        (poison.kind(), br#"{"order_id":"#.repeat(10_000)),
+        (poison.kind(), br#"{"order_id":1e999999999}"#.to_vec()),
+        (poison.kind(), format!("{{\"order_id\":{}}}", "9".repeat(50_000)).into_bytes()),
         ("order.eaten", b"{}".to_vec()),
         ("", b"{}".to_vec()),
         (foreign, foreign_body.into_bytes()),

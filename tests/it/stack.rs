@@ -151,7 +151,7 @@ impl Stack {
     /// every test is one of these rights too.
     fn accounts(&self, role: &str) -> Vec<(&'static str, String)> {
         if self.executable != Choice::default().executable {
-            // The former release knows one account for all.
+            // A former release, as it was installed: before there were such accounts.
             return Vec::new();
         }
         let account = |setting: &str, kind: &str| account(&self.environment[setting], kind);
@@ -185,7 +185,7 @@ impl Stack {
         self.processes.get_mut(role).is_some_and(|child| child.try_wait().expect("known").is_none())
     }
 
-    #[allow(dead_code, reason = "for the benchmark and the soak")]
+    #[allow(dead_code, reason = "for floods, the benchmark and the soak")]
     pub(crate) fn pid(&self, role: &str) -> u32 {
         self.processes[role].id()
     }

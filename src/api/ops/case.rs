@@ -1,7 +1,5 @@
 //! `/v1/ops/cases`: money and facts that need a person.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     body::Body,
@@ -21,6 +19,7 @@ use super::super::{
     paging::{PAGE, Page, Place},
     problem::{Kind, Problem, ProblemDocument},
 };
+use super::dead_letters::line;
 use crate::{
     domain::case::{CaseDocument, CaseStatus},
     store::{self, case::CaseFilter},
@@ -51,12 +50,12 @@ pub(super) const WORDS_MAX: usize = 500;
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<CaseDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let filter = CaseFilter {
         status: fields.optional("status", status).unwrap_or(Some(CaseStatus::Open)),
-        kind: fields.optional("kind", |value| text(value).map(str::to_owned)),
+        kind: fields.optional("kind", line),
         order_id: fields.optional("order_id", |value| order_id(text(value)?).map_err(|_| "is no order id")),
         after: fields.optional("cursor", after),
     };

@@ -1,7 +1,5 @@
 //! `POST /v1/ops/dead-letters/discard`, `…/restore`, `…/notes`, and `GET …/acts`: who decided what, and why.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     body::Body,
@@ -37,13 +35,15 @@ const WORDS_MAX: usize = 2_000;
 #[schema(as = DeadLetterChoice)]
 pub(super) struct Choice {
     /// By name; at most 10 000.
+    #[schema(min_items = 1, max_items = 10_000)]
     letters: Option<Vec<String>>,
     /// The parameters of the list: `queue`, `error_class`, `kind`, `order_id`, `cause`, `effect`, `text`, `since`,
     /// `until`. An empty object chooses all that are parked.
     #[schema(value_type = Option<Object>, example = json!({"cause": "3f9a0c1b2d4e"}))]
     filter: Option<Value>,
-    /// Why; kept for ever.
-    reason: Option<String>,
+    /// Why; kept for ever: at most 2 000 bytes.
+    #[schema(min_length = 1, max_length = 2_000)]
+    reason: String,
 }
 
 /// Discard dead letters
@@ -110,9 +110,10 @@ pub(in crate::api) async fn restore(
 #[expect(dead_code, reason = "describes a body that is read field by field")]
 #[schema(as = DeadLetterNote)]
 pub(super) struct Note {
-    #[schema(example = "3f9a0c1b2d4e")]
+    #[schema(example = "3f9a0c1b2d4e", min_length = 1, max_length = 2_000)]
     cause: String,
     /// At most 2 000 bytes.
+    #[schema(min_length = 1, max_length = 2_000)]
     note: String,
 }
 
@@ -160,7 +161,7 @@ pub(in crate::api) async fn note(
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<ActDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let before = fields.optional("cursor", |value| text(value)?.parse().map_err(|_| "is not a cursor of this list"));

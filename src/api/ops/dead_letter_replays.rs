@@ -1,7 +1,5 @@
 //! `/v1/ops/dead-letters/replays…`: sets of letters that go back to work. A request only asks; `reconcile` carries out.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     body::Body,
@@ -38,11 +36,13 @@ use crate::{
 #[schema(as = ReplayRequest)]
 pub(super) struct Request {
     /// By name; at most 10 000.
+    #[schema(min_items = 1, max_items = 10_000)]
     letters: Option<Vec<String>>,
     /// The parameters of the list; an empty object chooses all that are parked.
     #[schema(value_type = Option<Object>, example = json!({"cause": "3f9a0c1b2d4e"}))]
     filter: Option<Value>,
-    /// Why; kept for ever. Needed with a patch.
+    /// Why; kept for ever: at most 2 000 bytes. Needed with a patch.
+    #[schema(min_length = 1, max_length = 2_000)]
     reason: Option<String>,
     /// Freeze and judge the set, publish nothing; `start` replays exactly this set.
     #[schema(default = false)]
@@ -130,7 +130,7 @@ fn number(value: &Value, least: i32, most: i32) -> Result<i32, String> {
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<ReplayDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| {
@@ -181,7 +181,7 @@ pub(in crate::api) async fn items(
     State(api): State<Api>,
     _viewer: Viewer,
     Path(id): Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<ItemDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| text(value)?.parse().map_err(|_| "is not a cursor of this list"));
@@ -196,8 +196,10 @@ pub(in crate::api) async fn items(
 #[expect(dead_code, reason = "describes a body that is read field by field")]
 #[schema(as = ReplayTurn)]
 pub(super) struct Words {
+    #[schema(min_length = 1, max_length = 2_000)]
     reason: Option<String>,
     /// The hash of the set that was looked at: refused when it is another one.
+    #[schema(min_length = 1, max_length = 2_000)]
     hash: Option<String>,
 }
 

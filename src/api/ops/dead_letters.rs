@@ -1,7 +1,5 @@
 //! `GET /v1/ops/dead-letters…`: looking at what nobody could handle. Nothing is taken out of a queue by looking.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -51,7 +49,7 @@ use crate::{
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<LetterDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let cursor = fields.optional("cursor", |value| Place::parse(text(value)?));
@@ -86,7 +84,7 @@ pub(in crate::api) async fn list(
 pub(in crate::api) async fn groups(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<GroupDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let by = fields.optional("by", |value| match text(value)? {
@@ -168,7 +166,7 @@ pub(super) fn selection(fields: &mut Fields) -> Selection {
 }
 
 /// A text that PostgreSQL can hold and a person could mean.
-fn line(value: &Value) -> Result<String, &'static str> {
+pub(super) fn line(value: &Value) -> Result<String, &'static str> {
     let line = text(value)?;
     let fits = (1..=256).contains(&line.len()) && !line.contains(char::is_control);
     if fits { Ok(line.to_owned()) } else { Err("must have 1 to 256 bytes without control characters") }

@@ -1,7 +1,5 @@
 //! `GET /v1/ops/money-in-doubt`: what WeChat took and what is at this moment neither a seat's, nor back, nor a case's.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     extract::{Query, State},
@@ -50,7 +48,7 @@ pub(super) struct DoubtList {
 pub(super) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<DoubtList>, Problem> {
     let mut fields = Fields::of_query(query);
     let after = fields.optional("cursor", |value| {

@@ -83,7 +83,7 @@ pub(super) struct ErrorList {
 pub(super) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<ErrorList>, Problem> {
     let mut fields = Fields::of_query(query);
     let range = fields.optional("range", |value| match text(value)? {

@@ -1,6 +1,6 @@
 //! `GET /v1/ops/orders`: any customer's orders, found by what a person can name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use axum::{
     Json,
@@ -59,7 +59,7 @@ impl From<Snapshot> for OwnedOrder {
 pub(super) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<OwnedOrder>>, Problem> {
     let mut fields = Fields::of_query(query);
     let wanted = fields.optional("text", searchable);

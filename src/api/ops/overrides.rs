@@ -1,7 +1,5 @@
 //! `/v1/ops/overrides`: operators' decisions about orders.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Extension, Json,
     body::Body,
@@ -57,7 +55,7 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<OverrideDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let filter = OverrideFilter {
@@ -109,13 +107,14 @@ fn parse(id: &str) -> Result<Uuid, Problem> {
 #[derive(Debug, ToSchema)]
 #[schema(as = OverrideRequest)]
 pub(in crate::api) struct Wish {
-    #[schema(value_type = String, example = "hf2m6qk0c9v1x8y4zt3w7p5rab")]
+    #[schema(value_type = String, example = "hf2m6qk0c9v1x8y4zt3w7p5rab", pattern = "^[0-9a-z]{6,32}$")]
     order_id: OrderId,
     action: OverrideAction,
     /// Of a refund: all that is left when left out. Of a recorded payment: the order's whole price.
     #[schema(value_type = Option<i64>, minimum = 1)]
     amount_fen: Option<Fen>,
     /// Of a recorded payment: 1 to 24 of a-z, 0-9 and -. The same receipt pays once.
+    #[schema(pattern = "^[a-z0-9-]{1,24}$")]
     receipt: Option<String>,
     /// Why: 1 to 500 characters.
     #[schema(min_length = 1, max_length = 500)]

@@ -1,7 +1,5 @@
 //! `GET /v1/ops/reconciliations` and `…/{date}`: our books against WeChat's bill, day by day.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -41,7 +39,7 @@ const DATE: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]");
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<DayDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let before = fields.optional("cursor", |value| parsed(&Place::parse(text(value)?)?.id));
@@ -81,7 +79,7 @@ pub(in crate::api) async fn one(
     State(api): State<Api>,
     _viewer: Viewer,
     Path(date): Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<DayPage>, Problem> {
     let never = || Problem::new(Kind::NotFound).detail("This day was never compared with WeChat's bill.");
     let date = parsed(&date).map_err(|_| never())?;

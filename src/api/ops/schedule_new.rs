@@ -38,9 +38,10 @@ pub(in crate::api) struct Wish {
     #[schema(minimum = 1, maximum = 100_000, example = 20)]
     capacity: i32,
     /// Its course: 1 to 64 visible ASCII characters. Made when it is new.
-    #[schema(example = "pottery")]
+    #[schema(example = "pottery", pattern = "^[!-~]{1,64}$")]
     course_id: String,
     /// What customers read; only for a new course. The course's id when left out.
+    #[schema(min_length = 1, max_length = 100)]
     title: Option<String>,
     /// A week from now when left out.
     #[schema(value_type = Option<String>, format = DateTime)]

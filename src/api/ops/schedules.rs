@@ -1,6 +1,6 @@
 //! `/v1/ops/schedules`: sessions seat by seat, and their cancellation.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -67,7 +67,7 @@ pub(in crate::api) struct CountedSchedule {
 pub(in crate::api) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<CountedSchedule>>, Problem> {
     let Json(page) = schedules::page(&api, query).await?;
     let ids: Vec<ScheduleId> = page.items().iter().map(|schedule| schedule.schedule_id).collect();

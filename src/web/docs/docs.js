@@ -60,7 +60,7 @@ function described(method, path, operation) {
     node("p", {}, node("strong", {}, operation.summary ?? ""), " ", ...words(operation.description)),
   ];
   // Only WeChat can sign what WeChat sends.
-  if (operation.security) parts.push(example(method, path, operation));
+  if (operation.security.some((scheme) => scheme.bearer)) parts.push(example(method, path, operation));
   if (operation.parameters?.length) {
     parts.push(table(["Parameter", "In", "Meaning"], operation.parameters.map((parameter) => [
       node("code", {}, parameter.name), parameter.in + (parameter.required ? ", required" : ""), words(parameter.description),
