@@ -46,6 +46,9 @@ pub async fn prune(db: &Database, keep_months: u16, dry_run: bool) -> Result<Vec
     let mut months = Vec::with_capacity(partitions.len());
     for partition in partitions {
         let mut step = db.begin("audit.prune").await?;
+        if !take(&mut step, &partition).await? {
+            continue;
+        }
         let month = look(&mut step, partition).await?;
         if month.kept.is_none() && !dry_run {
             drop_month(&mut step, &month.partition).await?;
@@ -55,6 +58,15 @@ pub async fn prune(db: &Database, keep_months: u16, dry_run: bool) -> Result<Vec
         months.push(month);
     }
     Ok(months)
+}
+
+/// Whether the month is still there, and ours to drop until the step ends: a command and `reconcile` may prune at once.
+async fn take(step: &mut Step<'_>, partition: &str) -> Result<bool, StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('holdfast retention'))").execute(&mut *step.transaction).await?;
+    Ok(sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(partition)
+        .fetch_one(&mut *step.transaction)
+        .await?)
 }
 
 async fn look(step: &mut Step<'_>, partition: String) -> Result<Month, StoreError> {
