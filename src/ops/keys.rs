@@ -29,10 +29,12 @@ pub enum Command {
 }
 
 pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(), Failure> {
-    let database = super::database(settings)?;
     match command {
-        Command::List => list(&database, settings, json).await,
-        Command::Reseal { dry_run } => reseal(&database, &settings.personal.load()?, *dry_run, json).await,
+        Command::List => list(&super::database(settings)?, settings, json).await,
+        Command::Reseal { dry_run } => {
+            let database = super::owners_database(settings)?;
+            reseal(&database, &settings.personal.load()?, *dry_run, json).await
+        }
     }
 }
 

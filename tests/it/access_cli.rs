@@ -29,6 +29,7 @@ const DATABASE: &str = "database";
 const BROKER: &str = "broker";
 const BOTH: &str = "database, broker";
 const EVERYTHING: &str = "database, broker, WeChat's keys";
+const PERSONAL: &str = "database, the key of personal data";
 const TOKENS: &str = "the tokens' key";
 const NOTHING: &str = "settings";
 
@@ -70,6 +71,8 @@ const ACTS: &[Act] = &[
     decides(DATABASE, "--as", &["case", "close", ID, "--resolution", "why"]),
     act(DATABASE, &["audit", "prune"]),
     act(DATABASE, &["verify"]),
+    act(PERSONAL, &["keys", "list"]),
+    act(PERSONAL, &["keys", "reseal"]),
     act(EVERYTHING, &["reconcile", "--date", "2030-01-01"]),
     act(EVERYTHING, &["sample"]),
 ];
