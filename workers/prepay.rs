@@ -12,7 +12,6 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     broker::consume::{Fault, Handler, Received, Shape, Verdict},
     cache::Cache,
-    crash,
     domain::{
         ids::OrderId,
         message::{Message, Openid, OrderHeld, PaymentSeen, Source},
@@ -71,7 +70,7 @@ impl Prepay {
         if is_given_up(order.status) {
             return Ok(self.close(id).await);
         }
-        if order.status == Status::AwaitingPayment && !crash::without("told_again") {
+        if order.status == Status::AwaitingPayment {
             // Who stored the code may have died before the customer's page heard of it.
             let snapshots = store::order::snapshots(self.db.pool(), std::slice::from_ref(id)).await?;
             super::tell_cache(&self.cache, &snapshots, &[]).await;

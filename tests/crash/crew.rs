@@ -118,8 +118,18 @@ impl<'a> Crew<'a> {
     /// Runs an operator's command, as often as it takes when it is the one that dies: exit code, standard output,
     /// standard error. What it was to do may be done before it is run again, and then it says so.
     pub(crate) async fn try_to_operate(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        self.try_to_operate_with(&[], arguments).await
+    }
+
+    /// The same, with other settings than the workers'.
+    pub(crate) async fn try_to_operate_with(
+        &self,
+        settings: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> (Option<i32>, String, String) {
         loop {
             let mut command = self.command(CLI, arguments);
+            command.envs(settings.iter().copied());
             let output = tokio::task::spawn_blocking(move || command.output().expect("the executable starts"));
             let output = output.await.expect("waited");
             if self.is_next_death(CLI, output.status) {

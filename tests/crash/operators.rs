@@ -1,5 +1,5 @@
 //! Stories of operators: what they decide about orders, always two of them; days compared with WeChat's bill; cases
-//! closed; the audit log's old months.
+//! closed; the audit log's old months; a new key for personal data.
 
 use holdfast::domain::notification::Kind;
 use reqwest::StatusCode;
@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::{
     crew::document,
+    lane::PERSONAL_KEYS,
     stack::{Answer, Stack},
     tale::Tale,
 };
@@ -192,4 +193,20 @@ pub(crate) async fn old_months_go(tale: &Tale<'_>) {
     tale.stack.long_ago(&other, 99).await;
     tale.crew.spawn("reconcile");
     tale.until("the month is gone again", is_gone).await;
+}
+
+/// What the key of personal data has sealed is sealed anew with its successor.
+pub(crate) async fn personal_key_replaced(tale: &Tale<'_>) {
+    let (session, ann) = (tale.session(2).await, tale.guest("ann"));
+    let order = ann.booked(&session).await;
+    let (former, fresh) = PERSONAL_KEYS.split_once('\n').expect("two keys");
+    let successor_first = format!("{fresh}\n{former}");
+    let settings = [("HOLDFAST_PERSONAL__KEY", &*successor_first)];
+    let (code, _, stderr) = tale.crew.try_to_operate_with(&settings, &["keys", "reseal"]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let sealed_before = "SELECT count(*) FROM users WHERE sealed_by(openid) <> 'fresh'";
+    assert_eq!(tale.stack.count(sealed_before).await, 0);
+    ann.refund(&order, None).await;
+    ann.until_status(&order, "refunded").await;
+    ann.is_told(&[Kind::Refunded]);
 }

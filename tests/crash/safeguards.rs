@@ -18,7 +18,7 @@ struct Safeguard {
     after_the_crash: bool,
 }
 
-const SAFEGUARDS: [Safeguard; 9] = [
+const SAFEGUARDS: [Safeguard; 8] = [
     Safeguard {
         name: "publish_before_ack",
         story: "booking_paid",
@@ -34,13 +34,6 @@ const SAFEGUARDS: [Safeguard; 9] = [
         after_the_crash: true,
     },
     Safeguard { name: "confirm", story: "queue_gone", role: "api", point: "", after_the_crash: false },
-    Safeguard {
-        name: "told_again",
-        story: "booking_paid",
-        role: "prepay",
-        point: "commit.after:prepay.record",
-        after_the_crash: true,
-    },
     Safeguard {
         name: "transaction_once",
         story: "booking_paid",

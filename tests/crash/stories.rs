@@ -15,7 +15,7 @@ use crate::{
     letters::{canary_comes_back, letter_mended, letter_put_away, letter_replayed, letter_replayed_by_the_console},
     operators::{
         bill_compared, case_closed, old_months_go, override_close, override_confirm, override_payment, override_refund,
-        override_set_aside, override_waive,
+        override_set_aside, override_waive, personal_key_replaced,
     },
     queues::Queues,
     stack::{PRICE_FEN, WORKERS},
@@ -56,7 +56,7 @@ stories! {
         expired sold_out_with_alternatives partial_refund refund_unheard whole_refund
         refund_abnormal refund_not_enough refund_closed
         money_too_late_for_a_seat waiting_list_offer session_cancelled notifications answers_lost paid_offline
-        refused_by_wechat queue_gone bill_compared
+        refused_by_wechat queue_gone bill_compared personal_key_replaced
         letter_replayed canary_comes_back letter_put_away letter_mended;
     Operated: override_confirm override_waive override_close override_refund override_payment override_set_aside
         case_closed old_months_go letter_replayed_by_the_console;
