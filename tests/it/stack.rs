@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         LazyLock, OnceLock,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU16, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -498,13 +498,16 @@ pub(crate) async fn free_port() -> u16 {
     }
 }
 
-/// Reads a file of the checkout.
-/// Where an instrumented process writes which of its lines ran (`./dev test coverage`); otherwise nothing.
+/// Where an instrumented process writes which of its lines ran (`./dev test coverage`); otherwise nothing. Process ids
+/// come round again within a run, so each asker has a file name of its own.
 pub(crate) fn coverage() -> Option<(String, String)> {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
     let name = "LLVM_PROFILE_FILE";
-    std::env::var(name).ok().map(|file| (name.to_owned(), file))
+    let asker = format!("%p-{}", ASKED.fetch_add(1, Ordering::Relaxed));
+    std::env::var(name).ok().map(|file| (name.to_owned(), file.replace("%p", &asker)))
 }
 
+/// A file of the checkout.
 pub(crate) fn checkout(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
