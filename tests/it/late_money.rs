@@ -11,6 +11,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::{
+    queues::Queues,
     stack::{Choice, PRICE_FEN, Stack, until},
     story::{deadlines, hasty, hasty_with},
 };
@@ -140,6 +141,51 @@ async fn callback_before_the_code_is_stored() {
     let order = stack.submit(&ann, &schedule).await;
     until("WeChat has the order, and we no code", async || (stack.pay(&order).await.status == 200).then_some(())).await;
     stack.until_status(&ann, &order, "confirmed").await;
+    stack.check_money().await;
+}
+
+/// A stack in which nobody but `prepay` asks WeChat.
+async fn asked_by_prepay_alone(test: &str) -> Stack {
+    let settings = [deadlines(600, 1200), vec![("HOLDFAST_ORDER__CHECK_SECONDS", "600".to_owned())]].concat();
+    Stack::start_with(test, Choice { settings, ..Choice::default() }).await
+}
+
+/// WeChat took the order and the money, its answers were lost and its callback never comes: asked for a code again, it
+/// claims that the order is paid, and its signed word says so.
+#[tokio::test]
+async fn an_order_that_wechat_claims_is_paid_is_asked_about() {
+    let stack = asked_by_prepay_alone("claimed_paid").await;
+    let lost = json!({ "on": "order", "answer_lost": true, "count": 2 });
+    stack.script(&json!({ "rules": [lost, { "on": "callback_payment", "callback": "never" }] })).await;
+    let schedule = stack.add_schedule(1).await;
+    let ann = stack.quick_token("ann");
+    let order = stack.submit(&ann, &schedule).await;
+    until("WeChat has the order, and we no code", async || (stack.pay(&order).await.status == 200).then_some(())).await;
+    stack.until_status(&ann, &order, "confirmed").await;
+    stack.check_money().await;
+}
+
+/// WeChat claims that the number is another order's. Without an order there it is asked again; with one that nobody has
+/// paid, a person must look.
+#[tokio::test]
+async fn a_number_that_wechat_claims_is_used_is_asked_about_and_set_aside() {
+    let stack = asked_by_prepay_alone("claimed_used").await;
+    let used = json!({ "on": "order", "status": 403, "code": "OUT_TRADE_NO_USED" });
+    stack.script(&json!({ "rules": [used] })).await;
+    let schedule = stack.add_schedule(1).await;
+    let ann = stack.quick_token("ann");
+    let order = stack.submit(&ann, &schedule).await;
+    let queues = Queues::of(&stack).await;
+    assert_eq!(queues.look("delay.1s").await.header("x-error-class"), "unknown");
+    stack.script(&json!({ "rules": [{ "on": "order", "answer_lost": true }] })).await;
+    queues.look("delay.5s").await;
+    stack.script(&json!({ "rules": [used] })).await;
+    let letter = queues.take("prepay.dead").await;
+    assert_eq!(letter.header("x-error-class"), "wechat_refused");
+    stack.script(&json!({})).await;
+    queues.shovel(&letter, letter.header("x-queue")).await;
+    stack.until_status(&ann, &order, "awaiting_payment").await;
+    assert_eq!(stack.ledger().await["orders"].as_array().map(Vec::len), Some(1));
     stack.check_money().await;
 }
 
