@@ -13,7 +13,7 @@ use futures_util::{FutureExt, StreamExt, future, stream::FusedStream};
 use lapin::{
     Channel,
     message::Delivery,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use tokio::task::JoinSet;
@@ -34,6 +34,8 @@ pub use super::handler::{Fault, Handler, Received, Shape, Verdict};
 /// bad wire must not park what is good: with these, that takes it more than a minute.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a consumer asks the broker whether it is still known as one.
+const FORGOTTEN_LOOK: Duration = Duration::from_secs(5);
 
 /// Runs `handler` on `queue` until `stop`: then takes no more, finishes what is in hand and returns.
 pub async fn run<H: Handler>(broker: Broker, queue: Queue, handler: Arc<H>, stop: CancellationToken) {
@@ -79,6 +81,7 @@ async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(
     let ended = tokio::select! {
         ended = take(work, &mut fresh, &mut in_hand, batch, concurrent) => ended,
         () = broken(channel) => Err(Interruption::Broken),
+        () = forgotten(channel, work.queue) => Err(Interruption::Forgotten),
         () = work.stop.cancelled() => Ok(()),
     };
     if work.stop.is_cancelled() {
@@ -94,6 +97,25 @@ async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(
 async fn broken(channel: &Channel) {
     while channel.status().connected() {
         tokio::time::sleep(IDLE_LOOK).await;
+    }
+}
+
+/// Returns when the broker knows of no consumer of the queue. RabbitMQ 3.10 does not tell every consumer of a quorum queue
+/// that is deleted, and the one that is made in its place would be consumed by nobody.
+async fn forgotten(channel: &Channel, queue: Queue) {
+    let mut seen_without = false;
+    loop {
+        tokio::time::sleep(FORGOTTEN_LOOK).await;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let Ok(found) = answered(channel.queue_declare(queue.name().into(), options, FieldTable::default())).await
+        else {
+            continue;
+        };
+        // Between two leaders a queue says that it has nothing and nobody: once is no proof.
+        if found.consumer_count() == 0 && seen_without {
+            return;
+        }
+        seen_without = found.consumer_count() == 0;
     }
 }
 
@@ -130,6 +152,8 @@ enum Interruption {
     Channel(#[from] lapin::Error),
     #[error("the channel is broken")]
     Broken,
+    #[error("the broker has forgotten the consumer")]
+    Forgotten,
     #[error("the broker cancelled the consumer")]
     Cancelled,
     #[error("a batch was dropped: {0}")]
