@@ -100,8 +100,8 @@ async fn broken(channel: &Channel) {
     }
 }
 
-/// Returns when the broker knows of no consumer of the queue. RabbitMQ 3.10 does not tell every consumer of a quorum queue
-/// that is deleted, and the one that is made in its place would be consumed by nobody.
+/// Returns when the broker knows of no consumer of the queue. With its queue deleted and made again, a consumer was seen to
+/// stay silent on a channel that stood, and nobody consumed; whether the broker or lapin kept it from its end is not known.
 async fn forgotten(channel: &Channel, queue: Queue) {
     let mut seen_without = false;
     loop {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 
 use crate::{
     books::DEAD,
@@ -47,13 +47,9 @@ impl Outage {
     pub(crate) async fn back_to_work(&self, name: &str) -> Duration {
         let began = Instant::now();
         let customer = Customer::of(&self.stack, name);
-        // Where the whole machine is slow, the code may come when the order's fourteen seconds are over: they order again.
-        let order = &until(&format!("{name} has paid"), async || {
-            let (answer, _) = customer.order(&self.quiet, None).await;
-            let order = answer.body["order_id"].as_str().unwrap_or_else(|| panic!("{name}: {}", answer.body));
-            (customer.try_pay(order).await == StatusCode::OK).then(|| order.to_owned())
-        })
-        .await;
+        let (answer, _) = customer.order(&self.quiet, None).await;
+        let order = answer.body["order_id"].as_str().unwrap_or_else(|| panic!("{name}: {}", answer.body));
+        customer.pay(order).await;
         until(&format!("{name}'s {order} is confirmed"), async || {
             (customer.look(order).await["status"] == "confirmed").then_some(())
         })
