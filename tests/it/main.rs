@@ -44,6 +44,7 @@ mod messages;
 mod metrics;
 mod mixed_endings;
 mod money;
+mod offline;
 mod outage;
 mod outages;
 mod overrides;

@@ -3,7 +3,12 @@
 //! A proof is written in code style in the row's last column: `s4_1_*` (every test that begins so, at least one),
 //! the whole name of a test, `./dev …` or `holdfast …`. What is still to come says "issue N, not yet".
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Component, Path, PathBuf},
+    process::Command,
+};
 
 use crate::{sources, stack::checkout};
 
@@ -53,6 +58,19 @@ fn every_test_that_bears_a_number_bears_that_of_a_requirement() {
     assert!(strays.is_empty(), "{DOCUMENT} has no row for {strays:#?}");
 }
 
+/// A test in a file that no program takes in would be named as a proof and never run.
+#[test]
+fn every_source_file_is_part_of_a_program() {
+    let sources = sources::of(&["src", "workers", "tests", "simulator", "benches", "fuzz"]);
+    let taken_in: BTreeSet<PathBuf> = sources.iter().flat_map(|(path, text)| modules(Path::new(path), text)).collect();
+    let left_out: Vec<&String> = sources
+        .iter()
+        .map(|(path, _)| path)
+        .filter(|path| !path.ends_with("/main.rs") && !path.ends_with("/lib.rs") && !taken_in.contains(Path::new(path)))
+        .collect();
+    assert!(left_out.is_empty(), "no `mod` names {left_out:#?}");
+}
+
 struct Row {
     id: String,
     proofs: Vec<String>,
@@ -95,6 +113,33 @@ fn tests() -> BTreeSet<String> {
         }
     }
     names
+}
+
+/// Where the modules may be that a file declares.
+fn modules(path: &Path, text: &str) -> Vec<PathBuf> {
+    let folder = path.parent().expect("a folder");
+    let mut elsewhere = None;
+    let mut found = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(path) = line.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]")) {
+            elsewhere = Some(without_detours(&folder.join(path)));
+        } else if let Some((_, name)) = line.strip_suffix(';').and_then(|line| line.rsplit_once("mod ")) {
+            let own = [folder.to_owned(), path.with_extension("")];
+            let usual = own.iter().flat_map(|own| [own.join(name).with_extension("rs"), own.join(name).join("mod.rs")]);
+            found.extend(elsewhere.take().map_or_else(|| usual.collect(), |path| vec![path]));
+        }
+    }
+    found
+}
+
+fn without_detours(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut straight, part| {
+        match part {
+            Component::ParentDir => drop(straight.pop()),
+            part => straight.push(part),
+        }
+        straight
+    })
 }
 
 /// `s4_1_…` bears S4.1, `p3_…` bears P3; most tests bear no number.
