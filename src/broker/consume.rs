@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Broker,
+    acks::Acks,
     breaker::Breaker,
     link::{IDLE_LOOK, answered, close},
     settle::Work,
@@ -77,9 +78,10 @@ async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(
     // batch is gathered, and must be met again: lapin's own stream would stay silent then.
     let mut fresh =
         consumer.filter(|next| future::ready(!next.as_ref().is_ok_and(|delivery| delivery.acker.poisoned()))).fuse();
+    let acks = Arc::new(Acks::new(work.queue, concurrent == 1, work.stop.clone()));
     let mut in_hand = JoinSet::new();
     let ended = tokio::select! {
-        ended = take(work, &mut fresh, &mut in_hand, batch, concurrent) => ended,
+        ended = take(work, &acks, &mut fresh, &mut in_hand) => ended,
         () = broken(channel) => Err(Interruption::Broken),
         () = forgotten(channel, work.queue) => Err(Interruption::Forgotten),
         () = work.stop.cancelled() => Ok(()),
@@ -89,6 +91,7 @@ async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(
     }
     // Also after an interruption: what is in hand will be delivered again, and twice at once helps nobody.
     while in_hand.join_next().await.is_some() {}
+    acks.send_kept().await;
     close(channel).await;
     ended
 }
@@ -122,11 +125,11 @@ async fn forgotten(channel: &Channel, queue: Queue) {
 /// Takes batches off the consumer and settles them, as many at a time as the worker may; never returns in peace.
 async fn take<H: Handler>(
     work: &Arc<Work<H>>,
+    acks: &Arc<Acks>,
     fresh: &mut (impl FusedStream<Item = Result<Delivery, lapin::Error>> + Unpin),
     in_hand: &mut JoinSet<()>,
-    batch: usize,
-    concurrent: usize,
 ) -> Result<(), Interruption> {
+    let Shape { batch, concurrent } = H::SHAPE;
     loop {
         // One that panicked has acknowledged nothing, and must not be covered by the next one's acknowledgement.
         while in_hand.len() >= if work.breaker.is_open() { 1 } else { concurrent } {
@@ -140,8 +143,9 @@ async fn take<H: Handler>(
             batch
         };
         let deliveries = next_batch(fresh, most).await?;
-        let work = work.clone();
-        in_hand.spawn(async move { work.settle(deliveries).await });
+        acks.taken(&deliveries);
+        let (work, acks) = (work.clone(), acks.clone());
+        in_hand.spawn(async move { work.settle(deliveries, &acks).await });
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`watch`]: how full the queues are, and the canary that shows they are consumed.
 //! - [`pulse`]: what consumers have in hand.
 
+mod acks;
 mod breaker;
 pub mod consume;
 pub mod dead;

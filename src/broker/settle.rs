@@ -8,17 +8,17 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use lapin::{message::Delivery, options::BasicAckOptions, types::ShortString};
+use lapin::message::Delivery;
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Broker,
+    acks::Acks,
     breaker::Breaker,
     envelope::{self, Outgoing, Parking},
     handler::{Fault, Handler, Marked, Received, Verdict},
-    link::answered,
     pulse::Pulse,
     watch,
 };
@@ -57,7 +57,7 @@ struct Stopping;
 
 impl<H: Handler> Work<H> {
     /// Judges a batch, publishes what follows and acknowledges it.
-    pub(super) async fn settle(&self, deliveries: Vec<Delivery>) {
+    pub(super) async fn settle(&self, deliveries: Vec<Delivery>, acks: &Acks) {
         let started = Instant::now();
         let oldest_due = deliveries.iter().filter_map(|delivery| envelope::due_at(&delivery.properties)).min();
         let _in_hand = self.pulse.take(deliveries.len(), oldest_due);
@@ -97,13 +97,13 @@ impl<H: Handler> Work<H> {
             outgoing.clear();
         }
         if crash::without("publish_before_ack") {
-            self.acknowledge(&deliveries).await;
+            acks.finished(deliveries).await;
             return drop(self.publish(outgoing).await);
         }
         if self.publish(outgoing).await.is_err() {
             return;
         }
-        self.acknowledge(&deliveries).await;
+        acks.finished(deliveries).await;
         if canary {
             let now = OffsetDateTime::now_utc().unix_timestamp() as f64;
             metrics::gauge!("canary_seen_timestamp_seconds", "queue" => self.queue.name()).set(now);
@@ -313,20 +313,6 @@ impl<H: Handler> Work<H> {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
                 () = self.stop.cancelled() => return Err(Stopping),
-            }
-        }
-    }
-
-    async fn acknowledge(&self, deliveries: &[Delivery]) {
-        // One batch at a time means that everything before the last one is settled too.
-        let multiple = H::SHAPE.concurrent == 1;
-        let settled = if multiple { deliveries.split_at(deliveries.len().saturating_sub(1)).1 } else { deliveries };
-        for delivery in settled {
-            // `false` or an error: the channel is gone and the message will come again, to find its work done.
-            let kind = delivery.properties.kind().as_ref().map_or("unknown", ShortString::as_str);
-            let acked = answered(delivery.acker.ack(BasicAckOptions { multiple }));
-            if !matches!(crash::around("ack", kind, acked).await, Ok(true)) {
-                self.count("acknowledged_too_late");
             }
         }
     }

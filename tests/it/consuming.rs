@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -126,4 +129,37 @@ async fn what_is_in_hand_is_finished_before_it_is_taken_again() {
     broker.close().await;
     assert_eq!(host.ready_in("prepay").await, 0);
     assert_eq!(*slow.twice_at_once.lock().expect("no panic"), []);
+}
+
+/// Has as much in hand as the widest worker, and finishes all of it in the same instant.
+struct AllAtOnce {
+    taken: AtomicUsize,
+    may_finish: Semaphore,
+}
+
+impl Handler for AllAtOnce {
+    type Message = OrderHeld;
+    const NAME: &'static str = "all at once";
+    const SHAPE: Shape = Shape { batch: 1, concurrent: 64 };
+
+    async fn handle(&self, _: &[Received<OrderHeld>]) -> Result<Vec<Verdict>, Fault> {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        self.may_finish.acquire().await.expect("open").forget();
+        Ok(vec![Verdict::Done(Vec::new())])
+    }
+}
+
+#[tokio::test]
+async fn what_is_finished_as_a_worker_stops_does_not_come_back() {
+    let (host, broker) = broker_with(200).await;
+    let stop = CancellationToken::new();
+    let hands = Arc::new(AllAtOnce { taken: AtomicUsize::new(0), may_finish: Semaphore::new(0) });
+    let running = tokio::spawn(consume::run(broker.clone(), Queue::Prepay, hands.clone(), stop.clone()));
+    until("its hands are full", async || (hands.taken.load(Ordering::Relaxed) == 64).then_some(())).await;
+    stop.cancel();
+    hands.may_finish.add_permits(64);
+    running.await.expect("an orderly end");
+    broker.close().await;
+    until("the rest is in the queue again", async || (host.ready_in("prepay").await >= 200 - 64).then_some(())).await;
+    assert_eq!(host.ready_in("prepay").await, 200 - 64);
 }
