@@ -29,7 +29,7 @@ coverage() {
     export LLVM_PROFILE_FILE=$counts/%p-%m%c.profraw
     cargo test --package holdfast --no-run 2>&1 | tee "$counts/build.log" || exit 1
     cargo test --package holdfast --no-fail-fast --lib --bins --test it &&
-      with_breakable_servers cargo test --package holdfast --test outages
+      with_breakable_servers breakable cargo test --package holdfast --test outages
   ) || return 1
   tests=$(sed -n 's/^ *Executable .*(\(.*\))$/--object=\1/p' "$counts/build.log")
   find "$counts" -name '*.profraw' >"$counts/processes" &&

@@ -2,18 +2,26 @@
 # ./dev test: every check, each with a heading and its seconds, and one count at the end.
 
 # The suites, in the order they run; a name that is none of these is a filter on the tests' names.
-suites='format lint build unit it outages crash-cut doc'
+suites='format lint unit it outages crash-cut doc'
 
 run_tests() {
   local name
   passed=0 failed=0
   # shellcheck disable=SC2086
   [ $# -gt 0 ] || set -- $suites
+  # Clippy is the compiler of our own crates then: what it lints is what the suites run, and nobody else's crates are
+  # gone through a second time for the lints alone.
+  case " $* " in *' lint '*)
+    RUSTC_WORKSPACE_WRAPPER=$(rustc --print sysroot)/bin/clippy-driver
+    export RUSTC_WORKSPACE_WRAPPER
+    ;;
+  esac
+  # Most tests wait for processes most of the time.
+  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(cores) + 2))}
   for name in "$@"; do
     case $name in
       format) check format cargo fmt --all --check ;;
-      lint) check lint cargo clippy --workspace --all-targets -- -D warnings ;;
-      build) check build cargo test --workspace --no-run ;;
+      lint) check "lint and build" without_warnings cargo build --workspace --all-targets ;;
       unit) suite "unit and property" cargo test --workspace --no-fail-fast --lib --bins ;;
       it) suite "integration and browser" cargo test --workspace --no-fail-fast --test it ;;
       outages) suite outages with_breakable_servers breakable cargo test --package holdfast --test outages ;;
@@ -48,6 +56,15 @@ run_tests() {
   done
 }
 
+cores() { nproc 2>/dev/null || getconf _NPROCESSORS_ONLN; }
+
+# cargo tells the warnings of our own crates again each time.
+without_warnings() { # COMMAND…
+  local log
+  log=$(log_of warnings)
+  "$@" 2>&1 | tee "$log" && ! grep -q '^warning' "$log"
+}
+
 # Every process killed at every point, or at some of them.
 crash_matrix() { # [VARIABLE=VALUE]
   env "$@" cargo test --package holdfast --features failpoints --test crash -- --nocapture
@@ -61,9 +78,9 @@ at_full_length() { # VARIABLE=COUNT NAME
 # With PostgreSQL's own tools, of the server's version.
 restore() { PATH=$(postgres_bin):$PATH cargo test --package holdfast --test delivery restore -- --nocapture; }
 
-needs_servers() { some_beside 'format lint build unit outages cluster doc deny' "$@"; }
+needs_servers() { some_beside 'format lint unit outages cluster doc deny' "$@"; }
 
-needs_browser() { some_beside 'format lint build unit outages cluster crash crash-cut access schemathesis flood upgrade restore doc deny' "$@"; }
+needs_browser() { some_beside 'format lint unit outages cluster crash crash-cut access schemathesis flood upgrade restore doc deny' "$@"; }
 
 # Whether all suites are meant, or one that is not in the list.
 some_beside() { # LIST NAME…

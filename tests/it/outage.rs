@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 
 use crate::{
     books::DEAD,
@@ -48,7 +48,9 @@ impl Outage {
         let began = Instant::now();
         let customer = Customer::of(&self.stack, name);
         let (answer, _) = customer.order(&self.quiet, None).await;
-        let order = answer.body["order_id"].as_str().unwrap_or_else(|| panic!("{name}: {}", answer.body));
+        let waited = began.elapsed();
+        assert_eq!(answer.status, StatusCode::CREATED, "no code for {name} after {waited:?}: {}", answer.body);
+        let order = answer.body["order_id"].as_str().expect("an order_id");
         customer.pay(order).await;
         until(&format!("{name}'s {order} is confirmed"), async || {
             (customer.look(order).await["status"] == "confirmed").then_some(())
