@@ -13,10 +13,23 @@ pub(crate) struct Fault {
     pub(crate) forgery: Option<Forgery>,
     pub(crate) callback: Option<(CallbackFault, u32)>,
     pub(crate) refund: Option<RefundFault>,
+    pub(crate) state: Option<String>,
     pub(crate) bill: Option<BillFault>,
     pub(crate) damaged: bool,
     pub(crate) expire_token: bool,
     pub(crate) revoke_token: bool,
+}
+
+impl Fault {
+    /// Puts the script's word where a document says how its order or refund stands.
+    pub(crate) fn restate(&self, document: &mut Value) {
+        let Some(word) = &self.state else { return };
+        for member in ["trade_state", "status"] {
+            if let Some(state) = document.get_mut(member) {
+                *state = Value::from(word.as_str());
+            }
+        }
+    }
 }
 
 /// How a script says that an answer is lost after the deed was done.

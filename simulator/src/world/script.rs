@@ -122,6 +122,9 @@ pub(super) struct Rule {
     attempts: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refund: Option<RefundFault>,
+    /// Said in the place of `trade_state` or `status`, under a right signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bill: Option<BillFault>,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -166,6 +169,7 @@ impl Rule {
         fault.errcode = fault.errcode.or(self.errcode);
         fault.forgery = fault.forgery.or(self.forgery());
         fault.refund = fault.refund.or(self.refund);
+        fault.state = fault.state.take().or_else(|| self.state.clone());
         fault.bill = fault.bill.or(self.bill);
         fault.damaged |= self.damaged;
         fault.expire_token |= self.expire_token;
@@ -224,10 +228,14 @@ impl Rule {
         if self.refund.is_some() && self.on != On::Refund {
             return Err("`refund` goes with `on`: refund");
         }
+        if self.state.is_some() && !matches!(self.on, On::Query | On::Refund | On::RefundQuery) {
+            return Err("`state` goes with `on`: query, refund or refund_query");
+        }
         let nothing = !of_answers
             && self.callback.is_none()
             && self.errcode.is_none()
             && self.refund.is_none()
+            && self.state.is_none()
             && self.bill.is_none()
             && !self.damaged
             && !self.expire_token

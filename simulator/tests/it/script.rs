@@ -56,6 +56,17 @@ async fn a_deed_can_be_refused_and_an_answer_forged() {
 }
 
 #[tokio::test]
+async fn an_answer_can_say_a_word_that_nobody_knows() {
+    let merchant = Merchant::new().await;
+    merchant.ordered("hf000001").await;
+    merchant.script(json!([{"on": "query", "state": "DEFERRED", "count": 1}])).await;
+    let answer = merchant.query("hf000001").await;
+    assert!(answer.is_genuine());
+    assert_eq!(answer.json()["trade_state"], "DEFERRED");
+    assert_eq!(merchant.query("hf000001").await.json()["trade_state"], "NOTPAY", "nothing came of it");
+}
+
+#[tokio::test]
 async fn haste_is_refused_and_a_refusal_can_lie() {
     let merchant = Merchant::new().await;
     merchant
@@ -188,6 +199,7 @@ async fn a_script_that_makes_no_sense_is_told_why() {
         (json!({"rules": [{"on": "token", "revoke_token": true}]}), "template_send"),
         (json!({"rules": [{"on": "query", "errcode": 1}]}), "errcode"),
         (json!({"rules": [{"on": "query", "refund": "CLOSED"}]}), "refund"),
+        (json!({"rules": [{"on": "order", "state": "X"}]}), "refund_query"),
         (json!({"rules": [{"on": "token", "signtest": true}]}), "signed"),
         (json!({"rules": [{"on": "order", "answer_lost": "found"}]}), "answer_lost"),
     ] {
