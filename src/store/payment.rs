@@ -97,16 +97,8 @@ async fn settle<'a>(
                 let status = if to == order.status { "mismatched" } else { "settled" };
                 books.note_transaction(order, seen, status);
             }
-            Effect::ConfirmSeat | Effect::IssueBooking => {
-                if !books.confirmed.iter().any(|known| known.order_id == order.order_id) {
-                    books.confirmed.push(order);
-                }
-            }
-            Effect::TakeFreeSeat => {
-                if let Some(seat) = seat {
-                    books.reseated.push((order, seat));
-                }
-            }
+            Effect::IssueBooking => books.confirmed.push(order),
+            Effect::TakeFreeSeat => books.reseated.extend(seat.map(|seat| (order, seat))),
             Effect::RefundAutomatically => {
                 let open = sessions.get(&order.schedule_id).is_some_and(|session| session.open);
                 let why = if open { "sold-out" } else { "schedule-closed" };
@@ -118,7 +110,8 @@ async fn settle<'a>(
                 books.cases.push(Case::mismatch(order, payment, mismatch.unwrap_or(CaseKind::PaidWithoutCode)));
             }
             Effect::Notify(kind) => books.notices.push((order.order_id.clone(), *kind)),
-            Effect::HoldSeat | Effect::FreeSeat => {}
+            // The held seat is confirmed with its booking; a payment holds and frees none.
+            Effect::ConfirmSeat | Effect::HoldSeat | Effect::FreeSeat => {}
         }
     }
     if to != order.status {
