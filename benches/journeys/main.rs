@@ -76,7 +76,7 @@ impl Lengths {
             steady: seconds(4),
             edge: seconds(2),
             growth: vec![0, 100_000],
-            growth_slice: seconds(1),
+            growth_slice: Duration::from_millis(500),
             burst: (2_000, 50),
         }
     }
