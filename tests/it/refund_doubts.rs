@@ -47,7 +47,8 @@ async fn a_state_of_a_refund_that_nobody_knows_concludes_nothing() {
     let refund = stack.lay_refund(&order, "all", None).await;
     let waiting = Queues::of(&stack).await.look_waiting("unfamiliar").await;
     assert_eq!(waiting.json()["refund_id"], refund.as_str());
-    stack.until_refund(&refund, "requested").await;
+    let noted = stack.until_refund(&refund, "requested").await;
+    assert!(noted.is_some_and(|error| error.contains("DEFERRED")), "the books say what it waits for");
     assert_eq!(stack.order(&ann, &order).await.body["status"], "refunding");
 
     stack.script(&json!({})).await;
