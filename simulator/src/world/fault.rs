@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Reply;
+
 /// All that goes wrong with one operation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Fault {
@@ -14,9 +16,20 @@ pub(crate) struct Fault {
     pub(crate) callback: Option<(CallbackFault, u32)>,
     pub(crate) refund: Option<RefundFault>,
     pub(crate) bill: Option<BillFault>,
+    pub(crate) state: Option<String>,
     pub(crate) damaged: bool,
     pub(crate) expire_token: bool,
     pub(crate) revoke_token: bool,
+}
+
+impl Fault {
+    /// What a query answers, its state in the script's word where there is one.
+    pub(crate) fn restate(&self, member: &str, mut reply: Reply) -> Reply {
+        if let (Some(state), Reply::Document(document)) = (&self.state, &mut reply) {
+            document[member] = Value::from(state.as_str());
+        }
+        reply
+    }
 }
 
 /// How a script says that an answer is lost after the deed was done.

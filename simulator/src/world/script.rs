@@ -126,6 +126,8 @@ pub(super) struct Rule {
     bill: Option<BillFault>,
     #[serde(default, skip_serializing_if = "is_false")]
     damaged: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
     #[serde(default, skip_serializing_if = "is_false")]
     expire_token: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -168,6 +170,7 @@ impl Rule {
         fault.refund = fault.refund.or(self.refund);
         fault.bill = fault.bill.or(self.bill);
         fault.damaged |= self.damaged;
+        fault.state = fault.state.take().or_else(|| self.state.clone());
         fault.expire_token |= self.expire_token;
         fault.revoke_token |= self.revoke_token;
         let attempts = self.attempts.unwrap_or(1);
@@ -209,6 +212,9 @@ impl Rule {
         if self.damaged && self.on != On::BillDownload {
             return Err("`damaged` goes with `on`: bill_download");
         }
+        if self.state.is_some() && !matches!(self.on, On::Query | On::RefundQuery) {
+            return Err("`state` goes with `on`: query or refund_query");
+        }
         if self.on == On::BillDownload && self.forgery().is_some() {
             return Err("downloads are not signed");
         }
@@ -230,6 +236,7 @@ impl Rule {
             && self.refund.is_none()
             && self.bill.is_none()
             && !self.damaged
+            && self.state.is_none()
             && !self.expire_token
             && !self.revoke_token;
         if nothing { Err("says nothing that goes wrong") } else { Ok(()) }
