@@ -20,23 +20,50 @@ use crate::{
 const WRITERS: i64 = 4;
 const ROWS: i64 = 50_000;
 
-/// Journeys per second with each of these numbers of stored orders, in this order.
-pub(crate) async fn growth(sizes: &[i64], length: Duration, customers: usize) -> Value {
-    let stack = Stack::start_with("bench_growth", Choice { settings: quiet(), ..Choice::default() }).await;
-    crowd::at_once(&stack, 50).await;
+/// Both stacks in turns, each as often first as second, so that a machine that becomes slower slows down both alike.
+const TURNS: [Turn; 8] = {
+    use Turn::{Empty, Grown};
+    [Empty, Grown, Grown, Empty, Empty, Grown, Grown, Empty]
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Empty,
+    Grown,
+}
+
+/// Journeys per second with each of these numbers of stored orders, in rising order, and beside each those of a stack
+/// that has stored nothing. With no orders in either, their difference is what the machine adds by itself.
+pub(crate) async fn growth(sizes: &[i64], slice: Duration, customers: usize) -> Value {
+    let stack = async |name| {
+        let stack = Stack::start_with(name, Choice { settings: quiet(), ..Choice::default() }).await;
+        crowd::at_once(&stack, 50).await;
+        stack
+    };
+    let (empty, grown) = (stack("bench_empty").await, stack("bench_growth").await);
     let mut found = Vec::new();
     let mut stored = 0;
     for (batch, size) in sizes.iter().enumerate() {
         let began = Instant::now();
         if *size > stored {
-            fill(&stack.db, batch as i64, size - stored).await.expect("history");
+            fill(&grown.db, batch as i64, size - stored).await.expect("history");
             stored = *size;
             say(&format!("growth: {size} orders stored after {:.0} s", began.elapsed().as_secs_f64()));
         }
-        crowd::busy(&stack, customers, length / 4).await;
-        let run = crowd::busy(&stack, customers, length).await;
-        say(&format!("growth: with {size} stored orders {}", run.words()));
-        found.push(json!({ "orders": size, "journeys_per_s": run.per_s().round() }));
+        for stack in [&empty, &grown] {
+            crowd::busy(stack, customers, slice / 2).await;
+        }
+        let (mut of_empty, mut of_grown) = (0.0, 0.0);
+        for turn in TURNS {
+            let (stack, sum) = if turn == Turn::Empty { (&empty, &mut of_empty) } else { (&grown, &mut of_grown) };
+            *sum += crowd::busy(stack, customers, slice).await.per_s() / (TURNS.len() / 2) as f64;
+        }
+        say(&format!("growth: {of_grown:.0} journeys/s with {size} stored orders, {of_empty:.0} with none"));
+        found.push(json!({
+            "orders": size,
+            "journeys_per_s": of_grown.round(),
+            "empty_journeys_per_s": of_empty.round(),
+        }));
     }
     json!(found)
 }

@@ -48,7 +48,7 @@ struct Lengths {
     steady: Duration,
     edge: Duration,
     growth: Vec<i64>,
-    growth_run: Duration,
+    growth_slice: Duration,
     burst: (u64, u32),
 }
 
@@ -62,7 +62,7 @@ impl Lengths {
             steady: seconds(20),
             edge: seconds(6),
             growth: vec![0, 1_000_000, 5_000_000],
-            growth_run: seconds(16),
+            growth_slice: seconds(6),
             burst: (20_000, 500),
         }
     }
@@ -76,7 +76,7 @@ impl Lengths {
             steady: seconds(4),
             edge: seconds(2),
             growth: vec![0, 100_000],
-            growth_run: seconds(3),
+            growth_slice: Duration::from_millis(500),
             burst: (2_000, 50),
         }
     }
@@ -150,8 +150,8 @@ async fn measure(report: &mut Map<String, Value>, parts: &[&str], lengths: &Leng
             }
             "journeys" => journeys(report, lengths, simulators).await,
             "growth" => {
-                let (sizes, length) = (lengths.growth.clone(), lengths.growth_run);
-                let grown = simulators.spawn(async move { growth::growth(&sizes, length, BUSY_CUSTOMERS).await });
+                let (sizes, slice) = (lengths.growth.clone(), lengths.growth_slice);
+                let grown = simulators.spawn(async move { growth::growth(&sizes, slice, BUSY_CUSTOMERS).await });
                 report.insert("growth".into(), grown.await.expect("growth"));
             }
             _ => {

@@ -103,12 +103,16 @@ pub(crate) fn table(report: &Map<String, Value>) -> String {
         signatures.unwrap_or_default(),
     ));
     for size in get("growth").and_then(Value::as_array).into_iter().flatten() {
-        let first = get("growth").and_then(|sizes| sizes[0]["journeys_per_s"].as_f64()).unwrap_or_default();
-        let of_first = size["journeys_per_s"].as_f64().map(|per_s| format!("{:.2} of the empty rate", per_s / first));
+        let per_s = size["journeys_per_s"].as_f64().zip(size["empty_journeys_per_s"].as_f64());
+        let ratio = per_s.map(|(grown, empty)| format!("≥ 0.9 of the empty rate: **{:.2}**", grown / empty));
         rows.push((
             format!("(h) {} stored orders", number(&size["orders"])),
-            format!("{} journeys/s", number(&size["journeys_per_s"])),
-            of_first.unwrap_or_default(),
+            format!(
+                "{} journeys/s, {} in turns with none stored",
+                number(&size["journeys_per_s"]),
+                number(&size["empty_journeys_per_s"])
+            ),
+            ratio.unwrap_or_default(),
         ));
     }
     rows.push((

@@ -94,7 +94,7 @@ start_postgres() {
   own postgres
   launch postgres postgres "$root/dev" __as postgres "$bin/postgres" -D "$data" -c "port=$POSTGRES_PORT" -c listen_addresses=127.0.0.1 \
     -c ssl=on -c "ssl_cert_file=$dev/postgres/tls/server.pem" -c "ssl_key_file=$dev/postgres/tls/server.key" \
-    -c unix_socket_directories= -c max_connections=300 -c shared_buffers=512MB -c max_wal_size=4GB -c wal_compression=on
+    -c unix_socket_directories= -c max_connections=1000 -c shared_buffers=512MB -c max_wal_size=4GB -c wal_compression=on
   until_true "PostgreSQL on port $POSTGRES_PORT" 60 postgres "./dev logs postgres tells more" \
     "$bin/pg_isready" -q -h 127.0.0.1 -p "$POSTGRES_PORT"
   sql "$bin" "SELECT 'CREATE ROLE holdfast LOGIN CREATEDB PASSWORD ''$POSTGRES_PASSWORD''' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'holdfast') \gexec

@@ -16,8 +16,8 @@ run_tests() {
     export RUSTC_WORKSPACE_WRAPPER
     ;;
   esac
-  # Most tests wait for processes most of the time.
-  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(cores) + 2))}
+  # Most tests wait for their processes most of the time.
+  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(cores) + 4))}
   for name in "$@"; do
     case $name in
       format) check format cargo fmt --all --check ;;

@@ -105,25 +105,27 @@ impl Topology {
     /// # Errors
     /// The broker is away.
     pub async fn check(&self, link: &Link) -> Result<Vec<Difference>, BrokerAway> {
+        let mut inquiry = Inquiry { link, channel: None };
         let mut differences = Vec::new();
         let mut may_declare = true;
         for exchange in &self.exchanges {
-            let found = match exchange.declare(link, true).await? {
-                Found::Same if may_declare => exchange.declare(link, false).await?.unless_refused(&mut may_declare),
+            let found = match inquiry.exchange(exchange, true).await? {
+                Found::Same if may_declare => inquiry.exchange(exchange, false).await?.unless_refused(&mut may_declare),
                 otherwise => otherwise,
             };
             differences.extend(found.difference("exchange", &exchange.name));
         }
         for queue in &self.queues {
-            let found = match queue.declare(link, true).await? {
-                Found::Same if may_declare => queue.declare(link, false).await?.unless_refused(&mut may_declare),
+            let found = match inquiry.queue(queue, true).await? {
+                Found::Same if may_declare => inquiry.queue(queue, false).await?.unless_refused(&mut may_declare),
                 otherwise => otherwise,
             };
             differences.extend(found.difference("queue", &queue.name));
         }
         if differences.is_empty() && may_declare {
-            self.bind(link).await?;
+            inquiry.bind(&self.bindings).await?;
         }
+        inquiry.end().await;
         Ok(differences)
     }
 
@@ -133,24 +135,76 @@ impl Topology {
     /// # Errors
     /// The broker is away.
     pub async fn apply(&self, link: &Link) -> Result<Vec<Difference>, BrokerAway> {
+        let mut inquiry = Inquiry { link, channel: None };
         let mut differences = Vec::new();
         for exchange in &self.exchanges {
-            differences.extend(exchange.declare(link, false).await?.difference("exchange", &exchange.name));
+            differences.extend(inquiry.exchange(exchange, false).await?.difference("exchange", &exchange.name));
         }
         for queue in &self.queues {
-            differences.extend(queue.declare(link, false).await?.difference("queue", &queue.name));
+            differences.extend(inquiry.queue(queue, false).await?.difference("queue", &queue.name));
         }
         // What differs is there all the same.
         if !differences.iter().any(|difference| matches!(difference, Difference::Refused { .. })) {
-            self.bind(link).await?;
+            inquiry.bind(&self.bindings).await?;
         }
+        inquiry.end().await;
         Ok(differences)
     }
+}
 
-    async fn bind(&self, link: &Link) -> Result<(), lapin::Error> {
-        let channel = link.channel().await?;
-        for binding in &self.bindings {
-            let bound = channel.queue_bind(
+/// Questions to the broker, all on one channel until it answers "no": with that it closes the channel.
+struct Inquiry<'a> {
+    link: &'a Link,
+    channel: Option<Channel>,
+}
+
+impl Inquiry<'_> {
+    async fn channel(&mut self) -> Result<&Channel, lapin::Error> {
+        match &mut self.channel {
+            Some(channel) => Ok(channel),
+            none => Ok(none.insert(self.link.channel().await?)),
+        }
+    }
+
+    async fn exchange(&mut self, exchange: &Exchange, passive: bool) -> Result<Found, lapin::Error> {
+        let kind = match exchange.kind.as_str() {
+            "fanout" => ExchangeKind::Fanout,
+            "direct" => ExchangeKind::Direct,
+            "topic" => ExchangeKind::Topic,
+            other => ExchangeKind::Custom(other.to_owned()),
+        };
+        let options = ExchangeDeclareOptions { passive, durable: exchange.durable, ..Default::default() };
+        let (name, arguments) = (exchange.name.as_str().into(), table(&exchange.arguments));
+        let declared = answered(self.channel().await?.exchange_declare(name, kind, options, arguments)).await;
+        self.found(declared)
+    }
+
+    async fn queue(&mut self, queue: &QueueDefinition, passive: bool) -> Result<Found, lapin::Error> {
+        let options = QueueDeclareOptions { passive, durable: queue.durable, ..Default::default() };
+        let (name, arguments) = (queue.name.as_str().into(), table(&queue.arguments));
+        let declared = answered(self.channel().await?.queue_declare(name, options, arguments)).await;
+        self.found(declared.map(drop))
+    }
+
+    fn found(&mut self, declared: Result<(), lapin::Error>) -> Result<Found, lapin::Error> {
+        let Err(error) = declared else { return Ok(Found::Same) };
+        self.channel = None;
+        match error.kind() {
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => Ok(Found::Missing),
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 403 => {
+                Ok(Found::Refused(refusal.get_message().to_string()))
+            }
+            // 406: other arguments, or (503, COMMAND_INVALID on some releases) another exchange type.
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 406 => {
+                Ok(Found::Different(refusal.get_message().to_string()))
+            }
+            _ => Err(error),
+        }
+    }
+
+    async fn bind(&mut self, bindings: &[Binding]) -> Result<(), lapin::Error> {
+        for binding in bindings {
+            let bound = self.channel().await?.queue_bind(
                 binding.destination.as_str().into(),
                 binding.source.as_str().into(),
                 binding.routing_key.as_str().into(),
@@ -159,32 +213,13 @@ impl Topology {
             );
             answered(bound).await?;
         }
-        close(&channel).await;
         Ok(())
     }
-}
 
-impl Exchange {
-    async fn declare(&self, link: &Link, passive: bool) -> Result<Found, lapin::Error> {
-        let channel = link.channel().await?;
-        let kind = match self.kind.as_str() {
-            "fanout" => ExchangeKind::Fanout,
-            "direct" => ExchangeKind::Direct,
-            "topic" => ExchangeKind::Topic,
-            other => ExchangeKind::Custom(other.to_owned()),
-        };
-        let options = ExchangeDeclareOptions { passive, durable: self.durable, ..Default::default() };
-        let declared = channel.exchange_declare(self.name.as_str().into(), kind, options, table(&self.arguments));
-        found(&channel, answered(declared).await).await
-    }
-}
-
-impl QueueDefinition {
-    async fn declare(&self, link: &Link, passive: bool) -> Result<Found, lapin::Error> {
-        let channel = link.channel().await?;
-        let options = QueueDeclareOptions { passive, durable: self.durable, ..Default::default() };
-        let declared = channel.queue_declare(self.name.as_str().into(), options, table(&self.arguments));
-        found(&channel, answered(declared).await.map(drop)).await
+    async fn end(self) {
+        if let Some(channel) = self.channel {
+            close(&channel).await;
+        }
     }
 }
 
@@ -205,27 +240,6 @@ impl Found {
             return Self::Same;
         }
         self
-    }
-}
-
-/// Each question has its own channel, because the broker closes it on a "no".
-async fn found(channel: &Channel, declared: Result<(), lapin::Error>) -> Result<Found, lapin::Error> {
-    match declared {
-        Ok(()) => {
-            close(channel).await;
-            Ok(Found::Same)
-        }
-        Err(error) => match error.kind() {
-            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => Ok(Found::Missing),
-            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 403 => {
-                Ok(Found::Refused(refusal.get_message().to_string()))
-            }
-            // 406: other arguments, or (503, COMMAND_INVALID on some releases) another exchange type.
-            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 406 => {
-                Ok(Found::Different(refusal.get_message().to_string()))
-            }
-            _ => Err(error),
-        },
     }
 }
 

@@ -77,8 +77,8 @@ async fn check(stack: &Stack, sessions: &[String]) {
         assert_eq!(stack.ready_in(queue).await, 0, "{queue}");
     }
     for session in sessions {
-        let (code, line, _) = stack.holdfast(&["schedule", "line", session]).await;
-        assert_eq!(code, 0, "somebody was overtaken: {line}");
+        let (code, line, error) = stack.holdfast(&["schedule", "line", session]).await;
+        assert_eq!(code, 0, "somebody was overtaken: {line}{error}");
     }
     stack.check_money().await;
 }
