@@ -99,12 +99,34 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) const LAPSE: Self = Self::by_itself(Event::HoldOver, "hold_over");
-    pub(super) const EXPIRE: Self = Self::by_itself(Event::DeadlineClosed, "deadline_closed");
-
-    const fn by_itself(event: Event, name: &'static str) -> Self {
-        Self { event, name, actor: Cow::Borrowed("worker:expiry"), reason: None, request_id: None, of_override: None }
+    fn lapse() -> Self {
+        Self {
+            event: Event::HoldOver,
+            name: "hold_over",
+            actor: "worker:expiry".into(),
+            reason: None,
+            request_id: None,
+            of_override: None,
+        }
     }
+
+    fn expire() -> Self {
+        Self::lapse().for_good()
+    }
+
+    /// A hold was to end, and nobody can pay the order any more: all of it ends, by the same wish.
+    fn for_good(self) -> Self {
+        Self { event: Event::DeadlineClosed, name: "deadline_closed", ..self }
+    }
+}
+
+/// What a close at WeChat came to.
+pub(super) enum Shut {
+    /// Nobody can pay the order any more.
+    Closed,
+    Paid(Box<Payment>),
+    /// WeChat's answer proves neither.
+    Open(Verdict),
 }
 
 impl Expiry {
@@ -119,11 +141,11 @@ impl Expiry {
         match alarm.alarm {
             Alarm::Hold if order.status == Status::Lapsed => self.done(&order).await,
             Alarm::Hold if !order.hold_over => Ok(early()),
-            Alarm::Hold => self.lapse(&order, Ending::LAPSE).await,
+            Alarm::Hold => self.lapse(&order, Ending::lapse()).await,
             Alarm::Payment if !order.deadline_over => Ok(early()),
-            Alarm::Payment => self.close(&order, Ending::EXPIRE).await,
+            Alarm::Payment => self.close(&order, Ending::expire()).await,
             Alarm::SoldOut if order.status == Status::Lapsed && order.session_sold_out => {
-                self.close(&order, Ending::EXPIRE).await
+                self.close(&order, Ending::expire()).await
             }
             Alarm::SoldOut => Ok(Verdict::Done(Vec::new())),
             Alarm::Check => self.check(&order, alarm).await,
@@ -158,28 +180,18 @@ impl Expiry {
         let Some(order) = store::order::due(self.db.pool(), &offline.order_id).await? else {
             return Ok(not_in_the_books(&offline.order_id));
         };
+        let mut messages = Vec::new();
         if order.status.is_payable() {
-            match self.wechat.close_order(order.order_id.as_str()).await {
-                Ok(OrderClosed) => {}
-                Err(Inconclusive { class: Class::Claimed(_), .. }) => match self.standing(&order).await {
-                    Ok(Standing::Closed) => {}
-                    // Paid at WeChat as well: that settles the order, and the next look finds it settled.
-                    Ok(Standing::Paid(payment)) => {
-                        let Verdict::Done(mut messages) = paid(*payment) else { return Ok(early()) };
-                        messages.push(Message::OrderPaidOffline(offline.clone()));
-                        return Ok(Verdict::Done(messages));
-                    }
-                    Ok(Standing::Unpaid | Standing::Unclear(_)) => {
-                        let error = "WeChat did not close it, and it is not paid".to_owned();
-                        return Ok(Verdict::Retry { class: retry::Class::Unknown, error });
-                    }
-                    Err(doubt) => return Ok(again(&doubt)),
-                },
-                Err(doubt) => return Ok(again(&doubt)),
+            match self.shut(&order).await {
+                Shut::Closed => {}
+                // Paid at WeChat as well: one settles the order, the other becomes a case.
+                Shut::Paid(payment) => messages.push(seen(*payment)),
+                Shut::Open(verdict) => return Ok(verdict),
             }
         }
         // An order that is over or settled by other money becomes a refund or a case: the worker `payments` decides.
-        Ok(Verdict::Done(vec![Message::PaymentSeen(self.seen_offline(offline))]))
+        messages.push(Message::PaymentSeen(self.seen_offline(offline)));
+        Ok(Verdict::Done(messages))
     }
 
     fn seen_offline(&self, offline: &OrderPaidOffline) -> PaymentSeen {
@@ -205,34 +217,45 @@ impl Expiry {
     /// The hold is over: WeChat is asked before the seat is freed.
     pub(super) async fn lapse(&self, order: &Due, ending: Ending) -> Result<Verdict, Fault> {
         match self.standing(order).await {
-            _ if crash::without("query_before_freeing") => self.end(order, Ending::LAPSE).await,
+            _ if crash::without("query_before_freeing") => self.end(order, ending).await,
             Ok(Standing::Paid(payment)) => Ok(paid(*payment)),
             Ok(Standing::Unpaid) => self.end(order, ending).await,
-            Ok(Standing::Closed) => self.end(order, Ending::EXPIRE).await,
-            Ok(Standing::Unclear(why)) => Ok(Verdict::Park { class: "wechat_unclear", error: why.to_owned() }),
+            Ok(Standing::Closed) => self.end(order, ending.for_good()).await,
+            Ok(Standing::Unclear(why)) => Ok(unclear(why)),
             // WeChat says that it never heard of it, unsigned. Its signed close makes that certain.
-            Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => self.close(order, Ending::EXPIRE).await,
+            Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => {
+                self.close(order, ending.for_good()).await
+            }
             Err(doubt) => Ok(again(&doubt)),
         }
     }
 
     /// Closes the order at WeChat, so that nobody can pay it any more, and then gives it up.
     pub(super) async fn close(&self, order: &Due, ending: Ending) -> Result<Verdict, Fault> {
+        match self.shut(order).await {
+            Shut::Closed => self.end(order, ending).await,
+            Shut::Paid(payment) => Ok(paid(*payment)),
+            Shut::Open(verdict) => Ok(verdict),
+        }
+    }
+
+    /// Closes the order at WeChat, whatever it is in our books.
+    pub(super) async fn shut(&self, order: &Due) -> Shut {
         match self.wechat.close_order(order.order_id.as_str()).await {
-            Ok(OrderClosed) => self.end(order, ending).await,
-            Err(_) if crash::without("close_answer") => self.end(order, ending).await,
+            Ok(OrderClosed) => Shut::Closed,
+            Err(_) if crash::without("close_answer") => Shut::Closed,
             // Any refusal may mean that it was paid: the query tells.
             Err(Inconclusive { class: Class::Claimed(_), .. }) => match self.standing(order).await {
-                Ok(Standing::Paid(payment)) => Ok(paid(*payment)),
-                Ok(Standing::Closed) => self.end(order, ending).await,
+                Ok(Standing::Paid(payment)) => Shut::Paid(payment),
+                Ok(Standing::Closed) => Shut::Closed,
                 Ok(Standing::Unpaid) => {
                     let error = "WeChat did not close it, and it is not paid".to_owned();
-                    Ok(Verdict::Retry { class: retry::Class::Unknown, error })
+                    Shut::Open(Verdict::Retry { class: retry::Class::Unknown, error })
                 }
-                Ok(Standing::Unclear(why)) => Ok(Verdict::Park { class: "wechat_unclear", error: why.to_owned() }),
-                Err(doubt) => Ok(again(&doubt)),
+                Ok(Standing::Unclear(why)) => Shut::Open(unclear(why)),
+                Err(doubt) => Shut::Open(again(&doubt)),
             },
-            Err(doubt) => Ok(again(&doubt)),
+            Err(doubt) => Shut::Open(again(&doubt)),
         }
     }
 
@@ -240,7 +263,7 @@ impl Expiry {
     async fn check(&self, order: &Due, alarm: &OrderAlarm) -> Result<Verdict, Fault> {
         match self.standing(order).await {
             Ok(Standing::Paid(payment)) => Ok(paid(*payment)),
-            Ok(Standing::Closed) => self.end(order, Ending::EXPIRE).await,
+            Ok(Standing::Closed) => self.end(order, Ending::expire()).await,
             // Not paid, or no answer: the next look is due anyway. A look on the customer's behalf is not repeated.
             Ok(Standing::Unpaid | Standing::Unclear(_)) | Err(_) if alarm.after_ms > 0 => {
                 Ok(Verdict::Done(vec![Message::OrderAlarm(alarm.clone())]))
@@ -273,8 +296,12 @@ impl Expiry {
         self.done(order).await
     }
 
+    async fn done(&self, order: &Due) -> Result<Verdict, Fault> {
+        Ok(Verdict::Done(self.follow_ups(order).await?))
+    }
+
     /// What follows from an order that has ended, derived from what is stored.
-    pub(super) async fn done(&self, order: &Due) -> Result<Verdict, Fault> {
+    pub(super) async fn follow_ups(&self, order: &Due) -> Result<Vec<Message>, Fault> {
         let ids = std::slice::from_ref(&order.order_id);
         let schedules = [order.schedule_id];
         let mut follow_ups = super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?;
@@ -290,13 +317,16 @@ impl Expiry {
             let alarm = OrderAlarm { order_id: now.order_id, alarm: Alarm::SoldOut, after_ms: 0 };
             follow_ups.push(Message::OrderAlarm(alarm));
         }
-        Ok(Verdict::Done(follow_ups))
+        Ok(follow_ups)
     }
 }
 
+fn seen(payment: Payment) -> Message {
+    Message::PaymentSeen(PaymentSeen { payment, source: Source::Query, request_id: String::new() })
+}
+
 pub(super) fn paid(payment: Payment) -> Verdict {
-    let seen = PaymentSeen { payment, source: Source::Query, request_id: String::new() };
-    Verdict::Done(vec![Message::PaymentSeen(seen)])
+    Verdict::Done(vec![seen(payment)])
 }
 
 /// The queue's clock ran ahead of the database's.
@@ -304,8 +334,13 @@ fn early() -> Verdict {
     Verdict::Retry { class: retry::Class::Early, error: "it is not time yet".into() }
 }
 
-pub(super) fn not_in_the_books(id: &OrderId) -> Verdict {
+fn not_in_the_books(id: &OrderId) -> Verdict {
     Verdict::Retry { class: retry::Class::Early, error: format!("{id} is not in the books yet") }
+}
+
+/// WeChat says something that this release does not know: for a person.
+pub(super) fn unclear(why: &str) -> Verdict {
+    Verdict::Park { class: "wechat_unclear", error: why.to_owned() }
 }
 
 /// WeChat's answer proved nothing: the same again, later.

@@ -11,24 +11,19 @@ use crate::{
         money::Fen,
         order::{Event, Status},
         overrides::{OverrideAction, OverrideDocument, OverrideStatus, judge},
-        retry,
     },
     store::{self, order::Due},
     wechat::{
         answers::{Claim, Class, Inconclusive},
-        pay::OrderClosed,
         transaction::Standing,
     },
 };
 
-use super::expiry::{Ending, Expiry, again, not_in_the_books, paid};
+use super::expiry::{Ending, Expiry, Shut, again, paid, unclear};
 
-/// Whether WeChat can take no money for the order any more.
-enum Shut {
-    Closed,
-    /// It was paid, or WeChat's answer proves nothing yet.
-    No(Verdict),
-}
+/// What came of a decision about an order that is paid: WeChat's word about it is on its way to the worker `payments`,
+/// and is asked for again when this message comes again before it is there.
+const PAID: &str = "WeChat says it is paid: recorded";
 
 impl Expiry {
     pub(super) async fn carry_out(&self, decided: &OrderOverride) -> Result<Verdict, Fault> {
@@ -36,26 +31,19 @@ impl Expiry {
             let error = format!("there is no override {}", decided.override_id);
             return Ok(Verdict::Park { class: "no_such_override", error });
         };
-        let Some(order) = store::order::due(self.db.pool(), &document.order_id).await? else {
-            return Ok(not_in_the_books(&document.order_id));
-        };
-        if document.status == OverrideStatus::Done
-            && document.action == OverrideAction::Confirm
-            && order.status != Status::Confirmed
-        {
+        let (order, standing) = store::overrides::subject(self.db.pool(), &document).await?;
+        if document.outcome.as_deref() == Some(PAID) && order.status != Status::Confirmed {
             // WeChat's word was heard, but may not have come to its worker.
             return self.ask_wechat(&document, &order).await;
         }
         if document.status != OverrideStatus::Approved {
             // Carried out before; what that led to is derived again, in case it was not said then.
-            return self.follow_ups(&document, &order).await;
+            return self.carried_out(&document, &order).await;
         }
-        let standing = store::overrides::standing(self.db.pool(), &document.order_id).await?;
-        let Some(standing) = standing else { return Ok(not_in_the_books(&document.order_id)) };
         if let Err(why) = judge(document.action, document.amount_fen, standing) {
             // Something else came first.
             self.settle(document.override_id, OverrideStatus::Refused, why).await?;
-            return self.follow_ups(&document, &order).await;
+            return self.carried_out(&document, &order).await;
         }
         match document.action {
             OverrideAction::Confirm => self.ask_wechat(&document, &order).await,
@@ -73,11 +61,11 @@ impl Expiry {
     async fn ask_wechat(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
         match self.standing(order).await {
             Ok(Standing::Paid(payment)) => {
-                self.settle(document.override_id, OverrideStatus::Done, "WeChat says it is paid: recorded").await?;
+                self.settle(document.override_id, OverrideStatus::Done, PAID).await?;
                 Ok(paid(*payment))
             }
             Ok(Standing::Unpaid | Standing::Closed) => self.refuse(document, order, "WeChat says it is not paid").await,
-            Ok(Standing::Unclear(why)) => Ok(Verdict::Park { class: "wechat_unclear", error: why.to_owned() }),
+            Ok(Standing::Unclear(why)) => Ok(unclear(why)),
             Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => {
                 self.refuse(document, order, "WeChat has no such order").await
             }
@@ -87,19 +75,16 @@ impl Expiry {
 
     async fn waive(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
         // Also an order that was given up: a late payment would meet the waiver.
-        if let Shut::No(verdict) = self.shut(order).await {
-            let Verdict::Done(mut messages) = verdict else { return Ok(verdict) };
-            // Paid at WeChat: that settles the order, and the next look finds it settled.
-            messages.push(Message::OrderOverride(OrderOverride {
-                override_id: document.override_id,
-                order_id: order.order_id.clone(),
-            }));
-            return Ok(Verdict::Done(messages));
+        match self.shut(order).await {
+            Shut::Closed => {}
+            Shut::Paid(payment) => {
+                self.settle(document.override_id, OverrideStatus::Refused, PAID).await?;
+                return Ok(paid(*payment));
+            }
+            Shut::Open(verdict) => return Ok(verdict),
         }
         let mut step = self.db.begin("override.waive").await?;
-        let Some(locked) = store::override_effects::lock(&mut step, &order.order_id).await? else {
-            return Ok(not_in_the_books(&order.order_id));
-        };
+        let locked = store::override_effects::lock(&mut step, document).await?;
         let (to, outcome) = if store::override_effects::waive(&mut step, &locked, document).await? {
             (OverrideStatus::Done, "the seat is theirs; nobody took money")
         } else {
@@ -107,22 +92,17 @@ impl Expiry {
         };
         store::overrides::settle(&mut step, document.override_id, to, outcome).await?;
         step.commit().await?;
-        self.follow_ups(document, order).await
+        self.carried_out(document, order).await
     }
 
     async fn revoke(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
         let mut step = self.db.begin("override.revoke").await?;
-        let Some(locked) = store::override_effects::lock(&mut step, &order.order_id).await? else {
-            return Ok(not_in_the_books(&order.order_id));
-        };
-        let (to, outcome) = if store::override_effects::revoke(&mut step, &locked, document, &self.terms).await? {
-            (OverrideStatus::Done, "the seat is free again")
-        } else {
-            (OverrideStatus::Refused, "it was paid: a refund frees the seat")
-        };
-        store::overrides::settle(&mut step, document.override_id, to, outcome).await?;
+        let locked = store::override_effects::lock(&mut step, document).await?;
+        store::override_effects::revoke(&mut step, &locked, document, &self.terms).await?;
+        let outcome = "the seat is free again";
+        store::overrides::settle(&mut step, document.override_id, OverrideStatus::Done, outcome).await?;
         step.commit().await?;
-        self.follow_ups(document, order).await
+        self.carried_out(document, order).await
     }
 
     /// Ends a hold or the order as a deadline or the customer would: WeChat is asked, or closes it, first.
@@ -146,7 +126,7 @@ impl Expiry {
             if event == Event::HoldOver { self.lapse(order, ending).await? } else { self.close(order, ending).await? };
         if let Verdict::Done(_) = &verdict {
             // Done was said with the deed; else WeChat's word about a payment is on its way to its worker.
-            self.settle(document.override_id, OverrideStatus::Refused, "WeChat says it is paid: recorded").await?;
+            self.settle(document.override_id, OverrideStatus::Refused, PAID).await?;
         }
         Ok(verdict)
     }
@@ -154,20 +134,18 @@ impl Expiry {
     async fn refund(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
         let refund_id = RefundId::of_override(&order.order_id, document.override_id);
         self.settle(document.override_id, OverrideStatus::Done, &format!("asked for: refund {refund_id}")).await?;
-        self.follow_ups(document, order).await
+        self.carried_out(document, order).await
     }
 
     async fn give_back(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
         let mut step = self.db.begin("override.give_back").await?;
-        let Some(locked) = store::override_effects::lock(&mut step, &order.order_id).await? else {
-            return Ok(not_in_the_books(&order.order_id));
-        };
+        let locked = store::override_effects::lock(&mut step, document).await?;
         match store::override_effects::give_back(&mut step, &locked, document, &self.terms).await? {
             Some(refund_id) => {
                 let outcome = format!("asked for: refund {refund_id}");
                 store::overrides::settle(&mut step, document.override_id, OverrideStatus::Done, &outcome).await?;
                 step.commit().await?;
-                self.follow_ups(document, order).await
+                self.carried_out(document, order).await
             }
             None => {
                 drop(step);
@@ -186,26 +164,9 @@ impl Expiry {
         Ok(verdict)
     }
 
-    /// Closes the order at WeChat. Paid there after all: that settles it, and the override is looked at again.
-    async fn shut(&self, order: &Due) -> Shut {
-        match self.wechat.close_order(order.order_id.as_str()).await {
-            Ok(OrderClosed) => Shut::Closed,
-            Err(Inconclusive { class: Class::Claimed(_), .. }) => match self.standing(order).await {
-                Ok(Standing::Closed) => Shut::Closed,
-                Ok(Standing::Paid(payment)) => Shut::No(paid(*payment)),
-                Ok(Standing::Unpaid | Standing::Unclear(_)) => Shut::No(Verdict::Retry {
-                    class: retry::Class::Unknown,
-                    error: "WeChat did not close it, and it is not paid".to_owned(),
-                }),
-                Err(doubt) => Shut::No(again(&doubt)),
-            },
-            Err(doubt) => Shut::No(again(&doubt)),
-        }
-    }
-
     async fn refuse(&self, document: &OverrideDocument, order: &Due, why: &str) -> Result<Verdict, Fault> {
         self.settle(document.override_id, OverrideStatus::Refused, why).await?;
-        self.done(order).await
+        self.carried_out(document, order).await
     }
 
     async fn settle(&self, id: Uuid, to: OverrideStatus, outcome: &str) -> Result<(), Fault> {
@@ -216,10 +177,8 @@ impl Expiry {
     }
 
     /// What follows from an override that is in the books as settled, from what is stored: the same after a crash.
-    async fn follow_ups(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
-        let Verdict::Done(mut messages) = self.done(order).await? else {
-            return Ok(Verdict::Done(Vec::new()));
-        };
+    async fn carried_out(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
+        let mut messages = self.follow_ups(order).await?;
         let now = store::overrides::find(self.db.pool(), document.override_id).await?;
         if now.is_some_and(|now| now.status == OverrideStatus::Done) {
             let by = document.decided_by.as_ref().unwrap_or(&document.proposed_by);

@@ -218,3 +218,25 @@ pub struct CaseDocument {
 
 /// What to do about a case of a kind that only a newer release knows.
 pub const UNKNOWN_KIND: &str = "This release does not know the kind: look at the details.";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_case_is_known_by_its_name_and_says_what_to_do() {
+        let mut names = BTreeSet::new();
+        for kind in CaseKind::all() {
+            assert!(names.insert(kind.as_str()), "{} twice", kind.as_str());
+            assert_eq!(CaseKind::parse(kind.as_str()), Some(kind));
+            let words = kind.suggestion();
+            assert!(words.len() > 40 && words.ends_with('.'), "{}: {words}", kind.as_str());
+        }
+        for kind in books::Kind::ALL {
+            assert!(names.contains(kind.as_str()), "a difference for a person is a case: {}", kind.as_str());
+        }
+        assert_eq!(CaseKind::parse("eaten"), None);
+    }
+}

@@ -251,6 +251,7 @@ pub fn judge(action: OverrideAction, amount: Option<Fen>, at: Standing) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::order::{Event, Step, step};
 
     fn at(status: Status) -> Standing {
         Standing {
@@ -280,6 +281,44 @@ mod tests {
             for status in [Status::Refunding, Status::Refunded, Status::Rejected, Status::Confirmed] {
                 assert!(judge(action, Some(Fen(200)), at(status)).is_err(), "{action:?} {status:?}");
             }
+        }
+    }
+
+    #[test]
+    fn s4_2_what_can_be_decided_about_an_order_follows_from_its_status() {
+        use OverrideAction as A;
+        use Status as S;
+        for (status, possible) in [
+            (S::Submitted, &[][..]),
+            (S::Held, &[A::Confirm, A::Waive, A::Release, A::RecordPayment, A::Close]),
+            (S::AwaitingPayment, &[A::Confirm, A::Waive, A::Release, A::RecordPayment, A::Close]),
+            (S::Confirmed, &[A::Refund]),
+            (S::Rejected, &[]),
+            (S::Lapsed, &[A::Confirm, A::Waive, A::RecordPayment, A::Close]),
+            (S::Cancelled, &[A::Confirm, A::Waive]),
+            (S::Expired, &[A::Confirm, A::Waive, A::RecordPayment]),
+            (S::Refunding, &[]),
+            (S::Refunded, &[]),
+        ] {
+            let found: Vec<A> = A::ALL.into_iter().filter(|action| judge(*action, None, at(status)).is_ok()).collect();
+            assert_eq!(found, possible, "{status:?}");
+        }
+        assert_eq!(
+            judge(A::RecordPayment, Some(Fen(199)), at(S::Held)),
+            Err("the sum must be the order's whole price")
+        );
+    }
+
+    #[test]
+    fn s4_2_money_that_was_set_aside_goes_back_as_a_whole() {
+        for status in [Status::Held, Status::AwaitingPayment, Status::Lapsed, Status::Expired, Status::Cancelled] {
+            let aside = Standing { paid_fen: Fen::ZERO, left_fen: Fen::ZERO, set_aside_fen: Fen(201), ..at(status) };
+            for amount in [None, Some(Fen(201))] {
+                assert_eq!(judge(OverrideAction::Refund, amount, aside), Ok(Fen(201)), "{status:?}");
+            }
+            assert!(judge(OverrideAction::Refund, Some(Fen(200)), aside).is_err(), "{status:?}");
+            // So the worker, once it has judged, need not ask whether the order took the step.
+            assert!(matches!(step(status, Event::Returned), Step::Move { to: Status::Refunding, .. }), "{status:?}");
         }
     }
 

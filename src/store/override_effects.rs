@@ -54,17 +54,14 @@ pub async fn waive(step: &mut Step<'_>, order: &Locked, document: &OverrideDocum
     Ok(true)
 }
 
-/// Takes a waived seat back; says whether there was one.
+/// Takes a waived seat back; one that is free already stays so.
 pub async fn revoke(
     step: &mut Step<'_>,
     order: &Locked,
     document: &OverrideDocument,
     terms: &Terms,
-) -> Result<bool, StoreError> {
-    if !order.transaction_id.as_ref().is_some_and(|id| id.starts_with(WAIVED)) {
-        return Ok(false);
-    }
-    ending::apply(step, order, Event::Revoked, change(order, document, "revoked"), terms).await
+) -> Result<(), StoreError> {
+    ending::apply(step, order, Event::Revoked, change(order, document, "revoked"), terms).await.map(drop)
 }
 
 /// Money that is not as ordered and waits in an open case.
@@ -94,9 +91,7 @@ pub async fn give_back(
     let paid = Paid { transaction_id: money.transaction_id.clone(), at: money.success_time, fen: money.total_fen };
     let change =
         Change { paid: Some(paid), promised: money.total_fen, ..change(order, document, "set_aside_returned") };
-    if !ending::apply(step, order, Event::Returned, change, terms).await? {
-        return Ok(None);
-    }
+    ending::apply(step, order, Event::Returned, change, terms).await?;
     let refund_id = RefundId::of_override(&order.order_id, document.override_id);
     refund::owe(step, &order.order_id, &refund_id, money.total_fen, "付款与订单不符", &by(document)).await?;
     case::close(step, &money.transaction_id, &by(document), &format!("given back: refund {refund_id}")).await?;
@@ -114,7 +109,8 @@ async fn set_aside(step: &mut Step<'_>, order: &OrderId) -> Result<Vec<SetAside>
     .await?)
 }
 
-/// Locks one order for an override.
-pub async fn lock(step: &mut Step<'_>, id: &OrderId) -> Result<Option<Locked>, StoreError> {
-    Ok(order::lock(step, std::slice::from_ref(id)).await?.pop())
+/// Locks the order that an override is about, which its foreign key says is there.
+pub async fn lock(step: &mut Step<'_>, document: &OverrideDocument) -> Result<Locked, StoreError> {
+    let locked = order::lock(step, std::slice::from_ref(&document.order_id)).await?.pop();
+    Ok(locked.ok_or(sqlx::Error::RowNotFound)?)
 }

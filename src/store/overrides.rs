@@ -1,10 +1,13 @@
 //! `order_overrides`: operators' decisions about orders, from the proposal to what came of them.
 
-use sqlx::{FromRow, PgExecutor};
+use sqlx::{FromRow, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Database, Step, StoreError};
+use super::{
+    Database, Step, StoreError,
+    order::{self, Due},
+};
 use crate::{
     crash,
     domain::{
@@ -75,6 +78,13 @@ pub async fn standing(db: impl PgExecutor<'_>, order: &OrderId) -> Result<Option
         set_aside_fen,
         is_waived: transaction_id.is_some_and(|id| id.starts_with(WAIVED)),
     }))
+}
+
+/// The order that an override is about, which its foreign key says is there.
+pub async fn subject(db: &PgPool, document: &OverrideDocument) -> Result<(Due, Standing), StoreError> {
+    let due = order::due(db, &document.order_id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let standing = standing(db, &document.order_id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    Ok((due, standing))
 }
 
 /// Takes a proposal into the books; approved at once when one person is enough. `false`: this very one, or another

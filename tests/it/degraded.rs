@@ -1,5 +1,6 @@
 //! What still works while a server is away, seen from outside.
 
+use holdfast::api::Role;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -113,10 +114,10 @@ async fn s3_1_redis_away_costs_speed_and_nothing_else() {
     stack.check_invariants().await;
 }
 
-/// Starts the ingress again, with another address of the broker.
-async fn restart_api(stack: &mut Stack, amqp_url: String) {
+/// Starts the ingress again, with another address of a server.
+async fn restart_api(stack: &mut Stack, server: &str, url: String) {
     stack.kill("api");
-    stack.environment.insert("AMQP_URL".into(), amqp_url);
+    stack.environment.insert(server.into(), url);
     stack.spawn("api");
     until("the API answers", async || stack.request(Method::GET, "/healthz").send().await.ok()).await;
 }
@@ -131,7 +132,7 @@ async fn broker_away_at_ingress() {
     stack.until_status(&ann, &order, "awaiting_payment").await;
 
     let broker = stack.amqp_url.clone();
-    restart_api(&mut stack, format!("amqp://u:p@{NOBODY}/v")).await;
+    restart_api(&mut stack, "AMQP_URL", format!("amqp://u:p@{NOBODY}/v")).await;
     let ready = Answer::of(stack.request(Method::GET, "/readyz")).await;
     assert_eq!(
         (ready.status, &ready.body["dependencies"]["broker"]),
@@ -151,11 +152,35 @@ async fn broker_away_at_ingress() {
     .await;
     assert_eq!(stack.order(&ann, &order).await.body["status"], "awaiting_payment");
 
-    restart_api(&mut stack, broker).await;
+    restart_api(&mut stack, "AMQP_URL", broker).await;
     stack.until_status(&ann, &order, "confirmed").await;
     // The customer repeats with the same key, and the order that was never taken is taken now, once.
     let taken = Answer::of(stack.submit_request(&ann, "later", &body).header("Prefer", "wait=10")).await;
     assert_eq!(taken.status, StatusCode::CREATED, "{}", taken.body);
     assert_eq!(stack.count("SELECT count(*) FROM payment_orders").await, 2);
+    stack.check_invariants().await;
+}
+
+#[tokio::test]
+async fn s4_2_a_decision_that_the_database_could_not_take_is_made_later_by_the_same_key() {
+    let mut stack = Stack::start("degraded-decision").await;
+    let schedule = stack.add_schedule(1).await;
+    let (ann, order) = stack.payable("ann", &schedule).await;
+    let olga = stack.token_of_role("olga", Role::Operator);
+    let wish = json!({ "order_id": order, "action": "close", "reason": "a customer called" });
+    let propose = async |stack: &Stack| {
+        let post = stack.request(Method::POST, "/v1/ops/overrides").bearer_auth(&olga);
+        Answer::of(post.header("Idempotency-Key", "k").json(&wish)).await
+    };
+    let database = stack.environment["DATABASE_URL"].clone();
+    restart_api(&mut stack, "DATABASE_URL", format!("postgres://holdfast:p@{NOBODY}/d")).await;
+    let away = propose(&stack).await;
+    assert_eq!((away.status, away.problem()), (StatusCode::SERVICE_UNAVAILABLE, "temporarily-unavailable"));
+    assert!(away.headers.contains_key("retry-after"));
+
+    restart_api(&mut stack, "DATABASE_URL", database).await;
+    assert_eq!(propose(&stack).await.status, StatusCode::ACCEPTED);
+    stack.until_status(&ann, &order, "cancelled").await;
+    assert_eq!(stack.count("SELECT count(*) FROM order_overrides").await, 1);
     stack.check_invariants().await;
 }

@@ -128,6 +128,21 @@ async fn price_changed_while_queued() {
     stack.check_money().await;
 }
 
+#[tokio::test]
+async fn session_cancelled_while_queued() {
+    let mut stack = hasty_with("cancelled_while_queued", 60, 120, &["api", "notifications"]).await;
+    let (schedule, other) = (stack.add_schedule(1).await, stack.add_schedule(1).await);
+    let ann = stack.quick_token("ann");
+    let queued = stack.submit(&ann, &schedule).await;
+    stack.holdfast_ok(&["schedule", "cancel", &schedule]).await;
+    stack.spawn("seats");
+    let refused = stack.until_status(&ann, &queued, "rejected").await;
+    assert_eq!(refused["reason"], "schedule-closed");
+    assert_eq!(refused["alternatives"]["schedules"][0]["schedule_id"], json!(other));
+    until("ann is told", async || stack.messages_to("ann").await.pop()).await;
+    stack.check_money().await;
+}
+
 /// The database's clock, the only one that deadlines are compared with, is ten minutes off ours and the broker's.
 #[tokio::test]
 async fn clock_skew() {

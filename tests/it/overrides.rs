@@ -12,7 +12,7 @@ use crate::{
     story::deadlines,
 };
 
-async fn stage(test: &str, second_person_fen: i64) -> Stack {
+pub(crate) async fn stage(test: &str, second_person_fen: i64) -> Stack {
     let mut settings = deadlines(600, 1200);
     settings.push(("HOLDFAST_ORDER__CHECK_SECONDS", "600".to_owned()));
     settings.push(("HOLDFAST_OVERRIDE__SECOND_PERSON_FEN", second_person_fen.to_string()));
@@ -21,26 +21,26 @@ async fn stage(test: &str, second_person_fen: i64) -> Stack {
 
 impl Stack {
     /// Decides by the command line: the exit code and the override.
-    async fn decide(&self, order: &str, action: &str, more: &[&str]) -> (i32, Value) {
+    pub(crate) async fn decide(&self, order: &str, action: &str, more: &[&str]) -> (i32, Value) {
         let mut arguments = vec!["order", "override", order, action, "--reason", "a customer called", "--json"];
         arguments.extend(more);
         let (code, stdout, stderr) = self.holdfast(&arguments).await;
         (code, serde_json::from_str(&stdout).unwrap_or_else(|_| json!({ "stderr": stderr })))
     }
 
-    async fn decided(&self, order: &str, action: &str, more: &[&str]) -> Value {
+    pub(crate) async fn decided(&self, order: &str, action: &str, more: &[&str]) -> Value {
         let (code, document) = self.decide(order, action, more).await;
         assert_eq!((code, &document["status"]), (0, &json!("done")), "{action}: {document}");
         document
     }
 
-    async fn verified(&self) {
+    pub(crate) async fn verified(&self) {
         let (code, report, _) = self.holdfast(&["verify", "--json"]).await;
         assert_eq!(code, 0, "a promise is broken: {report}");
     }
 
     /// Who changed the order by this event, and why.
-    async fn audited(&self, order: &str, event: &str) -> (String, Option<String>) {
+    pub(crate) async fn audited(&self, order: &str, event: &str) -> (String, Option<String>) {
         sqlx::query_as("SELECT actor, reason FROM payment_audit_log WHERE order_id = $1 AND event = $2")
             .bind(order)
             .bind(event)
@@ -50,7 +50,7 @@ impl Stack {
     }
 }
 
-fn by(operator: &str) -> (String, Option<String>) {
+pub(crate) fn by(operator: &str) -> (String, Option<String>) {
     (format!("operator:{operator}"), Some("a customer called".to_owned()))
 }
 

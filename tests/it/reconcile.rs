@@ -1,6 +1,10 @@
 //! What `reconcile` must heal: queues that are gone, messages that got lost, a leader that died.
 
-use std::{collections::BTreeSet, fs::File, process::Child};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    process::{Child, Command},
+};
 
 use lapin::{
     BasicProperties, Connection, ConnectionProperties,
@@ -9,7 +13,10 @@ use lapin::{
 };
 use serde_json::{Value, json};
 
-use crate::stack::{Choice, PRICE_FEN, Stack, WORKERS, checkout, free_port, until};
+use crate::{
+    queues::Queues,
+    stack::{Choice, PRICE_FEN, Stack, WORKERS, checkout, free_port, until},
+};
 
 /// A stack whose sweeps do not wait.
 fn eager(roles: Vec<&'static str>) -> Choice {
@@ -51,6 +58,17 @@ impl Instance {
 
     async fn until_metric(&self, name: &str, fits: impl Fn(f64) -> bool) {
         until(&format!("{name} fits"), async || self.metric(name).await.filter(|value| fits(*value))).await;
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    }
+
+    /// Tells it to stop, and waits until it has.
+    fn stop(mut self) {
+        self.signal("-TERM");
+        assert_eq!(self.child.wait().expect("it ended").code(), Some(0));
     }
 
     async fn is_ready(&self) -> bool {
@@ -136,6 +154,43 @@ async fn another_instance_leads_when_the_leader_dies() {
     first.child.kill().expect("it can be killed");
     second.until_metric("reconcile_leads", |leads| leads == 1.0).await;
     second.until_metric("reconcile_pass_seconds_count", |passes| passes >= 1.0).await;
+
+    // One that is told to stop gives the office up before it ends.
+    let third = Instance::start(&stack).await;
+    third.until_metric("reconcile_leads", |leads| leads == 0.0).await;
+    second.stop();
+    third.until_metric("reconcile_leads", |leads| leads == 1.0).await;
+}
+
+/// The alarms that look at WeChat for them may have been in what is gone.
+#[tokio::test]
+async fn every_unpaid_order_is_looked_at_again_when_the_broker_has_lost_a_queue() {
+    let stack = Stack::start_with("looked_at_again", eager(vec![])).await;
+    overdue_books(&stack).await;
+    let reconcile = Instance::start(&stack).await;
+    reconcile.until_metric("reconcile_swept_total", |swept| swept == 30.0).await;
+    Queues::of(&stack).await.delete("refunds").await;
+    // Nothing that was swept is taken to be there still.
+    reconcile.until_metric("reconcile_swept_total", |swept| swept == 60.0).await;
+    let looks = drain(&stack, "delay.check").await;
+    let orders: BTreeSet<&str> = looks.iter().filter_map(|key| key.strip_suffix("/alarm/check")).collect();
+    let unpaid = stack.count("SELECT count(*) FROM payment_orders WHERE status IN ('held', 'awaiting_payment')").await;
+    assert_eq!((looks.len(), orders.len() as i64), (orders.len(), unpaid), "{looks:?}");
+}
+
+#[tokio::test]
+async fn a_look_that_cannot_be_asked_for_keeps_nothing_else_from_its_queue() {
+    let stack = Stack::start_with("not_looked_at_again", eager(vec![])).await;
+    overdue_books(&stack).await;
+    let reconcile = Instance::start(&stack).await;
+    reconcile.until_metric("reconcile_swept_total", |swept| swept == 30.0).await;
+    let queues = Queues::of(&stack).await;
+    // Leads nowhere: a person has to mend it.
+    queues.make_direct("delay.check").await;
+    queues.delete("refunds").await;
+    reconcile.until_metric("reconcile_swept_total", |swept| swept == 60.0).await;
+    assert_eq!(stack.ready_in("delay.check").await, 0);
+    assert_eq!(stack.ready_in("refunds").await, 5, "the queue is there again, and what belongs in it");
 }
 
 #[tokio::test]
@@ -144,6 +199,8 @@ async fn a_queue_that_differs_is_told_and_left_alone() {
     let reconcile = Instance::start(&stack).await;
     reconcile.until_metric("reconcile_pass_seconds_count", |passes| passes >= 1.0).await;
 
+    // It does not come between, and declares what is away for a moment.
+    reconcile.signal("-STOP");
     let channel = connect(&stack).await.create_channel().await.expect("a channel");
     channel.queue_delete("expiry".into(), QueueDeleteOptions::default()).await.expect("deleted");
     let mut arguments = FieldTable::default();
@@ -154,6 +211,7 @@ async fn a_queue_that_differs_is_told_and_left_alone() {
     let published = channel.basic_publish("".into(), "expiry".into(), options, b"kept", BasicProperties::default());
     published.await.expect("published");
     channel.queue_delete("refunds".into(), QueueDeleteOptions::default()).await.expect("deleted");
+    reconcile.signal("-CONT");
 
     reconcile.until_metric("topology_mended_total", |mended| mended == 1.0).await;
     reconcile.until_metric("topology_differences_total", |told| told >= 1.0).await;

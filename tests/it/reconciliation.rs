@@ -27,13 +27,13 @@ const PLANTED: [(&str, usize, &str); 12] = [
 /// An order with its owner's token.
 type Order = (String, String);
 
-async fn close_day(stack: &Stack, body: &Value) -> Value {
+pub(crate) async fn close_day(stack: &Stack, body: &Value) -> Value {
     let answer = Answer::of(stack.http.post(format!("{}/_sim/bill", stack.simulator.url)).json(body)).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     answer.body
 }
 
-async fn reconcile(stack: &Stack, date: &str) -> (i32, Value) {
+pub(crate) async fn reconcile(stack: &Stack, date: &str) -> (i32, Value) {
     let (code, stdout, stderr) = stack.holdfast(&["reconcile", "--date", date, "--json"]).await;
     (code, serde_json::from_str(&stdout).unwrap_or(Value::String(stderr)))
 }

@@ -1,4 +1,5 @@
-//! Transactions whose caller goes away: a customer who hangs up, a step whose time is over.
+//! Transactions whose caller goes away (a customer who hangs up, a step whose time is over), and those that another one
+//! comes in the way of.
 
 use std::{future::Future as _, pin::pin, task::Poll};
 
@@ -6,7 +7,13 @@ use holdfast::store::{Database, Plans};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::stack::server_resources::{database_url, drop_database, make_database};
+use crate::{
+    stack::{
+        server_resources::{database_url, drop_database, make_database},
+        until,
+    },
+    story::hasty_with,
+};
 
 #[tokio::test]
 async fn a_beginning_that_is_given_up_leaves_no_transaction_open() {
@@ -29,4 +36,29 @@ async fn a_beginning_that_is_given_up_leaves_no_transaction_open() {
     assert!(row.get::<bool, _>(0), "the connection is inside a transaction that nobody knows of");
     db.pool().close().await;
     drop_database(&name).await;
+}
+
+/// PostgreSQL asks one of two transactions to begin again: here on purpose, by a stricter isolation than ours.
+#[tokio::test]
+async fn a_step_that_another_one_came_in_the_way_of_is_done_again_at_once() {
+    let mut stack = hasty_with("conflict", 60, 120, &["api", "seats", "prepay"]).await;
+    let schedule = stack.add_schedule(1).await;
+    let (ann, order) = stack.payable("ann", &schedule).await;
+    let stricter = format!("ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'", stack.name);
+    sqlx::query(sqlx::AssertSqlSafe(stricter)).execute(&stack.db).await.expect("stricter");
+    stack.spawn("expiry");
+
+    let mut other = stack.db.begin().await.expect("a transaction");
+    let touch = "UPDATE payment_orders SET swept_at = now()";
+    sqlx::query(touch).execute(&mut *other).await.expect("touched");
+    stack.lay_cancel("ann", &order).await;
+    let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+                    WHERE NOT l.granted AND a.datname = current_database()";
+    until("the worker waits for it", async || (stack.count(waiting).await == 1).then_some(())).await;
+    other.commit().await.expect("committed");
+    stack.until_status(&ann, &order, "cancelled").await;
+    let log = std::fs::read_to_string(stack.log("expiry")).expect("a log");
+    assert!(log.contains("trying the batch again"), "it met the other one");
+    assert_eq!(stack.ready_in("expiry.dead").await, 0);
+    stack.check_money().await;
 }

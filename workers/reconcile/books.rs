@@ -36,7 +36,7 @@ use crate::{
 };
 
 const CHINA: UtcOffset = offset!(+8);
-/// Rows of a bill, and differences, that are written at once.
+/// Differences that are judged and written at once.
 const PAGE: usize = 500;
 /// After a day that could not be finished.
 const PAUSE: Duration = Duration::from_secs(300);
@@ -154,15 +154,10 @@ impl Books {
     async fn fetch(&self, date: Date, bill: &mut StagedBill) -> Result<bool, Unfinished> {
         let Some(link) = self.wechat.trade_bill(date).await? else { return Ok(false) };
         let mut download = self.wechat.download_bill(&link).await?;
-        let mut page = Vec::with_capacity(PAGE);
-        while let Some(rows) = download.next().await? {
-            page.extend(rows.into_iter().filter(|billed| !self.neighbours.own(&billed.out_trade_no)));
-            if page.len() >= PAGE {
-                bill.add(&page).await?;
-                page.clear();
-            }
+        while let Some(mut rows) = download.next().await? {
+            rows.retain(|billed| !self.neighbours.own(&billed.out_trade_no));
+            bill.add(&rows).await?;
         }
-        bill.add(&page).await?;
         Ok(true)
     }
 

@@ -135,10 +135,9 @@ impl Wish {
             fields.wrong("receipt", "is given with record_payment and with nothing else");
         }
         fields.finish()?;
-        match (order_id, action, reason) {
-            (Some(order_id), Some(action), Some(reason)) => Ok(Self { order_id, action, amount_fen, receipt, reason }),
-            _ => Err(Problem::new(Kind::InvalidRequest)),
-        }
+        let read = order_id.zip(action).zip(reason);
+        let wish = read.map(|((order_id, action), reason)| Self { order_id, action, amount_fen, receipt, reason });
+        wish.ok_or_else(|| Problem::new(Kind::InvalidRequest))
     }
 }
 
