@@ -36,14 +36,10 @@ impl Handler for Payments {
         let outcomes = store::payment::record(&mut step, &self.merchant, &seen).await?;
         step.commit().await?;
         for (seen, outcome) in seen.iter().zip(&outcomes) {
-            metrics::counter!("payments_total", "outcome" => outcome.as_str()).increment(1);
-            let payment = &seen.payment;
-            tracing::info!(
-                order_id = payment.out_trade_no,
-                transaction_id = payment.transaction_id,
-                outcome = outcome.as_str(),
-                "payment recorded"
-            );
+            let (payment, outcome) = (&seen.payment, outcome.as_str());
+            metrics::counter!("payments_total", "outcome" => outcome).increment(1);
+            let (order_id, transaction_id) = (&payment.out_trade_no, &payment.transaction_id);
+            tracing::info!(order_id, transaction_id, outcome, "payment recorded");
         }
 
         let ids: Vec<OrderId> =

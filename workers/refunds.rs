@@ -133,6 +133,7 @@ impl Refunds {
                 Some(facts) => self.record(&facts, None).await,
                 None => {
                     let error = format!("WeChat's word is not understood, status {:?}", refund.status.as_str());
+                    store::refund::postpone(self.db.pool(), id, Some(&error)).await?;
                     Ok(Verdict::Retry { class: retry::Class::Unfamiliar, error })
                 }
             },

@@ -86,3 +86,39 @@ async fn ask<Q: InSets>(questions: &Q, set: &[Q::Question]) -> Result<Vec<Q::Ans
         Err(_) => Err(Fault::Bug("asking for a set panicked".into())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFUSED: i32 = -1;
+    const FORGOTTEN: i32 = -2;
+    const DEADLY: i32 = -3;
+
+    /// Doubles numbers; some of them spoil the set that they are in.
+    struct Doubling;
+
+    impl InSets for Doubling {
+        type Question = i32;
+        type Answer = i32;
+
+        async fn ask(&self, set: &[i32]) -> Result<Vec<i32>, StoreError> {
+            assert!(!set.contains(&DEADLY), "a question that panics");
+            if set.contains(&REFUSED) {
+                return Err(StoreError::Bug(sqlx::Error::RowNotFound));
+            }
+            Ok(set.iter().filter(|number| **number != FORGOTTEN).map(|number| number * 2).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn one_bad_question_spoils_no_neighbours_answer() {
+        for bad in [REFUSED, FORGOTTEN, DEADLY] {
+            let together = Together::start(Doubling);
+            let (before, spoilt, after) = tokio::join!(together.ask(1), together.ask(bad), together.ask(2));
+            assert_eq!((before.ok(), after.ok()), (Some(2), Some(4)), "{bad}");
+            assert!(matches!(spoilt, Err(Fault::Bug(_))), "{bad}: {spoilt:?}");
+            assert_eq!(together.ask(3).await.ok(), Some(6), "the next are answered");
+        }
+    }
+}

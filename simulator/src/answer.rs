@@ -49,7 +49,10 @@ pub(crate) async fn answer(
         return self::lost(lost, wire);
     }
     match outcome {
-        Ok(Reply::Document(document)) => signed(StatusCode::OK, document.to_string(), stamp, fault.forgery),
+        Ok(Reply::Document(mut document)) => {
+            fault.restate(&mut document);
+            signed(StatusCode::OK, document.to_string(), stamp, fault.forgery)
+        }
         Ok(Reply::Nothing) => signed(StatusCode::NO_CONTENT, String::new(), stamp, fault.forgery),
         Ok(Reply::File(file)) => unsigned(file),
         Err(No::Rule(refusal)) => refused(&refusal),

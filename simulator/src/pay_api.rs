@@ -62,15 +62,7 @@ async fn order(call: Call, trade_type: TradeType, table: &'static [Field]) -> An
 async fn query(Path(out_trade_no): Path<String>, call: Call) -> Response<Body> {
     let mchid = call.query("mchid");
     let subject = out_trade_no.clone();
-    call.perform(
-        Operation::Query,
-        |_| subject,
-        |world, now, fault| {
-            let reply = world.query(&out_trade_no, mchid.as_deref(), now)?;
-            Ok(fault.restate("trade_state", reply))
-        },
-    )
-    .await
+    call.perform(Operation::Query, |_| subject, |world, now, _| world.query(&out_trade_no, mchid.as_deref(), now)).await
 }
 
 async fn query_transaction(Path(transaction_id): Path<String>, call: Call) -> Response<Body> {
@@ -78,10 +70,7 @@ async fn query_transaction(Path(transaction_id): Path<String>, call: Call) -> Re
     call.perform(
         Operation::Query,
         |world| world.order_of_transaction(&transaction_id).to_owned(),
-        |world, now, fault| {
-            let reply = world.query_transaction(&transaction_id, mchid.as_deref(), now)?;
-            Ok(fault.restate("trade_state", reply))
-        },
+        |world, now, _| world.query_transaction(&transaction_id, mchid.as_deref(), now),
     )
     .await
 }
@@ -108,7 +97,7 @@ async fn query_refund(Path(out_refund_no): Path<String>, call: Call) -> Response
     call.perform(
         Operation::RefundQuery,
         |world| world.order_of_refund(&out_refund_no).to_owned(),
-        |world, _, fault| Ok(fault.restate("status", world.query_refund(&out_refund_no)?)),
+        |world, _, _| world.query_refund(&out_refund_no),
     )
     .await
 }

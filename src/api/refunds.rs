@@ -234,9 +234,6 @@ fn judge(order: &OrderDocument, wish: &Wish) -> Result<(), Problem> {
         | Status::Expired => return Err(Problem::new(Kind::NotPaid)),
     }
     let left = order.amount_fen.checked_sub(order.refunded_fen).unwrap_or(Fen::ZERO);
-    if left == Fen::ZERO {
-        return Err(Problem::new(Kind::NothingLeft));
-    }
     if wish.amount_fen.is_some_and(|amount| amount > left) {
         let problem = format!("is more than the {} fen that are left", left.0);
         return Err(Problem::invalid(vec![FieldError { field: "amount_fen".into(), problem }]));

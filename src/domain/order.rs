@@ -186,6 +186,17 @@ pub enum Step {
     Irrelevant,
 }
 
+impl Step {
+    /// Where an order that was `from` is after it, and what is done; `None` when nothing changes.
+    pub fn change(self, from: Status) -> Option<(Status, &'static [Effect])> {
+        match self {
+            Self::Move { to, effects } => Some((to, effects)),
+            Self::Stay { effects } => Some((from, effects)),
+            Self::AlreadyDone | Self::Irrelevant => None,
+        }
+    }
+}
+
 /// The table of `docs/order-life.md`, as code.
 pub fn step(status: Status, event: Event) -> Step {
     use Effect as E;
@@ -331,11 +342,7 @@ pub fn step(status: Status, event: Event) -> Step {
 
 /// Whether any event leads from one status to the other; from a status to itself, whether any is recorded there.
 pub fn leads(from: Status, to: Status) -> bool {
-    Event::ALL.into_iter().any(|event| match step(from, event) {
-        Step::Move { to: reached, .. } => reached == to,
-        Step::Stay { .. } => from == to,
-        Step::AlreadyDone | Step::Irrelevant => false,
-    })
+    Event::ALL.into_iter().any(|event| step(from, event).change(from).is_some_and(|(reached, _)| reached == to))
 }
 
 fn to(to: Status, effects: &'static [Effect]) -> Step {
@@ -408,11 +415,7 @@ mod tests {
     fn the_table_gives_and_takes_one_seat_and_money_only_where_money_was() {
         let seated = |status| matches!(status, Status::Held | Status::AwaitingPayment | Status::Confirmed);
         for (status, event) in Status::ALL.into_iter().flat_map(|s| Event::ALL.map(|e| (s, e))) {
-            let (to, effects) = match step(status, event) {
-                Step::Move { to, effects } => (to, effects),
-                Step::Stay { effects } => (status, effects),
-                Step::AlreadyDone | Step::Irrelevant => continue,
-            };
+            let Some((to, effects)) = step(status, event).change(status) else { continue };
             let has = |effect| effects.contains(&effect);
             assert!(!has(Effect::FreeSeat) || (seated(status) && !seated(to)), "{status:?} {event:?}");
             assert!(!has(Effect::HoldSeat) || (!seated(status) && seated(to)), "{status:?} {event:?}");

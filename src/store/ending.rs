@@ -5,7 +5,7 @@ use super::{
     order::{self, Change, Locked},
     waitlist::{self, Terms},
 };
-use crate::domain::order::{Effect, Event, Step as Outcome, step as decide};
+use crate::domain::order::{Effect, Event, step as decide};
 
 /// Takes one locked order through the table; says whether anything changed.
 pub async fn apply(
@@ -15,11 +15,7 @@ pub async fn apply(
     change: Change,
     terms: &Terms,
 ) -> Result<bool, StoreError> {
-    let (to, effects) = match decide(order.status, event) {
-        Outcome::Move { to, effects } => (to, effects),
-        Outcome::Stay { effects } => (order.status, effects),
-        Outcome::AlreadyDone | Outcome::Irrelevant => return Ok(false),
-    };
+    let Some((to, effects)) = decide(order.status, event).change(order.status) else { return Ok(false) };
     if effects.contains(&Effect::FreeSeat) {
         hold::lock_sessions(step, &[order.schedule_id].into()).await?;
     }

@@ -84,30 +84,21 @@ async fn settle<'a>(
             Event::Paid(if seat.is_some() { SeatAtPayment::Free } else { SeatAtPayment::None })
         }
     };
-    use crate::domain::order::Step as S;
-    let (to, effects) = match decide(order.status, event) {
-        S::Move { to, effects } => (to, effects),
-        S::Stay { effects } => (order.status, effects),
-        S::AlreadyDone | S::Irrelevant => return Ok(Outcome::Repeated),
-    };
-    let mut outcome = Outcome::Settled;
+    let (to, effects) = decide(order.status, event).change(order.status).unwrap_or((order.status, &[]));
+    let mut outcome = Outcome::Repeated;
     for effect in effects {
         match effect {
             Effect::RecordTransaction => {
                 let status = if to == order.status { "mismatched" } else { "settled" };
                 books.note_transaction(order, seen, status);
             }
-            Effect::ConfirmSeat | Effect::IssueBooking => {
-                if !books.confirmed.iter().any(|known| known.order_id == order.order_id) {
-                    books.confirmed.push(order);
-                }
+            Effect::IssueBooking => {
+                outcome = Outcome::Settled;
+                books.confirmed.push(order);
             }
-            Effect::TakeFreeSeat => {
-                if let Some(seat) = seat {
-                    books.reseated.push((order, seat));
-                }
-            }
+            Effect::TakeFreeSeat => books.reseated.extend(seat.map(|seat| (order, seat))),
             Effect::RefundAutomatically => {
+                outcome = Outcome::Settled;
                 let open = sessions.get(&order.schedule_id).is_some_and(|session| session.open);
                 let why = if open { "sold-out" } else { "schedule-closed" };
                 let no_seat = (order.status != Status::Cancelled).then_some(why);
@@ -118,7 +109,8 @@ async fn settle<'a>(
                 books.cases.push(Case::mismatch(order, payment, mismatch.unwrap_or(CaseKind::PaidWithoutCode)));
             }
             Effect::Notify(kind) => books.notices.push((order.order_id.clone(), *kind)),
-            Effect::HoldSeat | Effect::FreeSeat => {}
+            // The held seat is confirmed with its booking; a payment holds and frees none.
+            Effect::ConfirmSeat | Effect::HoldSeat | Effect::FreeSeat => {}
         }
     }
     if to != order.status {

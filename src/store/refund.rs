@@ -217,11 +217,11 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
         .bind(&id)
         .fetch_optional(&mut *step.transaction)
         .await?;
-    let Some(order_id) = order_id else { return unknown(step, facts).await };
     // The order first, as everywhere: its lock is what keeps two words about one refund apart.
-    let Some(order) = order::lock(step, std::slice::from_ref(&order_id)).await?.pop() else {
+    let Some(order) = order::lock(step, order_id.as_slice()).await?.pop() else {
         return unknown(step, facts).await;
     };
+    let order_id = order.order_id.clone();
     let (status, amount): (RefundStatus, Fen) =
         sqlx::query_as("SELECT status, amount_fen FROM refunds WHERE refund_id = $1")
             .bind(&id)

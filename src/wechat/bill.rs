@@ -4,7 +4,7 @@
 //! Every cell of a row begins with a back-tick, which is where a row can be cut safely, since a product's name may
 //! hold a comma. Money is in yuan. Columns are found by their names, because WeChat adds some now and then.
 
-use std::io::{self, Write};
+use std::io::Write as _;
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use flate2::write::GzDecoder;
@@ -16,11 +16,12 @@ use crate::domain::{
 
 /// Far above any line that WeChat can write: 29 cells of at most some hundred bytes.
 const LINE_MAX: usize = 64 << 10;
-/// Unpacked at a time, so that a file that unpacks to a thousand times its size fills no memory.
-const SLICE: usize = 8 << 10;
+/// Unpacked at a time, so that a file that unpacks to a thousand times its size takes a MiB.
+const SLICE: usize = 1 << 10;
 /// The first name of a sum ends the rows.
 const FIRST_SUM: &str = "总交易单数";
-const GZIP: [u8; 2] = [0x1F, 0x8B];
+/// A packed file begins so, and no text does.
+const GZIP: u8 = 0x1F;
 
 /// Why a bill cannot be believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,19 +49,13 @@ pub enum BillFault {
 /// Reads a bill piece by piece, plain or packed, whichever it is. Nothing that it tells may be concluded from before
 /// [`BillReader::finish`] has found the hash right.
 pub struct BillReader {
-    unpack: Unpack,
-}
-
-enum Unpack {
-    /// Too short to be told yet.
-    Untold(Vec<u8>),
-    Plain(Box<Lines>),
-    Gzip(Box<GzDecoder<Lines>>),
+    gzip: Option<Box<GzDecoder<Vec<u8>>>>,
+    lines: Lines,
 }
 
 impl Default for BillReader {
     fn default() -> Self {
-        Self { unpack: Unpack::Untold(Vec::new()) }
+        Self { gzip: None, lines: Lines::new() }
     }
 }
 
@@ -70,44 +65,23 @@ impl BillReader {
     /// # Errors
     /// The file is no bill; there is no use in reading on.
     pub fn push(&mut self, piece: &[u8]) -> Result<Vec<Billed>, BillFault> {
-        let mut rows = Vec::new();
-        if let Unpack::Untold(begun) = &mut self.unpack {
-            begun.extend_from_slice(piece);
-            if begun.len() < GZIP.len() {
-                return Ok(rows);
-            }
-            let begun = std::mem::take(begun);
-            self.unpack = if begun.starts_with(&GZIP) {
-                Unpack::Gzip(Box::new(GzDecoder::new(Lines::new())))
-            } else {
-                Unpack::Plain(Box::new(Lines::new()))
-            };
-            self.unpack_into(&begun, &mut rows)?;
-        } else {
-            self.unpack_into(piece, &mut rows)?;
+        if self.gzip.is_none() && self.lines.is_untouched() && piece.first() == Some(&GZIP) {
+            self.gzip = Some(Box::new(GzDecoder::new(Vec::new())));
         }
-        Ok(rows)
-    }
-
-    fn unpack_into(&mut self, piece: &[u8], rows: &mut Vec<Billed>) -> Result<(), BillFault> {
         for slice in piece.chunks(SLICE) {
-            let lines = match &mut self.unpack {
-                Unpack::Untold(_) => return Ok(()),
-                Unpack::Plain(lines) => {
-                    lines.take(slice);
-                    lines
-                }
-                Unpack::Gzip(decoder) => {
+            match &mut self.gzip {
+                None => self.lines.take(slice),
+                Some(decoder) => {
                     decoder.write_all(slice).map_err(|_| BillFault::Packing)?;
-                    decoder.get_mut()
+                    self.lines.take(decoder.get_ref());
+                    decoder.get_mut().clear();
                 }
-            };
-            rows.append(&mut lines.rows);
-            if let Some(fault) = lines.fault.take() {
+            }
+            if let Some(fault) = self.lines.fault.take() {
                 return Err(fault);
             }
         }
-        Ok(())
+        Ok(std::mem::take(&mut self.lines.rows))
     }
 
     /// The file is there. `sha1` is the hash of the unpacked text that WeChat signed, in hex.
@@ -115,11 +89,10 @@ impl BillReader {
     /// # Errors
     /// The file is not whole, or not the one that was promised.
     pub fn finish(self, sha1: &str) -> Result<Vec<Billed>, BillFault> {
-        let mut lines = match self.unpack {
-            Unpack::Untold(_) => return Err(BillFault::CutShort),
-            Unpack::Plain(lines) => *lines,
-            Unpack::Gzip(decoder) => decoder.finish().map_err(|_| BillFault::Packing)?,
-        };
+        let Self { gzip, mut lines } = self;
+        if let Some(decoder) = gzip {
+            lines.take(&decoder.finish().map_err(|_| BillFault::Packing)?);
+        }
         lines.end();
         if let Some(fault) = lines.fault {
             return Err(fault);
@@ -221,6 +194,10 @@ impl Lines {
         }
     }
 
+    fn is_untouched(&self) -> bool {
+        self.number == 0 && self.begun.is_empty()
+    }
+
     fn take(&mut self, text: &[u8]) {
         self.sha1.update(text);
         for part in text.split_inclusive(|byte| *byte == b'\n') {
@@ -266,17 +243,6 @@ impl Lines {
                 return Err(BillFault::Misplaced(self.number));
             }
         }
-        Ok(())
-    }
-}
-
-impl Write for Lines {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.take(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

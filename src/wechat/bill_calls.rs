@@ -34,7 +34,9 @@ pub struct BillLink {
 /// A file that is arriving.
 pub struct Download {
     response: reqwest::Response,
-    reader: Option<BillReader>,
+    reader: BillReader,
+    /// Read to its end, and the file whose hash WeChat signed.
+    is_whole: bool,
     sha1: String,
     record: Option<Record>,
 }
@@ -82,7 +84,8 @@ impl PayClient {
         match crash::around("wechat", call.label(), opened).await {
             Ok(response) => Ok(Download {
                 response,
-                reader: Some(BillReader::default()),
+                reader: BillReader::default(),
+                is_whole: false,
                 sha1: link.sha1.clone(),
                 record: Some(record),
             }),
@@ -110,14 +113,13 @@ impl Download {
 
     async fn step(&mut self) -> Result<Option<Vec<Billed>>, Inconclusive> {
         let unknown = |detail: String| Inconclusive::unknown(Call::DownloadBill, Some(200), None, detail);
-        let Some(reader) = &mut self.reader else { return Ok(None) };
+        if self.is_whole {
+            return Ok(None);
+        }
         let piece = timeout(SILENCE, self.response.chunk()).await.map_err(|_| unknown("silence".to_owned()))?;
         let rows = match piece.map_err(|error| unknown(error.without_url().to_string()))? {
-            Some(piece) => reader.push(&piece),
-            None => match self.reader.take() {
-                Some(reader) => reader.finish(&self.sha1),
-                None => Ok(Vec::new()),
-            },
+            Some(piece) => self.reader.push(&piece),
+            None => std::mem::take(&mut self.reader).finish(&self.sha1).inspect(|_| self.is_whole = true),
         };
         rows.map(Some).map_err(|fault| unknown(fault.to_string()))
     }

@@ -17,7 +17,6 @@ use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,15 +112,6 @@ pub struct TemplateMessage<'a> {
     pub data: BTreeMap<&'a str, String>,
     /// The same for every try of one message: within ten minutes WeChat sends it only once.
     pub client_msg_id: &'a str,
-}
-
-impl fmt::Debug for TemplateMessage<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TemplateMessage")
-            .field("template_id", &self.template_id)
-            .field("client_msg_id", &self.client_msg_id)
-            .finish_non_exhaustive()
-    }
 }
 
 /// How a sending ended.

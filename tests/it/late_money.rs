@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use holdfast::wechat::{
-    Ambient,
-    exchange::PayClient,
-    pay::{CodeUrl, NewOrder},
+use holdfast::{
+    domain::message::{Message, OrderHeld},
+    wechat::{
+        Ambient,
+        exchange::PayClient,
+        pay::{CodeUrl, NewOrder},
+    },
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -13,7 +16,7 @@ use time::OffsetDateTime;
 use crate::{
     queues::Queues,
     stack::{Choice, PRICE_FEN, Stack, until},
-    story::{deadlines, hasty, hasty_with},
+    story::{deadlines, hasty, hasty_with, order_id},
 };
 
 #[tokio::test]
@@ -41,7 +44,7 @@ async fn late_money_with_no_seat_left_goes_back() {
 
 /// The order was given up while it was held without a code, and closed at WeChat, which closes numbers that it does not
 /// know. A request that was on its way all the while arrives after that, and is paid.
-async fn order_late(stack: &Stack, order: &str) {
+pub(crate) async fn order_late(stack: &Stack, order: &str) {
     let account = Arc::new(stack.settings().wechat_pay.load().expect("an account"));
     let wechat = PayClient::new(account, Ambient::system()).expect("a client");
     let late = NewOrder {
@@ -68,7 +71,15 @@ async fn a_code_that_comes_after_the_order_was_given_up_is_closed() {
     stack.lay_cancel("ann", &order).await;
     stack.until_status(&ann, &order, "cancelled").await;
     order_late(&stack, &order).await;
+    // However long WeChat is silent or asks for patience.
+    let queues = Queues::of(&stack).await;
+    stack.script(&json!({ "rules": [{ "on": "close", "status": 502, "html": true }] })).await;
     stack.spawn("prepay");
+    queues.look_waiting("unknown").await;
+    stack.script(&json!({ "rules": [{ "on": "close", "status": 429, "code": "FREQUENCY_LIMITED" }] })).await;
+    queues.look_waiting("busy").await;
+    stack.script(&json!({})).await;
+    stack.lay(&Message::OrderHeld(OrderHeld { order_id: order_id(&order) })).await;
     until("WeChat has closed it", async || {
         let ledger = stack.ledger().await;
         (ledger["orders"][0]["trade_state"] == "CLOSED").then_some(())

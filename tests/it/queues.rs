@@ -137,6 +137,23 @@ impl Queues {
         .await
     }
 
+    /// Looks at a message that waits for its second or third attempt, once one waits for this reason.
+    pub(crate) async fn look_waiting(&self, class: &str) -> Lying {
+        until(&format!("a message waits because of {class}"), async || {
+            for queue in ["delay.1s", "delay.5s"] {
+                let Some(seen) = self.get(queue).await else { continue };
+                let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+                seen.delivery.acker.nack(back).await.expect("given back");
+                let waiting = Lying::from(seen.delivery);
+                if waiting.header("x-error-class") == class {
+                    return Some(waiting);
+                }
+            }
+            None
+        })
+        .await
+    }
+
     pub(crate) async fn purge(&self, queue: &str) {
         self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await.expect("purged");
     }

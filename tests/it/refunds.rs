@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A stack with one booking of ann's: her token and the order.
-async fn with_a_booking(test: &str) -> (Stack, String, String) {
+pub(crate) async fn with_a_booking(test: &str) -> (Stack, String, String) {
     let stack = hasty(test, 60, 120).await;
     let schedule = stack.add_schedule(1).await;
     let (ann, order) = stack.booked("ann", &schedule).await;
@@ -279,7 +279,8 @@ async fn a_refund_that_is_not_as_we_know_it_is_a_case_and_settles_nothing() {
             refund_fen: Fen(refund_fen),
             success_time: None,
         };
-        let seen = RefundSeen { facts, source: Source::Query, request_id: "a query".into() };
+        let source = Source::Callback { notification_id: format!("EV-{out_refund_no}-{refund_fen}") };
+        let seen = RefundSeen { facts, source, request_id: "a callback".into() };
         for _ in 0..2 {
             stack.lay(&Message::RefundSeen(seen.clone())).await;
         }
@@ -293,6 +294,13 @@ async fn a_refund_that_is_not_as_we_know_it_is_a_case_and_settles_nothing() {
     })
     .await;
     until("all is worked off", async || (stack.ready_in("refunds").await == 0).then_some(())).await;
+    let noted: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT outcome, count(*) FROM wechat_callbacks WHERE event_type = 'REFUND.SUCCESS' GROUP BY 1 ORDER BY 1",
+    )
+    .fetch_all(&stack.db)
+    .await
+    .expect("callbacks");
+    assert_eq!(noted, [("mismatched".to_owned(), 1), ("unknown_order".to_owned(), 2)]);
     assert_eq!(stack.order(&ann, &order).await.body["refunded_fen"], 0);
     assert_eq!(stack.until_refund(&ours, "processing").await, None);
     assert_eq!(stack.ready_in("refunds.dead").await, 0);
@@ -304,14 +312,21 @@ fn sorted<T: Ord, const N: usize>(mut list: [T; N]) -> [T; N] {
     list
 }
 
-/// WeChat refuses the fifty-first.
+/// WeChat refuses the fifty-first, so we promise fifty and no more.
 #[tokio::test]
 async fn an_order_has_at_most_fifty_refunds() {
     let (stack, ann, order) = with_a_booking("fifty_refunds").await;
-    let fifty = "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by)
-                 SELECT $1 || '-' || number, $1, 'succeeded', 1, 'a fen', 'ann' FROM generate_series(1, 50) number";
-    sqlx::query(fifty).bind(&order).execute(&stack.db).await.expect("fifty refunds");
+    stack.on_refund(json!({ "refund": { "slow_ms": 600_000 } })).await;
+    for number in 1..=50 {
+        stack.lay_refund(&order, &number.to_string(), Some(1)).await;
+    }
+    let promised = "SELECT count(*) FROM refunds WHERE status IN ('requested', 'processing')";
+    stack.until_count("fifty are promised", promised, 50).await;
     let refused = stack.lay_refund(&order, "one-more", Some(1)).await;
     assert_eq!(stack.until_refund(&refused, "refused").await.as_deref(), Some("too-many-refunds"));
+    let under_way = "SELECT count(*) FROM refunds WHERE status = 'processing'";
+    stack.until_count("WeChat has the first", under_way, 1).await;
     assert_eq!(stack.order(&ann, &order).await.body["status"], "confirmed");
+    assert_eq!(stack.count("SELECT refund_promised_fen FROM payment_orders").await, 50);
+    stack.check_money().await;
 }

@@ -14,7 +14,7 @@ async fn without_prepay(test: &str) -> Stack {
 }
 
 /// Waits until the script's first rule has struck so often.
-async fn until_struck(stack: &Stack, times: u64) {
+pub(crate) async fn until_struck(stack: &Stack, times: u64) {
     until(&format!("the script has struck {times} times"), async || {
         let playing = Answer::of(stack.http.get(format!("{}/_sim/script", stack.simulator.url))).await;
         (playing.body["struck"][0].as_u64()? >= times).then_some(())

@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Reply;
-
 /// All that goes wrong with one operation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Fault {
@@ -15,20 +13,22 @@ pub(crate) struct Fault {
     pub(crate) forgery: Option<Forgery>,
     pub(crate) callback: Option<(CallbackFault, u32)>,
     pub(crate) refund: Option<RefundFault>,
-    pub(crate) bill: Option<BillFault>,
     pub(crate) state: Option<String>,
+    pub(crate) bill: Option<BillFault>,
     pub(crate) damaged: bool,
     pub(crate) expire_token: bool,
     pub(crate) revoke_token: bool,
 }
 
 impl Fault {
-    /// What a query answers, its state in the script's word where there is one.
-    pub(crate) fn restate(&self, member: &str, mut reply: Reply) -> Reply {
-        if let (Some(state), Reply::Document(document)) = (&self.state, &mut reply) {
-            document[member] = Value::from(state.as_str());
+    /// Puts the script's word where a document says how its order or refund stands.
+    pub(crate) fn restate(&self, document: &mut Value) {
+        let Some(word) = &self.state else { return };
+        for member in ["trade_state", "status"] {
+            if let Some(state) = document.get_mut(member) {
+                *state = Value::from(word.as_str());
+            }
         }
-        reply
     }
 }
 

@@ -122,12 +122,13 @@ pub(super) struct Rule {
     attempts: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refund: Option<RefundFault>,
+    /// Said in the place of `trade_state` or `status`, under a right signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bill: Option<BillFault>,
     #[serde(default, skip_serializing_if = "is_false")]
     damaged: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    state: Option<String>,
     #[serde(default, skip_serializing_if = "is_false")]
     expire_token: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -168,9 +169,9 @@ impl Rule {
         fault.errcode = fault.errcode.or(self.errcode);
         fault.forgery = fault.forgery.or(self.forgery());
         fault.refund = fault.refund.or(self.refund);
+        fault.state = fault.state.take().or_else(|| self.state.clone());
         fault.bill = fault.bill.or(self.bill);
         fault.damaged |= self.damaged;
-        fault.state = fault.state.take().or_else(|| self.state.clone());
         fault.expire_token |= self.expire_token;
         fault.revoke_token |= self.revoke_token;
         let attempts = self.attempts.unwrap_or(1);
@@ -212,9 +213,6 @@ impl Rule {
         if self.damaged && self.on != On::BillDownload {
             return Err("`damaged` goes with `on`: bill_download");
         }
-        if self.state.is_some() && !matches!(self.on, On::Query | On::RefundQuery) {
-            return Err("`state` goes with `on`: query or refund_query");
-        }
         if self.on == On::BillDownload && self.forgery().is_some() {
             return Err("downloads are not signed");
         }
@@ -230,13 +228,16 @@ impl Rule {
         if self.refund.is_some() && self.on != On::Refund {
             return Err("`refund` goes with `on`: refund");
         }
+        if self.state.is_some() && !matches!(self.on, On::Query | On::Refund | On::RefundQuery) {
+            return Err("`state` goes with `on`: query, refund or refund_query");
+        }
         let nothing = !of_answers
             && self.callback.is_none()
             && self.errcode.is_none()
             && self.refund.is_none()
+            && self.state.is_none()
             && self.bill.is_none()
             && !self.damaged
-            && self.state.is_none()
             && !self.expire_token
             && !self.revoke_token;
         if nothing { Err("says nothing that goes wrong") } else { Ok(()) }

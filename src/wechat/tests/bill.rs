@@ -5,13 +5,19 @@ use std::{io::Write as _, process::Command};
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
+use serde_json::json;
+use time::macros::date;
 
+use super::support::{Reply, Server, client, settings};
 use crate::{
     domain::{
         books::{Billed, Matter},
         money::Fen,
     },
-    wechat::bill::{BillFault, BillReader},
+    wechat::{
+        answers::Class,
+        bill::{BillFault, BillReader},
+    },
 };
 
 const NAMES: &str = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,\
@@ -105,6 +111,44 @@ fn a_bill_that_is_not_whole_or_not_the_promised_one_is_no_bill() {
     assert_eq!(wrong(REFUNDED, ""), BillFault::Misplaced(3));
     assert_eq!(read(&[b'a'; 70_000], &hash, 1_000), Err(BillFault::TooLong(1)));
     assert_eq!(read(b"\xFF\xFE\r\n", &hash, 10), Err(BillFault::NotUtf8(1)));
+}
+
+#[test]
+fn after_the_sums_a_bill_ends() {
+    let ended = format!("{}\r\n", file(&[PAID]));
+    assert_eq!(read(ended.as_bytes(), &sha1(ended.as_bytes()), 100).map(|rows| rows.len()), Ok(1));
+    let more = format!("{ended}more\r\n");
+    assert_eq!(read(more.as_bytes(), &sha1(more.as_bytes()), 100), Err(BillFault::Misplaced(6)));
+}
+
+#[tokio::test]
+async fn a_download_is_over_when_its_hash_is_the_signed_one_and_not_before() {
+    let text = file(&[PAID]);
+    let ready = |hash_type: &str, hash: &str| {
+        let url = "https://api.mch.weixin.qq.com/v3/billdownload/file?token=t";
+        let ready = json!({"hash_type": hash_type, "hash_value": hash, "download_url": url});
+        Reply::signed(200, &ready.to_string())
+    };
+    let (right, arrives) = (sha1(text.as_bytes()), Reply::plain(200, &text));
+    let replies = vec![ready("MD5", &right), ready("SHA1", &right), arrives.clone(), ready("SHA1", "00"), arrives];
+    let server = Server::start(replies);
+    let client = client(&settings(&server.url));
+    let day = date!(2026 - 11 - 21);
+    let doubt = client.trade_bill(day).await.expect_err("a hash that nobody announced");
+    assert_eq!(doubt.class, Class::Unknown, "{doubt}");
+    for is_right in [true, false] {
+        let link = client.trade_bill(day).await.expect("an answer").expect("a bill");
+        let mut download = client.download_bill(&link).await.expect("it begins");
+        let mut rows = 0;
+        let ended = loop {
+            match download.next().await {
+                Ok(Some(page)) => rows += page.len(),
+                ended => break ended,
+            }
+        };
+        assert_eq!((rows, ended.is_ok()), (1, is_right));
+        assert_eq!(download.next().await.is_ok(), is_right, "asked again, it says the same");
+    }
 }
 
 #[test]

@@ -63,6 +63,19 @@ async fn a_merchant_without_certificates_works_on() {
 }
 
 #[tokio::test]
+async fn a_list_under_another_apiv3_key_is_for_the_operator_and_a_broken_one_a_doubt() {
+    let server = Server::start(vec![reply(&STRANGER, 0x24), Reply::signed(200, "<html>")]);
+    let mut settings = settings(&server.url);
+    settings.platform_certificates = true;
+    settings.apiv3_key = Some("another-key-of-thirty-two-bytes!".into());
+    let client = client(&settings);
+    for class in [Class::Misconfigured, Class::Unknown] {
+        let failed = client.refresh_certificates().await.expect_err("no list");
+        assert_eq!(failed.class, class, "{failed}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_under_a_new_serial_is_believed_after_one_refresh() {
     let closed = Reply::Http(204, signed_headers(&STRANGER, "22", NOW, b""), Vec::new());
     let unheard = Reply::Http(204, signed_headers(&STRANGER, "23", NOW, b""), Vec::new());

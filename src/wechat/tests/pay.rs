@@ -158,11 +158,14 @@ async fn a_close_is_proved_by_204_alone() {
 
 #[tokio::test]
 async fn jsapi_orders_name_the_payer() {
-    let (server, client) = serve(vec![Reply::signed(200, r#"{"prepay_id":"wx201"}"#)]);
+    let answers = [r#"{"prepay_id":"wx201"}"#, r#"{"prepay_id":""}"#].map(|body| Reply::signed(200, body));
+    let (server, client) = serve(answers.into());
     let prepay_id = client.create_jsapi_order(&ORDER, "openid-u").await.expect("an id");
     assert_eq!(client.jsapi_invocation(&prepay_id).package, "prepay_id=wx201");
     let body: Value = serde_json::from_slice(&server.seen()[0].body).expect("JSON");
     assert_eq!(body["payer"], json!({"openid": "openid-u"}));
+    let doubt = client.create_jsapi_order(&ORDER, "openid-u").await.expect_err("signed, no id");
+    assert_eq!(doubt.class, Class::Unknown);
 }
 
 #[tokio::test]

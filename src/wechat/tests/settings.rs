@@ -1,7 +1,7 @@
 //! Settings: everything that is wrong, at once, by name; and no secret in any output.
 
 use super::support::{
-    MERCHANT, MERCHANT_SERIAL, PLATFORM, STRANGER, certificate_pem, private_pem, public_pem, settings,
+    MERCHANT, MERCHANT_SERIAL, PLATFORM, STRANGER, certificate_pem, pem, private_pem, public_pem, settings,
 };
 use crate::wechat::settings::PaySettings;
 use crate::wechat::verify::PlatformKey;
@@ -37,8 +37,20 @@ fn s2_1_production_and_simulator_differ_in_configuration_only() {
         problems(&settings),
         ["wechat_pay.notify_url must be https", "wechat_pay.notify_url must be reachable from the internet",]
     );
-    settings.notify_url = Some("https://pay.example.com/v1/wechat/notify/payments".to_owned());
-    assert_eq!(problems(&settings), [""; 0]);
+    let local = "must be reachable from the internet";
+    for (address, problem) in [
+        ("https://pay.example.com/v1/wechat/notify/payments", None),
+        ("https://[2606:4700::1]/payments", None),
+        ("https://[::1]/payments", Some(local)),
+        ("https://[fd00::1]/payments", Some(local)),
+        ("https://[fe80::1]/payments", Some(local)),
+        ("https://ingress/payments", Some(local)),
+        ("mailto:ann@example.com", Some("must be https")),
+    ] {
+        settings.notify_url = Some(address.to_owned());
+        let expected = problem.map(|problem| format!("wechat_pay.notify_url {problem}"));
+        assert_eq!(problems(&settings), Vec::from_iter(expected), "{address}");
+    }
 }
 
 #[test]
@@ -119,6 +131,9 @@ fn s2_1_key_serial_and_certificate_must_belong_together() {
             format!("wechat_pay.merchant_serial_no differs from the certificate's, {MERCHANT_SERIAL}"),
         ]
     );
+
+    std::fs::write(&path, pem("CERTIFICATE", b"no certificate")).expect("a file");
+    assert_eq!(problems(&settings), ["wechat_pay.merchant_certificate_file is not an X.509 certificate in PEM"]);
     std::fs::remove_file(path).expect("the file");
 }
 

@@ -47,7 +47,7 @@ pub(super) fn ambient() -> Ambient {
     Ambient { now, nonce: || "593BEC0C930BF1AFEB40B4A08C8FB242".to_owned() }
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+pub(super) fn pem(label: &str, der: &[u8]) -> String {
     let lines: Vec<_> = BASE64.encode(der).into_bytes();
     let lines: Vec<_> = lines.chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))

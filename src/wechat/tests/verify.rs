@@ -1,10 +1,12 @@
 //! Signature checks: the published vector, each fault by name, mixed keys, arbitrary input.
 
 use super::support::{
-    NOW, PLATFORM, PUBLIC_KEY_ID, STRANGER, at, certificate_pem, header_map, now, platform_keys, public_pem,
+    NOW, PLATFORM, PUBLIC_KEY_ID, STRANGER, at, certificate_pem, header_map, now, pem, platform_keys, public_pem,
     signed_headers,
 };
 use crate::wechat::verify::{PlatformKey, PlatformKeyFault, PlatformKeys, SignatureFault};
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
@@ -61,9 +63,11 @@ fn every_fault_has_its_name() {
     };
     assert_eq!(verify(&|_| {}), Ok(()));
     assert_eq!(verify(&|h| drop(h.remove("wechatpay-signature-type"))), Ok(()));
-    for name in ["timestamp", "nonce", "serial", "signature"] {
+    for name in ["timestamp", "nonce", "serial", "signature", "signature-type"] {
         let name = format!("wechatpay-{name}");
-        assert_eq!(verify(&|h| drop(h.remove(name.as_str()))), Err("header_missing"));
+        if name != "wechatpay-signature-type" {
+            assert_eq!(verify(&|h| drop(h.remove(name.as_str()))), Err("header_missing"));
+        }
         let twice = good[name.as_str()].clone();
         assert_eq!(
             verify(&|h| {
@@ -127,6 +131,9 @@ fn keys_of_other_kinds_and_sizes_are_refused() {
     assert_eq!(load(&certificate_pem(&PLATFORM, &[1])), Err(PlatformKeyFault::NotPublicKey));
     let big = super::support::rsa(aws_lc_rs::rsa::KeySize::Rsa4096);
     assert_eq!(load(&public_pem(&big)), Err(PlatformKeyFault::Size(4096)));
+    let curve = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("the library makes keys");
+    let curve: PublicKeyX509Der<'_> = curve.public_key().as_der().expect("a public key encodes");
+    assert_eq!(load(&pem("PUBLIC KEY", curve.as_ref())), Err(PlatformKeyFault::NotRsa));
     let certificate = |pem: &str| PlatformKey::from_certificate_pem(pem.as_bytes()).map(|_| ());
     assert_eq!(certificate(&public_pem(&PLATFORM)), Err(PlatformKeyFault::NotCertificate));
 }
