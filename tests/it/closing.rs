@@ -25,10 +25,19 @@ fn alarm(order: &str, alarm: Alarm) -> Message {
 }
 
 impl Stack {
-    /// Takes the message of an order that waits, or was parked, for this reason: so its headers say, and the order's
-    /// story in these words.
-    pub(crate) async fn take_left(&self, queue: &str, order: &str, class: &str, words: &str) -> Lying {
-        let left = Queues::of(self).await.take(queue).await;
+    /// Lays a message about an order and takes it where it then waits or was parked, for this reason: so its headers
+    /// say, and the order's story in these words.
+    async fn lay_and_take(
+        &self,
+        laying: impl Future<Output = ()>,
+        queue: &str,
+        order: &str,
+        class: &str,
+        words: &str,
+    ) -> Lying {
+        let queues = Queues::of(self).await;
+        // Side by side: a message does not stay in a delay queue for long.
+        let (left, ()) = tokio::join!(queues.take(queue), laying);
         assert_eq!(left.header("x-error-class"), class, "{left:?}");
         until(&format!("the story of {order} says: {words}"), async || {
             sqlx::query_scalar::<_, i32>(
@@ -64,8 +73,8 @@ async fn a_message_about_an_order_that_is_not_in_the_books_waits() {
         request_id: "r".into(),
     };
     for message in [alarm(&order, Alarm::Hold), Message::OrderPaidOffline(offline)] {
-        stack.lay(&message).await;
-        stack.take_left("delay.1s", &order, "early", "is not in the books yet").await;
+        let words = "is not in the books yet";
+        stack.lay_and_take(stack.lay(&message), "delay.1s", &order, "early", words).await;
     }
     stack.lay_cancel("ann", &order).await;
     assert_eq!(Queues::of(&stack).await.look("delay.1s").await.header("x-error-class"), "early");
@@ -81,8 +90,8 @@ async fn an_alarm_that_rings_before_its_time_waits_for_it() {
     let schedule = stack.add_schedule(1).await;
     let (ann, order) = stack.payable("ann", &schedule).await;
     for early in [Alarm::Hold, Alarm::Payment] {
-        stack.lay(&alarm(&order, early)).await;
-        stack.take_left("delay.1s", &order, "early", "it is not time yet").await;
+        let laying = async { stack.lay(&alarm(&order, early)).await };
+        stack.lay_and_take(laying, "delay.1s", &order, "early", "it is not time yet").await;
     }
     assert_eq!(stack.order(&ann, &order).await.body["status"], "awaiting_payment");
     stack.check_invariants().await;
@@ -116,8 +125,7 @@ async fn no_answer_to_a_close_ends_an_order_but_wechats_signed_word() {
         let user = format!("customer-{number}");
         let (token, order) = stack.payable(&user, &schedule).await;
         stack.script(&json!({ "rules": rules })).await;
-        stack.lay_cancel(&user, &order).await;
-        let left = stack.take_left(queue, &order, class, words).await;
+        let left = stack.lay_and_take(stack.lay_cancel(&user, &order), queue, &order, class, words).await;
         assert_eq!(stack.order(&token, &order).await.body["status"], "awaiting_payment", "{rules}");
         stack.script(&json!({})).await;
         queues.shovel(&left, "expiry").await;
@@ -143,8 +151,8 @@ async fn a_hold_that_is_over_ends_by_what_wechat_says_of_the_order() {
     let schedule = stack.add_schedule(2).await;
     let (ann, order) = stack.payable("ann", &schedule).await;
     stack.script(&json!({ "rules": [{ "on": "query", "state": "ACCEPT" }] })).await;
-    stack.end_hold(&order).await;
-    let left = stack.take_left("expiry.dead", &order, "wechat_unclear", "unknown trade_state").await;
+    let (ending, words) = (stack.end_hold(&order), "unknown trade_state");
+    let left = stack.lay_and_take(ending, "expiry.dead", &order, "wechat_unclear", words).await;
     assert_eq!(stack.order(&ann, &order).await.body["status"], "awaiting_payment");
     stack.script(&json!({})).await;
     queues.shovel(&left, "expiry").await;
@@ -153,8 +161,7 @@ async fn a_hold_that_is_over_ends_by_what_wechat_says_of_the_order() {
     // Closed at WeChat by a cancellation that never heard of it: nobody can pay it any more.
     let (bob, order) = stack.payable("bob", &schedule).await;
     stack.script(&json!({ "rules": [closed_by_an_error("SYSTEM_ERROR", 500)] })).await;
-    stack.lay_cancel("bob", &order).await;
-    stack.take_left("delay.1s", &order, "unknown", "close_order").await;
+    stack.lay_and_take(stack.lay_cancel("bob", &order), "delay.1s", &order, "unknown", "close_order").await;
     stack.script(&json!({})).await;
     stack.end_hold(&order).await;
     stack.until_status(&bob, &order, "expired").await;

@@ -70,8 +70,8 @@ async fn s4_2_a_decision_waits_until_wechat_has_said_something_clear() {
     ] {
         let (ann, order) = stack.payable("ann", &schedule).await;
         stack.script(&json!({ "rules": rules })).await;
-        let id = stack.decide_without_waiting(&order, action).await;
-        let left = queues.take(queue).await;
+        // Side by side: a message does not stay in a delay queue for long.
+        let (left, id) = tokio::join!(queues.take(queue), stack.decide_without_waiting(&order, action));
         assert_eq!(left.header("x-error-class"), class, "{action}: {left:?}");
         stack.until_override(&id, "approved").await;
         assert_eq!(stack.order(&ann, &order).await.body["status"], "awaiting_payment", "{action}");
@@ -111,6 +111,21 @@ async fn s4_2_a_decision_about_an_order_that_is_paid_meanwhile_asks_once() {
         (stack.open_cases().await == [paid_twice.clone()]).then_some(())
     })
     .await;
+    stack.check_money().await;
+}
+
+#[tokio::test]
+async fn s4_2_a_decision_that_something_else_came_before_is_refused_with_the_reason() {
+    let mut stack = stage("came_before", 1_000_000).await;
+    let schedule = stack.add_schedule(1).await;
+    let (ann, order) = stack.payable("ann", &schedule).await;
+    stack.kill("expiry");
+    let id = stack.decide_without_waiting(&order, "waive").await;
+    stack.pay(&order).await;
+    let paid = stack.until_status(&ann, &order, "confirmed").await;
+    stack.spawn("expiry");
+    assert_eq!(stack.until_override(&id, "refused").await["outcome"], "the order is confirmed already");
+    assert_eq!(stack.order(&ann, &order).await.body["transaction_id"], paid["transaction_id"]);
     stack.check_money().await;
 }
 
@@ -159,7 +174,7 @@ async fn s4_2_the_message_of_a_decision_that_comes_twice_or_for_nothing_changes_
     }
     stack.lay_decision(&paid, &Uuid::nil().to_string()).await;
     assert_eq!(queues.take("expiry.dead").await.header("x-error-class"), "no_such_override");
-    // Three decisions, two of them again, and the money that was recorded by hand, both times by way of this worker.
+    // Three decisions, each of them again, and the recorded payment that the second telling brings once more.
     stack.until_idle("expiry", 7).await;
     until("all that follows is done", async || {
         (stack.ready_in("payments").await == 0 && stack.ready_in("refunds").await == 0).then_some(())
