@@ -102,6 +102,8 @@ impl Chromium {
                 "--disable-background-networking",
                 "--disable-component-update",
                 "--disable-sync",
+                // A click goes where its target was a moment before: nothing may still glide.
+                "--force-prefers-reduced-motion",
             ]
             .map(String::from),
         );

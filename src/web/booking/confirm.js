@@ -30,7 +30,7 @@ export function question({ title, text, yes, no, onYes, onNo }) {
     node,
     focus() {
       heading.focus({ preventScroll: true });
-      node.scrollIntoView({ block: "nearest", behavior: "smooth" });
+      node.scrollIntoView({ block: "nearest" });
     },
   };
 }

@@ -113,7 +113,7 @@ export function refundForm(id, left, { signal, onTaken, onClose }) {
     },
     focus() {
       node.querySelector("h2")?.focus({ preventScroll: true });
-      node.scrollIntoView({ block: "nearest", behavior: "smooth" });
+      node.scrollIntoView({ block: "nearest" });
     },
   };
 }
