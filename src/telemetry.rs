@@ -26,7 +26,10 @@ pub enum LogFormat {
 /// # Errors
 /// The filter cannot be read, or logging was started before.
 pub fn start_logs(settings: &LogSettings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.filter)?.add_directive(broker::NEVER_LOGGED.parse()?);
+    let mut filter = EnvFilter::try_new(&settings.filter)?;
+    for never in broker::NEVER_LOGGED {
+        filter = filter.add_directive(never.parse()?);
+    }
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match settings.format {
         LogFormat::Text => logs.try_init(),

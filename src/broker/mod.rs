@@ -31,9 +31,10 @@ pub use publish::{PublishError, Publisher};
 
 use crate::setting::BadSetting;
 
-/// What no log filter may switch on: lapin would log a returned message whole, customers' openids included.
-/// What came of it is told by [`publish`].
-pub const NEVER_LOGGED: &str = "lapin::returned_messages=off";
+/// What no log filter may switch on: lapin would log a returned message whole, customers' openids included, and each "no"
+/// of the broker as an error, which most processes hear at every start, as their accounts may declare nothing.
+/// What came of it is told by [`publish`], [`topology`] and [`consume`].
+pub const NEVER_LOGGED: [&str; 2] = ["lapin::returned_messages=off", "lapin::channel=off"];
 
 /// How we reach RabbitMQ.
 #[derive(Debug, Clone, Deserialize)]

@@ -55,6 +55,22 @@ async fn denied(role: &mut PgConnection, kind: &str, statement: String) {
     assert!(!error.to_string().contains("is append-only"), "{kind}, {statement}: {error}");
 }
 
+/// Whoever reads logs at night must not learn to overlook errors.
+#[tokio::test]
+async fn s6_4_what_an_account_may_not_do_is_no_error_at_a_start() {
+    let mut stack = Stack::start_with("rights-start", Choice::default()).await;
+    let schedule = stack.add_schedule(1).await;
+    let (token, order) = stack.payable("ann", &schedule).await;
+    stack.pay(&order).await;
+    stack.until_status(&token, &order, "confirmed").await;
+    for role in stack.roles().collect::<Vec<_>>() {
+        assert_eq!(stack.terminate(role).await.code(), Some(0), "{role}");
+        let log = std::fs::read_to_string(stack.log(role)).expect("a log");
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains(r#""level":"ERROR""#)).collect();
+        assert!(errors.is_empty(), "{role}: {errors:#?}");
+    }
+}
+
 #[tokio::test]
 async fn s6_4_nobody_but_its_owner_can_change_or_delete_the_audit_log() {
     let stack = empty_stack("rights-audit-log").await;
