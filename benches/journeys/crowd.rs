@@ -11,6 +11,9 @@ use crate::{
     wire::Wire,
 };
 
+/// Of each of the eight sessions of a run: several times what a run can sell, as each seat is a row to be written first.
+const SEATS: u32 = 5_000;
+
 /// One person with a connection to the API and a phone.
 pub(crate) struct Customer {
     api: Wire,
@@ -123,7 +126,7 @@ pub(crate) fn percentiles(times: &[Duration]) -> Value {
 /// A closed loop: each customer begins the next journey when one is done, over eight sessions. What comes out is the
 /// highest rate that stays stable, as nothing can pile up beyond the customers there are.
 pub(crate) async fn busy(stack: &Stack, customers: usize, length: Duration) -> Run {
-    let schedules = sessions(stack, 8, 20_000).await;
+    let schedules = sessions(stack, 8, SEATS).await;
     let began = Instant::now();
     let mut running = JoinSet::new();
     for number in 0..customers {
@@ -149,7 +152,7 @@ pub(crate) async fn busy(stack: &Stack, customers: usize, length: Duration) -> R
 /// At a rate, whatever became of those before: who is slow does not slow down the arrivals. A hundred customers take
 /// turns, who are all there before the first click; more come when all of them are busy.
 pub(crate) async fn steady(stack: &Stack, per_s: f64, length: Duration) -> Run {
-    let schedules = sessions(stack, 8, 20_000).await;
+    let schedules = sessions(stack, 8, SEATS).await;
     let (idle, mut waiting) = tokio::sync::mpsc::unbounded_channel();
     for number in 0..100 {
         let _ = idle.send(Customer::of(stack, &format!("steady-{number}")));

@@ -71,12 +71,12 @@ impl Lengths {
         let seconds = Duration::from_secs;
         Self {
             slices: 1,
-            slice: seconds(5),
+            slice: seconds(4),
             pgbench: seconds(1),
-            steady: seconds(4),
-            edge: seconds(2),
-            growth: vec![0, 100_000],
-            growth_slice: Duration::from_millis(500),
+            steady: seconds(2),
+            edge: seconds(1),
+            growth: vec![100_000],
+            growth_slice: Duration::from_millis(300),
             burst: (2_000, 50),
         }
     }
