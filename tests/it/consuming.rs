@@ -131,10 +131,11 @@ async fn what_is_in_hand_is_finished_before_it_is_taken_again() {
     assert_eq!(*slow.twice_at_once.lock().expect("no panic"), []);
 }
 
-/// Has as much in hand as the widest worker, and finishes all of it in the same instant.
+/// Has as much in hand as the widest worker, and finishes it in the same instant, all but what cannot be finished.
 struct AllAtOnce {
     taken: AtomicUsize,
     may_finish: Semaphore,
+    unfinished: Option<OrderId>,
 }
 
 impl Handler for AllAtOnce {
@@ -142,24 +143,39 @@ impl Handler for AllAtOnce {
     const NAME: &'static str = "all at once";
     const SHAPE: Shape = Shape { batch: 1, concurrent: 64 };
 
-    async fn handle(&self, _: &[Received<OrderHeld>]) -> Result<Vec<Verdict>, Fault> {
+    async fn handle(&self, batch: &[Received<OrderHeld>]) -> Result<Vec<Verdict>, Fault> {
         self.taken.fetch_add(1, Ordering::Relaxed);
         self.may_finish.acquire().await.expect("open").forget();
+        if self.unfinished.as_ref() == Some(&batch[0].message.order_id) {
+            return Err(Fault::Away("for ever".into()));
+        }
         Ok(vec![Verdict::Done(Vec::new())])
     }
 }
 
-#[tokio::test]
-async fn what_is_finished_as_a_worker_stops_does_not_come_back() {
+/// How many of 200 messages are in the queue after 64 were in hand as the worker was told to stop.
+async fn left_by_one_who_stops(unfinished: Option<OrderId>) -> u32 {
     let (host, broker) = broker_with(200).await;
     let stop = CancellationToken::new();
-    let hands = Arc::new(AllAtOnce { taken: AtomicUsize::new(0), may_finish: Semaphore::new(0) });
+    let hands = AllAtOnce { taken: AtomicUsize::new(0), may_finish: Semaphore::new(0), unfinished };
+    let hands = Arc::new(hands);
     let running = tokio::spawn(consume::run(broker.clone(), Queue::Prepay, hands.clone(), stop.clone()));
     until("its hands are full", async || (hands.taken.load(Ordering::Relaxed) == 64).then_some(())).await;
     stop.cancel();
-    hands.may_finish.add_permits(64);
+    hands.may_finish.add_permits(1_000);
     running.await.expect("an orderly end");
     broker.close().await;
     until("the rest is in the queue again", async || (host.ready_in("prepay").await >= 200 - 64).then_some(())).await;
-    assert_eq!(host.ready_in("prepay").await, 200 - 64);
+    host.ready_in("prepay").await
+}
+
+#[tokio::test]
+async fn what_is_finished_as_a_worker_stops_does_not_come_back() {
+    assert_eq!(left_by_one_who_stops(None).await, 200 - 64);
+}
+
+#[tokio::test]
+async fn what_is_not_finished_as_a_worker_stops_comes_back() {
+    // Nearly the last, so that most are acknowledged together before it, and the others alone.
+    assert_eq!(left_by_one_who_stops(Some(order(60))).await, 200 - 63);
 }

@@ -135,9 +135,10 @@ impl Wish {
             fields.wrong("receipt", "is given with record_payment and with nothing else");
         }
         fields.finish()?;
-        let read = order_id.zip(action).zip(reason);
-        let wish = read.map(|((order_id, action), reason)| Self { order_id, action, amount_fen, receipt, reason });
-        wish.ok_or_else(|| Problem::new(Kind::InvalidRequest))
+        let (Some(order_id), Some(action), Some(reason)) = (order_id, action, reason) else {
+            return Err(Problem::new(Kind::InvalidRequest));
+        };
+        Ok(Self { order_id, action, amount_fen, receipt, reason })
     }
 }
 
