@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::tls::Secured;
 
 /// A server that answers nothing for this long is as good as away.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Seconds between heartbeats: a stalled wire is noticed within two of them.
 const HEARTBEAT: u16 = 10;
 
@@ -162,7 +162,16 @@ async fn connect(url: &str, name: &str) -> Result<Connection, lapin::Error> {
 /// Asks the broker, and waits no longer than it may take: a question that was put to lapin while its connection broke
 /// is sometimes answered by nobody.
 pub(super) async fn answered<T>(asked: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, lapin::Error> {
-    timeout(ANSWERS_WITHIN, asked).await.unwrap_or_else(|_| Err(ErrorKind::MissingHeartbeatError.into()))
+    answered_within(ANSWERS_WITHIN, asked).await
+}
+
+/// [`answered`], for what takes the broker longer than a word.
+pub(super) async fn answered_within<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, lapin::Error>>,
+) -> Result<T, lapin::Error> {
+    let silence = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {patience:?}"));
+    timeout(patience, asked).await.unwrap_or_else(|_| Err(silence().into()))
 }
 
 /// Closes a channel politely. One that does not close in peace ends with its connection.

@@ -1,7 +1,7 @@
 //! The queues and exchanges there must be: `rabbitmq/definitions.json`, in RabbitMQ's own import format,
 //! is the only source. Every process checks it at start; `holdfast topology apply` declares what is missing.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use lapin::{
     Channel, ErrorKind, ExchangeKind,
@@ -13,8 +13,11 @@ use serde_json::{Map, Value};
 
 use super::{
     BrokerAway, Link,
-    link::{answered, close},
+    link::{ANSWERS_WITHIN, answered_within, close},
 };
+
+/// A new queue begins with an election among its replicas, which a busy broker needs seconds for.
+const MADE_WITHIN: Duration = Duration::from_secs(30);
 
 const DEFINITIONS: &str = include_str!("../../rabbitmq/definitions.json");
 
@@ -175,14 +178,16 @@ impl Inquiry<'_> {
         };
         let options = ExchangeDeclareOptions { passive, durable: exchange.durable, ..Default::default() };
         let (name, arguments) = (exchange.name.as_str().into(), table(&exchange.arguments));
-        let declared = answered(self.channel().await?.exchange_declare(name, kind, options, arguments)).await;
+        let declared = self.channel().await?.exchange_declare(name, kind, options, arguments);
+        let declared = answered_within(patience(passive), declared).await;
         self.found(declared)
     }
 
     async fn queue(&mut self, queue: &QueueDefinition, passive: bool) -> Result<Found, lapin::Error> {
         let options = QueueDeclareOptions { passive, durable: queue.durable, ..Default::default() };
         let (name, arguments) = (queue.name.as_str().into(), table(&queue.arguments));
-        let declared = answered(self.channel().await?.queue_declare(name, options, arguments)).await;
+        let declared = self.channel().await?.queue_declare(name, options, arguments);
+        let declared = answered_within(patience(passive), declared).await;
         self.found(declared.map(drop))
     }
 
@@ -211,7 +216,7 @@ impl Inquiry<'_> {
                 QueueBindOptions::default(),
                 FieldTable::default(),
             );
-            answered(bound).await?;
+            answered_within(MADE_WITHIN, bound).await?;
         }
         Ok(())
     }
@@ -241,6 +246,11 @@ impl Found {
         }
         self
     }
+}
+
+/// How long the broker may take to look, or to make what is missing.
+fn patience(passive: bool) -> Duration {
+    if passive { ANSWERS_WITHIN } else { MADE_WITHIN }
 }
 
 fn table(arguments: &Map<String, Value>) -> FieldTable {

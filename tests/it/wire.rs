@@ -119,7 +119,7 @@ impl Drop for Wire {
 }
 
 /// What stands before and after `host:port` in a URL, and that itself.
-fn place_of_address(url: &str) -> (&str, &str, &str) {
+pub(crate) fn place_of_address(url: &str) -> (&str, &str, &str) {
     let scheme = url.find("://").expect("a URL") + 3;
     let end = url[scheme..].find('/').map_or(url.len(), |at| scheme + at);
     let begin = url[scheme..end].rfind('@').map_or(scheme, |at| scheme + at + 1);
