@@ -131,8 +131,8 @@ async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), 
 
 async fn add(new: &NewSchedule, settings: &Settings, json: bool) -> Result<(), Failure> {
     let database = super::database(settings)?;
-    let document = desk::schedules::add(&database, super::cache(settings).as_ref(), new).await?;
-    super::print(json, &document, || super::table(&COLUMNS, [columns(&document)]));
+    let added = desk::schedules::add(&database, super::cache(settings).as_ref(), new).await?.schedule;
+    super::print(json, &added, || super::table(&COLUMNS, [columns(&added)]));
     Ok(())
 }
 
