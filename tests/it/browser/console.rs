@@ -179,5 +179,16 @@ async fn p4_the_console_lives_by_its_stream_and_says_what_it_does_not_know() {
     stack.spawn("api");
     browser.until_says("[data-testid=pulse]", "Live").await;
     browser.until_says("[data-testid=tile-dead]", "1").await;
+
+    // A list that was read stays, where it was; that it is old is said over it.
+    go(&browser, &stack, "/letters").await;
+    let row = "[data-testid=letters] tbody tr";
+    browser.see(row).await;
+    let top = format!("document.querySelector('{row}').getBoundingClientRect().top");
+    let before = browser.value(&top).await;
+    stack.kill("api");
+    browser.until_says(".trouble-line.floating", "what was read last").await;
+    assert_eq!(browser.value(&top).await, before);
+    browser.picture("console-old").await;
     browser.close(&["net::ERR_", "status of 503"]).await;
 }
