@@ -114,15 +114,8 @@ impl Drop for CrowdPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::networks::tests::{ip, networks};
     use proptest::prelude::*;
-
-    fn networks(text: &str) -> Networks {
-        Networks::try_from(text.to_owned()).unwrap()
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
 
     #[test]
     fn s6_4_whom_a_proxy_speaks_for_is_believed_of_trusted_ones_only() {

@@ -55,15 +55,15 @@ impl Networks {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn networks(text: &str) -> Networks {
+    pub(in crate::api) fn networks(text: &str) -> Networks {
         Networks::try_from(text.to_owned()).unwrap()
     }
 
-    fn ip(text: &str) -> IpAddr {
+    pub(in crate::api) fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
