@@ -75,7 +75,7 @@ impl Handler for Expiry {
         let mut verdicts = Vec::with_capacity(batch.len());
         for received in batch {
             verdicts.push(match &received.message {
-                Wakeup::Alarm(alarm) => self.ring(alarm).await?,
+                Wakeup::Alarm(alarm) => self.ring(alarm, received.attempt).await?,
                 Wakeup::Cancel(cancel) => self.cancel(cancel).await?,
                 Wakeup::PaidOffline(paid) => self.take_offline(paid).await?,
                 Wakeup::Override(decided) => self.carry_out(decided).await?,
@@ -130,7 +130,7 @@ pub(super) enum Shut {
 }
 
 impl Expiry {
-    async fn ring(&self, alarm: &OrderAlarm) -> Result<Verdict, Fault> {
+    async fn ring(&self, alarm: &OrderAlarm, attempt: u32) -> Result<Verdict, Fault> {
         let Some(order) = store::order::due(self.db.pool(), &alarm.order_id).await? else {
             return Ok(not_in_the_books(&alarm.order_id));
         };
@@ -148,7 +148,7 @@ impl Expiry {
                 self.close(&order, Ending::expire()).await
             }
             Alarm::SoldOut => Ok(Verdict::Done(Vec::new())),
-            Alarm::Check => self.check(&order, alarm).await,
+            Alarm::Check => self.check(&order, alarm, attempt).await,
         }
     }
 
@@ -260,9 +260,14 @@ impl Expiry {
     }
 
     /// Perhaps it was paid and the callback got lost.
-    async fn check(&self, order: &Due, alarm: &OrderAlarm) -> Result<Verdict, Fault> {
+    async fn check(&self, order: &Due, alarm: &OrderAlarm, attempt: u32) -> Result<Verdict, Fault> {
         match self.standing(order).await {
             Ok(Standing::Paid(payment)) => Ok(paid(*payment)),
+            // Whoever had it closed is about to write down why: a cancellation, perhaps, in the step beside this one.
+            Ok(Standing::Closed) if attempt == 1 => {
+                let error = "closed at WeChat, and not yet in the books".to_owned();
+                Ok(Verdict::Retry { class: retry::Class::Early, error })
+            }
             Ok(Standing::Closed) => self.end(order, Ending::expire()).await,
             // Not paid, or no answer: the next look is due anyway. A look on the customer's behalf is not repeated.
             Ok(Standing::Unpaid | Standing::Unclear(_)) | Err(_) if alarm.after_ms > 0 => {

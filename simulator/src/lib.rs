@@ -4,7 +4,7 @@
 //! In reading order: [`settings`] and [`keys`]; `world`, the rules as a pure state machine; `authorization`
 //! and `fields`, which let requests in; `answer` and `seal`, which sign what goes out; `courier`, which
 //! carries callbacks; `call`, one request from proof to answer; and the endpoints `pay_api`, `official_account`, `phone`,
-//! `sim_api`, `platform`.
+//! `sim_api`, `merchant_api`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on may stop"))]
 
@@ -15,6 +15,7 @@ mod call;
 mod courier;
 mod fields;
 mod keys;
+mod merchant_api;
 mod official_account;
 mod pay_api;
 mod phone;
@@ -81,7 +82,7 @@ pub fn start(settings: Settings, keys: Keys, listener: TcpListener) -> Result<Ru
         .merge(pay_api::routes())
         .merge(official_account::routes())
         .merge(phone::routes())
-        .merge(platform::routes())
+        .merge(merchant_api::routes())
         .merge(sim_api::routes())
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(Arc::clone(&app));

@@ -56,6 +56,11 @@ impl Wait {
     }
 }
 
+/// The `Idempotency-Key` of a request that may do without one.
+pub(super) fn optional_idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    headers.contains_key(IDEMPOTENCY_KEY).then(|| idempotency_key(headers)).transpose()
+}
+
 /// The one `Idempotency-Key` of a request.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     let problem = |detail: &str| Problem::new(Kind::IdempotencyKeyMissing).detail(detail);

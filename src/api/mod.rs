@@ -15,6 +15,7 @@ pub mod health;
 mod language;
 mod links;
 mod names;
+mod networks;
 mod noted;
 mod ops;
 mod order_cancel;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::{addresses::Networks, tls::Tls};
+use super::{networks::Networks, tls::Tls};
 use crate::setting::BadSetting;
 
 #[derive(Debug, Clone, Deserialize)]

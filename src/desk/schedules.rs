@@ -30,14 +30,23 @@ pub struct ScheduleSeats {
     pub cancellation: Option<Progress>,
 }
 
+/// A session that is there now.
+pub struct Added {
+    pub schedule: ScheduleDocument,
+    /// Not one that had been added by this id before, which stays as it is.
+    pub is_new: bool,
+}
+
 /// Adds a session and tells the ingress of it.
-pub async fn add(db: &Database, cache: Option<&Cache>, new: &NewSchedule) -> Result<ScheduleDocument, StoreError> {
+pub async fn add(db: &Database, cache: Option<&Cache>, new: &NewSchedule) -> Result<Added, StoreError> {
     let mut step = db.begin("schedule.add").await?;
-    store::schedule::add(&mut step, new).await?;
-    step.commit().await?;
-    let document = store::schedule::added(db.pool(), new.schedule_id).await?;
-    announce(cache, std::slice::from_ref(&document)).await;
-    Ok(document)
+    let is_new = store::schedule::add(&mut step, new).await?;
+    if is_new {
+        step.commit().await?;
+    }
+    let schedule = store::schedule::added(db.pool(), new.schedule_id).await?;
+    announce(cache, std::slice::from_ref(&schedule)).await;
+    Ok(Added { schedule, is_new })
 }
 
 /// A session with its seats; `None` when there is none.

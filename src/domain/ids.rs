@@ -13,6 +13,23 @@ use super::hex::hex;
 #[error("{0}")]
 pub struct Malformed(pub &'static str);
 
+/// What this requester means by this key: the same for ever, another one for anybody else.
+fn wish(requester: &str, key: &IdempotencyKey) -> [u8; 32] {
+    Sha256::new()
+        .chain_update((requester.len() as u64).to_be_bytes())
+        .chain_update(requester)
+        .chain_update(key.as_str())
+        .finalize()
+        .into()
+}
+
+/// The same as a UUID, where it names something by itself.
+pub(super) fn wish_id(requester: &str, key: &IdempotencyKey) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&wish(requester, key)[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
 /// Our number of an order and, letter for letter, WeChat's `out_trade_no`:
 /// 6–32 characters of `[0-9a-z]`, unique per merchant for ever.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,11 +44,7 @@ impl OrderId {
     /// follow it, in Crockford's alphabet (no i, l, o, u: easy to read out on the phone).
     pub fn derive(prefix: &str, user: &UserId, key: &IdempotencyKey) -> Self {
         const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        let digest = Sha256::new()
-            .chain_update((user.as_str().len() as u64).to_be_bytes())
-            .chain_update(user.as_str())
-            .chain_update(key.as_str())
-            .finalize();
+        let digest = wish(user.as_str(), key);
         let mut id = String::with_capacity(prefix.len() + 24);
         id.push_str(prefix);
         for group in digest[..15].chunks_exact(5) {
@@ -78,12 +91,7 @@ pub struct RefundId(String);
 impl RefundId {
     /// The refund of this order that the requester means by this key.
     pub fn derive(order: &OrderId, requester: &str, key: &IdempotencyKey) -> Self {
-        let digest = Sha256::new()
-            .chain_update((requester.len() as u64).to_be_bytes())
-            .chain_update(requester)
-            .chain_update(key.as_str())
-            .finalize();
-        Self(format!("{order}-{}", hex(&digest[..10])))
+        Self(format!("{order}-{}", hex(&wish(requester, key)[..10])))
     }
 
     /// The refund of a payment that came too late for a seat: there is one per order.
@@ -234,6 +242,11 @@ fn visible_ascii(text: &str, longest: usize) -> bool {
 pub struct ScheduleId(pub Uuid);
 
 impl ScheduleId {
+    /// The session that this operator adds by this key.
+    pub fn derive(operator: &str, key: &IdempotencyKey) -> Self {
+        Self(wish_id(operator, key))
+    }
+
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         Uuid::try_parse(text).map(Self).map_err(|_| Malformed("a schedule id is a UUID"))
     }

@@ -1,13 +1,12 @@
 //! Overrides: an operator's decision about one order, what it needs, and whether it can be taken back.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    ids::{IdempotencyKey, OrderId},
+    ids::{IdempotencyKey, OrderId, wish_id},
     money::Fen,
     order::Status,
 };
@@ -160,14 +159,7 @@ pub fn receipt(text: &str) -> Result<String, &'static str> {
 
 /// The override that this operator means by this key.
 pub fn override_id(operator: &str, key: &IdempotencyKey) -> Uuid {
-    let digest = Sha256::new()
-        .chain_update((operator.len() as u64).to_be_bytes())
-        .chain_update(operator)
-        .chain_update(key.as_str())
-        .finalize();
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    wish_id(operator, key)
 }
 
 /// What decides whether an override makes sense.

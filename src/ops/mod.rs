@@ -31,7 +31,7 @@ use crate::{
     api::paging::Place,
     cache::{Cache, CacheSettings},
     config::{Settings, needed},
-    domain::ids::{OrderId, UserId},
+    domain::ids::{OrderId, ScheduleId, UserId},
     exit::Failure,
     store::{Database, Plans},
 };
@@ -122,13 +122,22 @@ fn operator(text: &str) -> Result<String, String> {
     Ok(name.as_str().to_owned())
 }
 
-/// Ids mean nothing to those who use them: what cannot be one is not found.
+/// Ids mean nothing to those who use them: what cannot be an order's is not found.
 fn order_id(text: &str) -> Result<OrderId, Failure> {
     OrderId::try_from(text.to_owned()).map_err(|_| no_order(text))
 }
 
 fn no_order(id: impl Display) -> Failure {
     Failure::No(format!("there is no order {id} in the books"))
+}
+
+/// What cannot be a session's is not found either.
+fn schedule_id(text: &str) -> Result<ScheduleId, Failure> {
+    ScheduleId::parse(text).map_err(|_| no_schedule(text))
+}
+
+fn no_schedule(id: impl Display) -> Failure {
+    Failure::No(format!("there is no session {id}"))
 }
 
 /// For what operators look at and decide.

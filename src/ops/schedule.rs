@@ -1,7 +1,5 @@
 //! `holdfast schedule`: courses' sessions.
 
-use std::fmt::Display;
-
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
@@ -100,17 +98,8 @@ pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<()
     }
 }
 
-/// Ids mean nothing to those who use them: what cannot be one is not found.
-pub(super) fn parse(schedule_id: &str) -> Result<ScheduleId, Failure> {
-    ScheduleId::parse(schedule_id).map_err(|_| unknown(schedule_id))
-}
-
-pub(super) fn unknown(schedule_id: impl Display) -> Failure {
-    Failure::No(format!("there is no session {schedule_id}"))
-}
-
 async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), Failure> {
-    let schedule = parse(schedule_id)?;
+    let schedule = super::schedule_id(schedule_id)?;
     let database = super::database(settings)?;
     let items = store::fairness::line(database.pool(), schedule).await?;
     if items.is_empty() {
@@ -142,8 +131,8 @@ async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), 
 
 async fn add(new: &NewSchedule, settings: &Settings, json: bool) -> Result<(), Failure> {
     let database = super::database(settings)?;
-    let document = desk::schedules::add(&database, super::cache(settings).as_ref(), new).await?;
-    super::print(json, &document, || super::table(&COLUMNS, [columns(&document)]));
+    let added = desk::schedules::add(&database, super::cache(settings).as_ref(), new).await?.schedule;
+    super::print(json, &added, || super::table(&COLUMNS, [columns(&added)]));
     Ok(())
 }
 

@@ -47,10 +47,10 @@ struct Report {
 }
 
 pub async fn run(arguments: &Arguments, settings: &Settings, json: bool) -> Result<(), Failure> {
-    let schedule = super::schedule::parse(&arguments.schedule_id)?;
+    let schedule = super::schedule_id(&arguments.schedule_id)?;
     let db = super::database(settings)?;
     if store::schedule::find(db.pool(), schedule).await?.is_none() {
-        return Err(super::schedule::unknown(schedule));
+        return Err(super::no_schedule(schedule));
     }
     if !arguments.dry_run {
         cancellation::close(&db, super::cache(settings).as_ref(), schedule).await?;

@@ -52,17 +52,18 @@ pub struct NewSchedule {
     pub capacity: i32,
 }
 
-/// Adds a session with all its seats free; makes the course when it is new (an existing title stays).
-pub async fn add(step: &mut Step<'_>, new: &NewSchedule) -> Result<(), StoreError> {
+/// Adds a session with all its seats free; makes the course when it is new (an existing title stays). Whether it did:
+/// a session of this id may have been added before.
+pub async fn add(step: &mut Step<'_>, new: &NewSchedule) -> Result<bool, StoreError> {
     let tx = &mut *step.transaction;
     sqlx::query("INSERT INTO courses (course_id, title) VALUES ($1, $2) ON CONFLICT (course_id) DO NOTHING")
         .bind(&new.course_id)
         .bind(&new.course)
         .execute(&mut *tx)
         .await?;
-    sqlx::query(
+    let added = sqlx::query(
         "INSERT INTO course_schedules (schedule_id, course_id, starts_at, price_fen, capacity)
-         VALUES ($1, $2, $3, $4, $5)",
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (schedule_id) DO NOTHING",
     )
     .bind(new.schedule_id)
     .bind(&new.course_id)
@@ -71,12 +72,15 @@ pub async fn add(step: &mut Step<'_>, new: &NewSchedule) -> Result<(), StoreErro
     .bind(new.capacity)
     .execute(&mut *tx)
     .await?;
+    if added.rows_affected() == 0 {
+        return Ok(false);
+    }
     sqlx::query("INSERT INTO free_seats (schedule_id, seat_no) SELECT $1, generate_series(1, $2)")
         .bind(new.schedule_id)
         .bind(new.capacity)
         .execute(&mut *tx)
         .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// What a list of sessions is narrowed to. All times inclusive below, exclusive above.

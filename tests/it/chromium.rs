@@ -2,7 +2,8 @@
 //! complained about. Works on what a customer sees, never on the page's inner state.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    fmt,
     io::{Read, Write},
     net::TcpStream,
     path::PathBuf,
@@ -176,9 +177,14 @@ impl Browser {
 
     /// Waits until the first element that matches says `wanted`.
     pub(crate) async fn until_says(&self, css: &str, wanted: &str) {
-        until(&format!("{css} says {wanted}"), async || {
+        let said = RefCell::default();
+        let what = fmt::from_fn(|f| write!(f, "{css} says {wanted}; it says {:?}", said.borrow()));
+        until(what, async || {
             let element = self.client.find(Locator::Css(css)).await.ok()?;
-            element.text().await.ok()?.contains(wanted).then_some(())
+            let text = element.text().await.ok()?;
+            let seen = text.contains(wanted).then_some(());
+            said.replace(text);
+            seen
         })
         .await;
     }

@@ -97,6 +97,25 @@ async fn an_alarm_that_rings_before_its_time_waits_for_it() {
     stack.check_invariants().await;
 }
 
+/// A look at WeChat falls between a cancellation's close there and its words in the books.
+#[tokio::test]
+async fn a_look_leaves_the_ending_to_whoever_had_the_order_closed() {
+    let stack = stage("closing-look", &["api", "seats", "prepay", "expiry"]).await;
+    let schedule = stack.add_schedule(2).await;
+    let (ann, order) = stack.payable("ann", &schedule).await;
+    let (bob, other) = stack.payable("bob", &schedule).await;
+    stack.script(&json!({ "rules": [{ "on": "query", "state": "CLOSED" }] })).await;
+    let laying = async { stack.lay(&alarm(&order, Alarm::Check)).await };
+    stack.lay_and_take(laying, "delay.1s", &order, "early", "not yet in the books").await;
+    stack.lay_cancel("ann", &order).await;
+    stack.until_status(&ann, &order, "cancelled").await;
+
+    // Where nobody comes, as after a close by hand, the next look ends it.
+    stack.lay(&alarm(&other, Alarm::Check)).await;
+    stack.until_status(&bob, &other, "expired").await;
+    stack.check_invariants().await;
+}
+
 #[tokio::test]
 async fn no_answer_to_a_close_ends_an_order_but_wechats_signed_word() {
     let stack = stage("closing-answers", &["api", "seats", "prepay", "payments", "expiry"]).await;

@@ -47,7 +47,8 @@ async fn an_order_that_nobody_can_be_asked_to_pay_is_set_aside() {
     let letter = queues.take("prepay.dead").await;
     assert_eq!((letter.header("x-error-class"), letter.key()), ("no_openid", "hfnameless/held"));
     let ann = stack.quick_token("ann");
-    assert_eq!(stack.order(&ann, "hfnameless").await.body["status"], "held", "the seat is theirs for the while");
+    // The seat is theirs for the while.
+    stack.until_status(&ann, "hfnameless", "held").await;
 
     // Who she is to WeChat is known from her next order on; the letter is put back.
     stack.booked("ann", &schedule).await;
@@ -74,7 +75,7 @@ async fn a_payer_sealed_under_a_key_that_is_not_at_hand_yet_waits_for_it() {
     stack.submit_request(&ann, "k", &body).send().await.expect("an answer");
     let waiting = Queues::of(&stack).await.look_waiting("early").await;
     let order = waiting.json()["order_id"].as_str().expect("an order").to_owned();
-    assert_eq!(stack.order(&ann, &order).await.body["status"], "held");
+    stack.until_status(&ann, &order, "held").await;
     assert_eq!(stack.ledger().await["orders"], json!([]), "WeChat was not asked for somebody else");
 
     assert!(stack.terminate("prepay").await.success());
@@ -88,7 +89,7 @@ async fn a_payer_sealed_under_a_key_that_is_not_at_hand_yet_waits_for_it() {
 /// out: there is nothing left for a person to decide, the deadline closes it.
 #[tokio::test]
 async fn a_claim_about_an_order_whose_time_ran_out_meanwhile_is_left_to_its_deadline() {
-    let mut stack = hasty_with("codes_too_late", 60, 120, &["api", "seats"]).await;
+    let mut stack = hasty_with("codes_too_late", 600, 1200, &["api", "seats"]).await;
     let schedule = stack.add_schedule(1).await;
     let ann = stack.quick_token("ann");
     let order = stack.submit(&ann, &schedule).await;
@@ -105,7 +106,7 @@ async fn a_claim_about_an_order_whose_time_ran_out_meanwhile_is_left_to_its_dead
     })
     .await;
     assert_eq!(stack.ready_in("prepay.dead").await, 0, "nobody is asked");
-    assert_eq!(stack.order(&ann, &order).await.body["status"], "held");
+    stack.until_status(&ann, &order, "held").await;
     stack.spawn("expiry");
     stack.until_status(&ann, &order, "expired").await;
     assert_eq!(stack.pay(&order).await.body["reason"], "closed");

@@ -27,6 +27,28 @@ async fn p4_a_session_is_added_seen_seat_by_seat_and_cancelled_by_an_operator() 
     assert_eq!((added.status, &added.body["course"]), (StatusCode::CREATED, &json!("茶道")));
     let schedule = added.body["schedule_id"].as_str().expect("an id").to_owned();
 
+    // By one name it is one session, of whoever gave the name.
+    let named = async |token: &str, wish: &Value| {
+        let request = stack.request(Method::POST, path).bearer_auth(token).header("Idempotency-Key", "k");
+        Answer::of(request.json(wish)).await
+    };
+    let (first, again) = (named(&operator, &wish).await, named(&operator, &wish).await);
+    assert_eq!((first.status, again.status), (StatusCode::CREATED, StatusCode::OK));
+    assert_eq!(first.body["schedule_id"], again.body["schedule_id"]);
+    assert_ne!(first.body["schedule_id"], json!(schedule));
+    let other = json!({ "capacity": 4, "course_id": "calligraphy" });
+    assert_eq!(named(&operator, &other).await.problem(), "idempotency-key-reused");
+    assert_eq!(stack.count("SELECT count(*) FROM courses WHERE course_id = 'calligraphy'").await, 0);
+    let theirs = named(&stack.token_of_role("oleg", Role::Operator), &wish).await;
+    assert_eq!(theirs.status, StatusCode::CREATED);
+    let cancelled = async |id: &Value| {
+        let path = format!("{path}/{}/cancel", id.as_str().expect("an id"));
+        post(&operator, &path, &json!({})).await.status
+    };
+    for id in [&first.body["schedule_id"], &theirs.body["schedule_id"]] {
+        assert_eq!(cancelled(id).await, StatusCode::ACCEPTED);
+    }
+
     let (ann, booked) = stack.booked("ann", &schedule).await;
     let (bob, held) = stack.payable("bob", &schedule).await;
     let one = format!("{path}/{schedule}");

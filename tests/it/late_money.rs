@@ -63,7 +63,7 @@ async fn order_late_and_pay(stack: &Stack, order: &str) {
 
 #[tokio::test]
 async fn a_code_that_comes_after_the_order_was_given_up_is_closed() {
-    let mut stack = hasty_with("code_too_late", 60, 120, &["api", "seats", "expiry"]).await;
+    let mut stack = hasty_with("code_too_late", 600, 1200, &["api", "seats", "expiry"]).await;
     let schedule = stack.add_schedule(1).await;
     let ann = stack.quick_token("ann");
     let order = stack.submit(&ann, &schedule).await;
@@ -155,7 +155,7 @@ async fn paid_before_its_code(stack: &Stack) {
 
 #[tokio::test]
 async fn callback_before_the_code_is_stored() {
-    let stack = hasty("callback_before_the_code_is_stored", 60, 120).await;
+    let stack = hasty("callback_before_the_code_is_stored", 600, 1200).await;
     stack.script(&json!({ "rules": [{ "on": "order", "answer_lost": true }] })).await;
     paid_before_its_code(&stack).await;
 }
@@ -203,7 +203,7 @@ async fn a_number_that_wechat_claims_is_used_is_asked_about_and_set_aside() {
 /// The hold runs out while the callback waits in the queue: WeChat's word counts, not the hour.
 #[tokio::test]
 async fn a_payment_in_the_queue_keeps_its_seat() {
-    let settings = [deadlines(60, 120), vec![("HOLDFAST_ORDER__CHECK_SECONDS", "600".to_owned())]].concat();
+    let settings = [deadlines(600, 1200), vec![("HOLDFAST_ORDER__CHECK_SECONDS", "600".to_owned())]].concat();
     let roles = vec!["api", "seats", "prepay", "expiry", "notifications"];
     let mut stack = Stack::start_with("payment_in_the_queue", Choice { settings, roles, ..Choice::default() }).await;
     let schedule = stack.add_schedule(1).await;
@@ -221,7 +221,7 @@ async fn a_payment_in_the_queue_keeps_its_seat() {
 #[tokio::test]
 async fn two_late_payments_for_one_free_seat() {
     let mut stack =
-        hasty_with("two_late_payments", 60, 120, &["api", "seats", "prepay", "expiry", "refunds", "notifications"])
+        hasty_with("two_late_payments", 600, 1200, &["api", "seats", "prepay", "expiry", "refunds", "notifications"])
             .await;
     let schedule = stack.add_schedule(2).await;
     let (ann, first) = stack.payable("ann", &schedule).await;
@@ -245,7 +245,7 @@ async fn two_late_payments_for_one_free_seat() {
 
 #[tokio::test]
 async fn late_money_for_a_cancelled_session_goes_back() {
-    let stack = hasty("late_money_cancelled_session", 60, 120).await;
+    let stack = hasty("late_money_cancelled_session", 600, 1200).await;
     let schedule = stack.add_schedule(3).await;
     let (ann, order) = stack.payable("ann", &schedule).await;
     stack.lapse_now(&ann, &order).await;

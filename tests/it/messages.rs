@@ -59,7 +59,7 @@ impl Stack {
 
 #[tokio::test]
 async fn s4_3_each_kind_of_message_once() {
-    let stack = hasty("messages_each_kind", 60, 120).await;
+    let stack = hasty("messages_each_kind", 600, 1200).await;
     let schedule = stack.add_schedule(1).await;
     let (ann, first) = stack.booked("ann", &schedule).await;
     Customer::of(&stack, "bob").order(&schedule, None).await;
@@ -109,7 +109,7 @@ async fn s4_3_each_kind_of_message_once() {
 
 #[tokio::test]
 async fn token_expired_for_many_workers_at_once() {
-    let stack = hasty("messages_token", 60, 120).await;
+    let stack = hasty("messages_token", 600, 1200).await;
     let mut second = stack.command(&["worker", "notifications"]).stderr(std::process::Stdio::null()).spawn().unwrap();
     let schedule = stack.add_schedule(1).await;
     stack.booked("ann", &schedule).await;
@@ -131,7 +131,7 @@ async fn token_expired_for_many_workers_at_once() {
 
 #[tokio::test]
 async fn follower_gone() {
-    let stack = hasty("messages_follower_gone", 60, 120).await;
+    let stack = hasty("messages_follower_gone", 600, 1200).await;
     let schedule = stack.add_schedule(1).await;
     let (_, order) = stack.booked("unfollowed", &schedule).await;
     let gone = ("failed".to_owned(), 1, Some(43004), false);
@@ -145,7 +145,7 @@ async fn follower_gone() {
 
 #[tokio::test]
 async fn s4_3_a_message_whose_answer_was_lost_for_good_is_uncertain() {
-    let stack = hasty("messages_uncertain", 60, 120).await;
+    let stack = hasty("messages_uncertain", 600, 1200).await;
     stack.script(&json!({ "rules": [{ "on": "template_send", "answer_lost": true }] })).await;
     let schedule = stack.add_schedule(1).await;
     let (ann, order) = stack.booked("ann", &schedule).await;

@@ -127,8 +127,9 @@ pub(super) fn settings_of(
         ("HOLDFAST_API", api.to_owned()),
         ("HOLDFAST_SIMULATOR", simulator.to_owned()),
         ("HOLDFAST_CACHE__KEY_PREFIX", format!("{name}:")),
-        // A busy machine is not a broker that is away.
+        // A busy machine is not a server that is away.
         ("HOLDFAST_BROKER__CONFIRM_MS", "12000".into()),
+        ("HOLDFAST_CACHE__CALL_LIMIT_MS", "1500".into()),
         ("HOLDFAST_DATABASE__MAX_CONNECTIONS", "6".into()),
         ("HOLDFAST_API__LISTEN", format!("127.0.0.1:{api_port}")),
         ("HOLDFAST_API__DEVELOPMENT", "true".into()),

@@ -26,7 +26,7 @@ impl Stack {
 
 #[tokio::test]
 async fn a_refund_asked_for_before_its_order_is_in_the_books_waits_for_it() {
-    let mut stack = hasty_with("refund_too_early", 60, 120, &["api", "refunds"]).await;
+    let mut stack = hasty_with("refund_too_early", 600, 1200, &["api", "refunds"]).await;
     let schedule = stack.add_schedule(1).await;
     let ann = stack.quick_token("ann");
     let order = stack.submit(&ann, &schedule).await;
@@ -35,7 +35,7 @@ async fn a_refund_asked_for_before_its_order_is_in_the_books_waits_for_it() {
     assert_eq!(waiting.json()["refund_id"], refund.as_str());
     stack.spawn("seats");
     assert_eq!(stack.until_refund(&refund, "refused").await.as_deref(), Some("not-paid"));
-    assert_eq!(stack.order(&ann, &order).await.body["status"], "held");
+    stack.until_status(&ann, &order, "held").await;
     assert_eq!(stack.ready_in("refunds.dead").await, 0);
     stack.check_invariants().await;
 }
@@ -49,7 +49,7 @@ async fn a_state_of_a_refund_that_nobody_knows_concludes_nothing() {
     assert_eq!(waiting.json()["refund_id"], refund.as_str());
     let noted = stack.until_refund(&refund, "requested").await;
     assert!(noted.is_some_and(|error| error.contains("DEFERRED")), "the books say what it waits for");
-    assert_eq!(stack.order(&ann, &order).await.body["status"], "refunding");
+    stack.until_status(&ann, &order, "refunding").await;
 
     stack.script(&json!({})).await;
     stack.lay_refund_due(&refund).await;
@@ -97,7 +97,7 @@ async fn word_of_a_refund_under_way_leaves_it_under_way() {
     .await;
     assert_eq!(stack.ready_in("delay.30s").await, 1, "and by no second message");
     stack.until_refund(&refund, "processing").await;
-    assert_eq!(stack.order(&ann, &order).await.body["status"], "refunding");
+    stack.until_status(&ann, &order, "refunding").await;
     let noted = "SELECT count(*) FROM wechat_callbacks WHERE event_type = 'REFUND.PROCESSING' AND outcome = 'settled'";
     assert_eq!(stack.count(noted).await, 1);
     stack.check_money().await;

@@ -18,7 +18,7 @@ use crate::{
 
 /// A stack with one booking of ann's: her token and the order.
 pub(crate) async fn with_a_booking(test: &str) -> (Stack, String, String) {
-    let stack = hasty(test, 60, 120).await;
+    let stack = hasty(test, 600, 1200).await;
     let schedule = stack.add_schedule(1).await;
     let (ann, order) = stack.booked("ann", &schedule).await;
     (stack, ann, order)
@@ -108,7 +108,7 @@ async fn refund_in_doubt() {
 
 #[tokio::test]
 async fn refund_callback_before_the_payments() {
-    let stack = hasty("refund_callback_first", 60, 120).await;
+    let stack = hasty("refund_callback_first", 600, 1200).await;
     // The query tells of the payment; its callback takes its time.
     stack.script(&json!({ "rules": [{ "on": "callback_payment", "callback": { "late_ms": 6000 } }] })).await;
     let schedule = stack.add_schedule(1).await;
@@ -123,7 +123,7 @@ async fn refund_callback_before_the_payments() {
             2,
         )
         .await;
-    assert_eq!(stack.order(&ann, &order).await.body["status"], "refunded");
+    stack.until_status(&ann, &order, "refunded").await;
     assert_eq!(stack.count("SELECT count(*) FROM free_seats").await, 1);
     stack.check_money().await;
 }
@@ -135,7 +135,8 @@ async fn abnormal_refund() {
     let refund = stack.lay_refund(&order, "all", None).await;
     stack.until_refund(&refund, "abnormal").await;
     assert_eq!(stack.open_cases().await, [("refund_abnormal".to_owned(), refund.clone())]);
-    assert_eq!(stack.order(&ann, &order).await.body["status"], "refunding", "the money is still owed");
+    // The money is still owed.
+    stack.until_status(&ann, &order, "refunding").await;
     stack.check_money().await;
 
     // Somebody gave WeChat another account for it: its last word closes the case.
@@ -252,7 +253,7 @@ async fn a_refund_that_wechat_refuses_for_good_is_a_case() {
             (stack.open_cases().await == [(kind.to_owned(), refund.clone())]).then_some(())
         })
         .await;
-        assert_eq!(stack.order(&ann, &order).await.body["status"], "refunding");
+        stack.until_status(&ann, &order, "refunding").await;
         // Mended at WeChat, it goes on by itself.
         stack.script(&json!({})).await;
         stack.lay_refund_due(&refund).await;

@@ -46,7 +46,7 @@ const OFFLINE: &str = "SELECT count(*) FROM payment_transactions WHERE transacti
 
 #[tokio::test]
 async fn message_from_the_previous_release() {
-    let stack = hasty("previous_release", 60, 120).await;
+    let stack = hasty("previous_release", 600, 1200).await;
     let recorded = recorded();
     let kinds: BTreeSet<&str> = recorded.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(kinds.len(), 12, "a kind of message without a recording: {kinds:?}");
@@ -104,7 +104,7 @@ async fn message_from_the_previous_release() {
 #[tokio::test]
 async fn key_rotation_with_both_keys_alive() {
     let settings =
-        [deadlines(60, 120), vec![("HOLDFAST_WECHAT_PAY__PLATFORM_CERTIFICATES", "true".to_owned())]].concat();
+        [deadlines(600, 1200), vec![("HOLDFAST_WECHAT_PAY__PLATFORM_CERTIFICATES", "true".to_owned())]].concat();
     let mut stack =
         Stack::start_with("key_rotation", Choice { settings, roles: Vec::new(), ..Choice::default() }).await;
     stack.script(&json!({ "key_mode": "both", "rotation": "listed" })).await;
@@ -132,7 +132,7 @@ async fn wechat_down_for_an_hour() {
         ("HOLDFAST_RECONCILE__EVERY_SECONDS", "1".to_owned()),
         ("HOLDFAST_RECONCILE__GRACE_SECONDS", "0".to_owned()),
     ];
-    let settings = [deadlines(60, 120), sweep].concat();
+    let settings = [deadlines(600, 1200), sweep].concat();
     let roles = ["api"].into_iter().chain(crate::stack::WORKERS).chain(["reconcile"]).collect();
     let stack = Stack::start_with("wechat_down", Choice { settings, roles, ..Choice::default() }).await;
     let schedule = stack.add_schedule(10).await;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     future::Future,
     path::{Path, PathBuf},
     process::Child,
@@ -323,14 +324,14 @@ impl Answer {
 }
 
 /// Waits until `look` answers something.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: impl fmt::Display, look: impl FnMut() -> F) -> T {
     until_within(*PATIENCE.get_or_init(|| Duration::from_secs(60)), what, look).await
 }
 
 /// The same for what may take longer.
 pub(crate) async fn until_within<T, F: Future<Output = Option<T>>>(
     patience: Duration,
-    what: &str,
+    what: impl fmt::Display,
     mut look: impl FnMut() -> F,
 ) -> T {
     let began = Instant::now();

@@ -46,7 +46,8 @@ async fn p3_a_message_climbs_the_ladder_of_delays_and_counts_its_attempts() {
         assert_eq!(second.header(header), first.header(header), "{header} stays");
     }
     assert_eq!((&second.body, second.properties.message_id()), (&first.body, first.properties.message_id()));
-    assert_eq!(stack.order(&ann, &order).await.body["status"], "held", "no code, and no conclusion");
+    // No code, and no conclusion.
+    stack.until_status(&ann, &order, "held").await;
 
     stack.script(&json!({})).await;
     stack.until_status(&ann, &order, "awaiting_payment").await;
@@ -114,7 +115,7 @@ async fn crash_between_wechats_deed_and_our_record() {
     let order = stack.submit(&ann, &schedule).await;
     until_struck(&stack, 1).await;
     stack.kill("prepay");
-    assert_eq!(stack.order(&ann, &order).await.body["status"], "held");
+    stack.until_status(&ann, &order, "held").await;
 
     stack.script(&json!({})).await;
     for worker in ["prepay", "payments", "notifications"] {

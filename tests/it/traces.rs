@@ -143,7 +143,7 @@ impl Span {
 }
 
 async fn traced(test: &str, endpoint: String, roles: Vec<&'static str>) -> Stack {
-    let settings = [deadlines(60, 120), vec![("HOLDFAST_TELEMETRY__OTLP_ENDPOINT", endpoint)]].concat();
+    let settings = [deadlines(600, 1200), vec![("HOLDFAST_TELEMETRY__OTLP_ENDPOINT", endpoint)]].concat();
     Stack::start_with(test, Choice { settings, roles, ..Choice::default() }).await
 }
 

@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use crate::{
     stack::{
+        Choice, Stack,
         server_resources::{database_url, drop_database, make_database},
         until,
     },
-    story::hasty_with,
+    story::deadlines,
 };
 
 #[tokio::test]
@@ -41,7 +42,10 @@ async fn a_beginning_that_is_given_up_leaves_no_transaction_open() {
 /// PostgreSQL asks one of two transactions to begin again: here on purpose, by a stricter isolation than ours.
 #[tokio::test]
 async fn a_step_that_another_one_came_in_the_way_of_is_done_again_at_once() {
-    let mut stack = hasty_with("conflict", 60, 120, &["api", "seats", "prepay"]).await;
+    // Nobody but the cancellation works on the order.
+    let settings = [deadlines(600, 1200), vec![("HOLDFAST_ORDER__CHECK_SECONDS", "600".to_owned())]].concat();
+    let roles = vec!["api", "seats", "prepay"];
+    let mut stack = Stack::start_with("conflict", Choice { settings, roles, ..Choice::default() }).await;
     let schedule = stack.add_schedule(1).await;
     let (ann, order) = stack.payable("ann", &schedule).await;
     let stricter = format!("ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'", stack.name);

@@ -10,7 +10,7 @@ use crate::{
 
 #[tokio::test]
 async fn s5_3_a_freed_seat_goes_to_the_first_who_waits() {
-    let stack = hasty("waiting_list", 60, 120).await;
+    let stack = hasty("waiting_list", 600, 1200).await;
     let schedule = stack.add_schedule(1).await;
     let (ann, order) = stack.payable("ann", &schedule).await;
     stack.wait_in_line(&["bob", "cid"], &schedule).await;
@@ -29,7 +29,7 @@ async fn s5_3_a_freed_seat_goes_to_the_first_who_waits() {
 
 #[tokio::test]
 async fn s5_3_two_freed_seats_go_to_the_two_who_waited_longest() {
-    let stack = hasty("waiting_two", 60, 120).await;
+    let stack = hasty("waiting_two", 600, 1200).await;
     let schedule = stack.add_schedule(2).await;
     let (ann, first) = stack.payable("ann", &schedule).await;
     let (bob, second) = stack.payable("bob", &schedule).await;
@@ -58,7 +58,7 @@ async fn s5_3_two_freed_seats_go_to_the_two_who_waited_longest() {
 
 #[tokio::test]
 async fn s5_3_an_offer_that_lapses_goes_to_the_next() {
-    let stack = hasty("waiting_lapses", 60, 120).await;
+    let stack = hasty("waiting_lapses", 600, 1200).await;
     let schedule = stack.add_schedule(1).await;
     let (ann, order) = stack.booked("ann", &schedule).await;
     stack.wait_in_line(&["bob", "cid"], &schedule).await;
@@ -76,7 +76,7 @@ async fn s5_3_an_offer_that_lapses_goes_to_the_next() {
 /// A lapsed order's seat went straight to somebody who waited: the session was sold out before and is now.
 #[tokio::test]
 async fn s5_3_whose_seat_is_offered_on_can_pay_no_more() {
-    let stack = hasty("waiting_closes", 60, 120).await;
+    let stack = hasty("waiting_closes", 600, 1200).await;
     let schedule = stack.add_schedule(1).await;
     let (ann, order) = stack.payable("ann", &schedule).await;
     stack.wait_in_line(&["bob"], &schedule).await;
@@ -93,7 +93,7 @@ async fn s5_3_whose_seat_is_offered_on_can_pay_no_more() {
 #[tokio::test]
 async fn s5_3_joining_and_ordering_keep_their_turns() {
     let mut stack =
-        hasty_with("waiting_turns", 60, 120, &["api", "prepay", "payments", "expiry", "notifications"]).await;
+        hasty_with("waiting_turns", 600, 1200, &["api", "prepay", "payments", "expiry", "notifications"]).await;
     let schedule = stack.add_schedule(1).await;
     stack.lay_waitlist("ann", &schedule, WaitlistWish::Join).await;
     let bob = stack.quick_token("bob");

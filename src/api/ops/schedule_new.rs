@@ -14,10 +14,11 @@ use super::super::{
     Api,
     auth::Operator,
     fields::{self, text},
+    headers::optional_idempotency_key,
     problem::{Kind, Problem, ProblemDocument},
 };
 use crate::{
-    desk,
+    desk::{self, schedules::Added},
     domain::{
         document::ScheduleDocument,
         ids::{CourseId, ScheduleId},
@@ -78,40 +79,56 @@ impl Wish {
             _ => Err(Problem::new(Kind::InvalidRequest)),
         }
     }
+
+    /// Whether the session is the one that was wished for. A course that existed has kept its title.
+    fn became(&self, schedule: &ScheduleDocument) -> bool {
+        self.capacity == schedule.capacity
+            && self.course_id == schedule.course_id
+            && self.starts_at.is_none_or(|at| at == schedule.starts_at)
+            && self.price_fen.is_none_or(|fen| fen == schedule.price_fen)
+    }
 }
 
 /// Add a session
 ///
-/// With all its seats free, open for orders at once. Repeating it adds another one.
+/// With all its seats free, open for orders at once. The same `Idempotency-Key` is the same session, however often it is
+/// sent; without one, repeating it adds another session.
 #[utoipa::path(
     post, path = "/v1/ops/schedules", tag = "operators", security(("bearer" = ["operator"])),
     request_body(content = Wish, content_type = "application/json", example = json!({"capacity": 20, "course_id": "pottery"})),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Your name for this wish: 1–255 visible ASCII characters")),
     responses(
+        (status = 200, description = "The session, added before by this `Idempotency-Key`", body = ScheduleDocument),
         (status = 201, description = "The session", body = ScheduleDocument),
-        (status = 400, description = "`unreadable`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 400, description = "`unreadable`; `idempotency-key-missing`: it cannot be used", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`: not an operator's token", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`too-large`: more than 4 KiB", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported-media-type`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid-request` with every wrong field", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid-request` with every wrong field; `idempotency-key-reused`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
     )
 )]
 pub(in crate::api) async fn add(
     State(api): State<Api>,
-    _operator: Operator,
+    Operator(operator): Operator,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<ScheduleDocument>), Problem> {
-    let Wish { capacity, course_id, title, starts_at, price_fen } = Wish::read(&headers, body).await?;
+    let key = optional_idempotency_key(&headers)?;
+    let wish = Wish::read(&headers, body).await?;
     let new = NewSchedule {
-        schedule_id: ScheduleId(Uuid::now_v7()),
-        course: title.unwrap_or_else(|| course_id.clone()),
-        course_id,
-        starts_at: starts_at.unwrap_or_else(|| (api.now)() + Duration::days(7)),
-        price_fen: price_fen.unwrap_or(api.price),
-        capacity,
+        schedule_id: key
+            .map_or_else(|| ScheduleId(Uuid::now_v7()), |key| ScheduleId::derive(operator.user.as_str(), &key)),
+        course: wish.title.clone().unwrap_or_else(|| wish.course_id.clone()),
+        course_id: wish.course_id.clone(),
+        starts_at: wish.starts_at.unwrap_or_else(|| (api.now)() + Duration::days(7)),
+        price_fen: wish.price_fen.unwrap_or(api.price),
+        capacity: wish.capacity,
     };
     let added = desk::schedules::add(&api.desk, Some(&api.cache), &new).await;
-    let added = added.map_err(|error| Problem::from_store(&error))?;
-    Ok((StatusCode::CREATED, Json(added)))
+    match added.map_err(|error| Problem::from_store(&error))? {
+        Added { schedule, is_new: true } => Ok((StatusCode::CREATED, Json(schedule))),
+        Added { schedule, is_new: false } if wish.became(&schedule) => Ok((StatusCode::OK, Json(schedule))),
+        Added { .. } => Err(Problem::new(Kind::IdempotencyKeyReused)),
+    }
 }

@@ -2,6 +2,7 @@
 // a retry, a reload or an impatient second click is always the same order or the same refund.
 
 import { user } from "../both/identity.js";
+import { newKey } from "../both/key.js";
 
 const held = new Map(); // by name: what a browser without storage still has until a reload
 
@@ -55,9 +56,4 @@ function kept(name) {
 function drop(name) {
   held.delete(name);
   try { sessionStorage.removeItem(name); } catch { /* nothing was kept */ }
-}
-
-// Not crypto.randomUUID(): it is missing where the page is served without TLS.
-function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -28,9 +28,9 @@ export function notice(error, { title = t("trouble_title"), onRetry, link } = {}
     requestId(error));
 }
 
-/** One line that appears while `repeat` has trouble: `{node, show(error or null)}`. */
+/** One line over the page that appears while `repeat` has trouble: `{node, show(error or null)}`. */
 export function troubleLine() {
-  const node = el("p", { class: "trouble-line", role: "status", hidden: true });
+  const node = el("p", { class: "trouble-line no-print", role: "status", hidden: true });
   return {
     node,
     show(error) {

@@ -22,7 +22,8 @@ export const sessions = ({ from, to, cursor, signal }) => read(`${OPS}/schedules
 /** A session with every seat. */
 export const session = (id, signal) => read(`${OPS}/schedules/${encodeURIComponent(id)}`, { signal });
 
-export const addSession = (session) => act(`${OPS}/schedules`, session);
+/** The same key is the same session, however often this is called. */
+export const addSession = (session, key) => act(`${OPS}/schedules`, session, { "Idempotency-Key": key });
 
 /** Begins it, or goes on with it; with `dry_run` only says what it comes to. */
 export const cancelSession = (id, how) => act(`${OPS}/schedules/${encodeURIComponent(id)}/cancel`, how);

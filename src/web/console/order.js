@@ -3,6 +3,7 @@
 
 import { el } from "../both/dom.js";
 import { money } from "../both/format.js";
+import { newKey } from "../both/key.js";
 import { t } from "../both/language.js";
 import * as api from "./api.js";
 import { card, override } from "./cases.js";
@@ -83,7 +84,7 @@ function standing({ order, money: where, user_id }) {
 
 /** One key per opened dialog: a second click, or a try after no answer, is the same decision. */
 function decide(id, onDone) {
-  const key = crypto.randomUUID();
+  const key = newKey();
   ask({
     title: t("decide_title"), lead: t("decide_lead"), confirm: t("decide"),
     fields: [

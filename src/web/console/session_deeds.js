@@ -2,6 +2,7 @@
 
 import { el } from "../both/dom.js";
 import { money } from "../both/format.js";
+import { newKey } from "../both/key.js";
 import { t } from "../both/language.js";
 import * as api from "./api.js";
 import { ask } from "./deed.js";
@@ -11,6 +12,7 @@ import { Refused } from "./trouble.js";
 const LONGEST_REASON = 80; // bytes: WeChat's limit
 
 export function addSession(onDone) {
+  const key = newKey();
   ask({
     title: t("session_add"), lead: t("session_add_lead"), confirm: t("session_add"),
     fields: [
@@ -21,7 +23,7 @@ export function addSession(onDone) {
       { name: "price_fen", label: t("session_price"), kind: "money", hint: t("session_price_hint") },
     ],
     act: async (wish) => {
-      const session = await api.addSession(wish);
+      const session = await api.addSession(wish, key);
       return () => onDone(session);
     },
   });

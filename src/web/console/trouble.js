@@ -34,10 +34,10 @@ export const nothing = (sentence) => el("p", { class: "empty" }, sentence);
 
 /**
  * A place for what is read: waits visibly, shows `show(document)`, or the trouble when there is nothing to
- * show; later troubles stand as a line above what was read last. `{node, show, trouble}`
+ * show; later troubles stand as a line over what was read last. `{node, show, trouble}`
  */
 export function place(onRetry) {
-  const line = el("p", { class: "trouble-line", role: "status", hidden: true });
+  const line = el("p", { class: "trouble-line floating", role: "status", hidden: true });
   const room = el("div", {}, waiting());
   let full = false;
   return {

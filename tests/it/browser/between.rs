@@ -1,7 +1,7 @@
 //! What can come between a customer and their seat: another customer, or an API that is away.
 
 use crate::{
-    browser::{BOOK, QR, add_session, arrive, order_seat, order_shown, until_status},
+    browser::{BOOK, QR, add_session, arrive, endings::CANCEL, order_seat, order_shown, until_status},
     chromium::{Chromium, DESKTOP, PHONE, SCREENS},
     stack::Stack,
 };
@@ -90,8 +90,13 @@ async fn s5_2_a_booking_outlives_an_api_that_goes_away_and_comes_back() {
     // It tries again by itself; whoever does not want to wait clicks.
     browser.see(QR).await;
 
+    // The words about it move nothing away from under a finger.
+    let way_out = format!("document.querySelector('{CANCEL}').getBoundingClientRect().top");
+    browser.see(CANCEL).await;
+    let before = browser.value(&way_out).await;
     stack.kill("api");
     browser.until_says(".trouble-line", "正在自动重试").await;
+    assert_eq!(browser.value(&way_out).await, before);
     browser.picture("2-unsteady").await;
     stack.spawn("api");
     let order = order_shown(&browser).await;

@@ -44,7 +44,9 @@ struct Morning {
 
 async fn morning(test: &str) -> Morning {
     let roles = ["api", "reconcile"].into_iter().chain(WORKERS).collect();
-    let stack = Stack::start_with(test, Choice { roles, ..Choice::default() }).await;
+    // What was set aside is not mended by the sweep, however long one looks at it.
+    let settings = vec![("HOLDFAST_RECONCILE__GRACE_SECONDS", "3600".to_owned())];
+    let stack = Stack::start_with(test, Choice { settings, roles, ..Choice::default() }).await;
     let pottery = add_session(&stack, "pottery", "陶艺入门：拉坯", 1, 14, 48).await;
     let tea = add_session(&stack, "tea", "武夷岩茶品鉴", 2, 10, 3).await;
     add_session(&stack, "ink", "水墨写意：从一片叶子开始", 5, 19, 1_200).await;
@@ -177,5 +179,16 @@ async fn p4_the_console_lives_by_its_stream_and_says_what_it_does_not_know() {
     stack.spawn("api");
     browser.until_says("[data-testid=pulse]", "Live").await;
     browser.until_says("[data-testid=tile-dead]", "1").await;
+
+    // A list that was read stays, where it was; that it is old is said over it.
+    go(&browser, &stack, "/letters").await;
+    let row = "[data-testid=letters] tbody tr";
+    browser.see(row).await;
+    let top = format!("document.querySelector('{row}').getBoundingClientRect().top");
+    let before = browser.value(&top).await;
+    stack.kill("api");
+    browser.until_says(".trouble-line.floating", "what was read last").await;
+    assert_eq!(browser.value(&top).await, before);
+    browser.picture("console-old").await;
     browser.close(&["net::ERR_", "status of 503"]).await;
 }

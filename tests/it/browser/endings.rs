@@ -70,7 +70,7 @@ async fn s5_2_an_unpaid_order_is_cancelled_and_its_seat_is_free_again() {
 
 #[tokio::test]
 async fn s3_2_after_the_hold_an_order_is_still_paid_while_a_seat_is_free() {
-    let stack = hasty("browser-lapse", 8).await;
+    let stack = hasty("browser-lapse", 900).await;
     let chromium = Chromium::start(&stack).await;
     for screen in SCREENS {
         let schedule = add_session(&stack, screen.name, "陶艺入门：拉坯", 1, 14, 2).await;
@@ -79,6 +79,7 @@ async fn s3_2_after_the_hold_an_order_is_still_paid_while_a_seat_is_free() {
         let code = browser.attribute("[data-code-url]", "data-code-url").await;
         browser.until_says(".timer", "座位为你保留").await;
 
+        stack.end_hold(&order).await;
         until_status(&browser, "lapsed").await;
         browser.until_says(".status", "座位不再为你保留").await;
         browser.until_says(".timer", "还可以付款").await;
