@@ -13,6 +13,7 @@ use aws_lc_rs::{
     rsa::{KeyPair, KeySize},
     signature::RSA_PKCS1_SHA256,
 };
+use futures_util::future::try_join_all;
 use holdfast::broker::{Link, topology::Topology};
 use lapin::{
     BasicProperties,
@@ -61,13 +62,13 @@ pub(crate) async fn publish_confirms_per_s(length: Duration) -> f64 {
         channels.spawn(async move {
             let mut confirmed = 0_usize;
             while began.elapsed() < length {
-                let mut confirms = Vec::with_capacity(IN_FLIGHT);
-                for _ in 0..IN_FLIGHT {
+                // Side by side, as holdfast does it: lapin is done with a publish when it is written.
+                let sends = (0..IN_FLIGHT).map(|_| {
                     let persistent = BasicProperties::default().with_delivery_mode(2);
                     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-                    let sent = channel.basic_publish("".into(), "prepay".into(), options, &BODY, persistent).await;
-                    confirms.push(sent.expect("sent"));
-                }
+                    channel.basic_publish("".into(), "prepay".into(), options, &BODY, persistent)
+                });
+                let confirms = try_join_all(sends).await.expect("sent");
                 for confirm in confirms {
                     assert!(confirm.await.expect("a word").is_ack());
                     confirmed += 1;

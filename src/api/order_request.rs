@@ -11,6 +11,7 @@ use super::{
     problem::{Kind, Problem},
 };
 use crate::domain::{
+    hex::hex,
     ids::{ScheduleId, SeatNo},
     money::Fen,
     order::Channel,
@@ -62,7 +63,7 @@ impl OrderRequest {
     pub fn hash(&self) -> String {
         let seat = self.seat_no.map_or(0, |seat| seat.0);
         let text = format!("{} {} {seat} {}", self.schedule_id, self.amount_fen.0, self.channel.as_str());
-        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(Sha256::digest(text))
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) async fn submit(
     let order_id = OrderId::derive(&api.order_id_prefix, &caller.user, &key);
 
     // From here on every change is heard, also one that comes before the broker's confirm.
-    let mut follow = Follow::begin(&api, order_id.clone(), caller.user.clone());
+    let waiting = Wait::wished(&headers).map(|wait| (wait, Follow::begin(&api, order_id.clone(), caller.user.clone())));
     let place_in_line = PlaceInLine { api: &api, caller: &caller, order_id: &order_id, request_hash: &request_hash };
     let taken = place_in_line.admit(&wish).await.inspect_err(|problem| {
         metrics::counter!(names::ORDERS_REFUSED, "problem" => problem.kind.slug()).increment(1);
@@ -107,7 +107,7 @@ pub(super) async fn submit(
         asked.noted(&context, place_in_line.publish(&wish, &context).await)?;
     }
 
-    let Some(wait) = Wait::wished(&headers) else {
+    let Some((wait, mut follow)) = waiting else {
         return Ok(receipt(order_id));
     };
     let deadline = started + wait.duration();

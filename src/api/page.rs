@@ -18,7 +18,7 @@ use super::{
     fields::{self, text},
     problem::{Kind, Problem},
 };
-use crate::domain::ids::UserId;
+use crate::domain::{hex::hex, ids::UserId};
 
 macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_bytes!(concat!("../web/", $name)).as_slice())),*] };
@@ -81,7 +81,7 @@ pub(super) async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Respo
 /// A page or file, or 304 when the browser has it: it asks each time, so a new release shows at once.
 pub(super) fn answer(headers: &HeaderMap, media_type: &'static str, bytes: Vec<u8>) -> Response {
     let digest = Sha256::digest(&bytes);
-    let tag: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag = hex(&digest[..12]);
     let tag = format!("W/\"{tag}\"");
     let fresh = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag.as_str());
     let mut response = if fresh { StatusCode::NOT_MODIFIED.into_response() } else { Body::from(bytes).into_response() };

@@ -20,7 +20,10 @@ use super::{
     names,
     problem::{Kind, Problem},
 };
-use crate::spans::{Arrival, TraceParent};
+use crate::{
+    domain::hex::hex,
+    spans::{Arrival, TraceParent},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -42,13 +45,7 @@ impl Context {
         let given = text(REQUEST_ID).filter(|id| {
             (1..=REQUEST_ID_LONGEST).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
         });
-        let request_id = given.map_or_else(
-            || {
-                let random = (api.random)();
-                random[..12].iter().map(|byte| format!("{byte:02x}")).collect()
-            },
-            str::to_owned,
-        );
+        let request_id = given.map_or_else(|| hex(&(api.random)()[..12]), str::to_owned);
         Self { request_id, language: Language::preferred(text(header::ACCEPT_LANGUAGE).unwrap_or_default()) }
     }
 }

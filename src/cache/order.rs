@@ -23,11 +23,11 @@ static STORE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         for i, key in ipairs(KEYS) do
-            local version, seconds, json = tonumber(ARGV[3*i-2]), ARGV[3*i-1], ARGV[3*i]
+            local version, json = tonumber(ARGV[2*i-1]), ARGV[2*i]
             local there = redis.call('GETRANGE', key, 0, 15)
             there = tonumber(string.match(there, '^%d+') or '-1')
             if version >= there then
-                redis.call('SET', key, version .. ' ' .. json, 'EX', seconds)
+                redis.call('SET', key, version .. ' ' .. json, 'EX', ARGV[#ARGV])
             end
             if version > there then
                 redis.call('PUBLISH', key, json)
@@ -75,34 +75,29 @@ impl Cache {
         self.run("withdraw", redis::cmd("DEL").arg(self.claim_key(order))).await
     }
 
-    /// Notes an order that is in the queue (`submitted`, version 0).
+    /// Notes an order that is in the queue (`submitted`, version 0), unless more is known of it. Nobody waits for this:
+    /// what changes an order is above 0.
     pub async fn note(&self, snapshot: &Snapshot) -> Result<(), CacheAway> {
-        self.put(std::slice::from_ref(snapshot), NOTE_SECONDS).await
+        let mut note = redis::cmd("SET");
+        note.arg(self.order_key(&snapshot.document.order_id));
+        note.arg(format!("{} {}", snapshot.document.version, json(snapshot)));
+        note.arg("NX").arg("EX").arg(NOTE_SECONDS);
+        self.run("note_order", &note).await
     }
 
     /// Stores snapshots and tells those who wait; what is older than the stored one is left out.
     pub async fn store(&self, snapshots: &[Snapshot]) -> Result<(), CacheAway> {
         // Redis does nothing else while a script runs.
         for some in snapshots.chunks(128) {
-            self.put(some, SNAPSHOT_SECONDS).await?;
+            let mut script = STORE.prepare_invoke();
+            for snapshot in some {
+                let document = &snapshot.document;
+                script.key(self.order_key(&document.order_id)).arg(document.version).arg(json(snapshot));
+            }
+            script.arg(SNAPSHOT_SECONDS);
+            self.run_script::<()>("store_orders", &script).await?;
         }
         Ok(())
-    }
-
-    async fn put(&self, snapshots: &[Snapshot], seconds: u64) -> Result<(), CacheAway> {
-        if snapshots.is_empty() {
-            return Ok(());
-        }
-        let mut script = STORE.prepare_invoke();
-        for snapshot in snapshots {
-            let json = serde_json::to_string(snapshot).expect("plain structs with text keys always serialize");
-            script
-                .key(self.order_key(&snapshot.document.order_id))
-                .arg(snapshot.document.version)
-                .arg(seconds)
-                .arg(json);
-        }
-        self.run_script("store_orders", &script).await
     }
 
     /// The stored snapshot; `None` when there is none.
@@ -118,6 +113,10 @@ impl Cache {
     fn claim_key(&self, order: &OrderId) -> String {
         self.key("claim", order)
     }
+}
+
+fn json(snapshot: &Snapshot) -> String {
+    serde_json::to_string(snapshot).expect("plain structs with text keys always serialize")
 }
 
 /// An entry of another release that this one cannot read counts as absent.

@@ -11,6 +11,7 @@ use crate::{
     broker::dead::{self, Letter, Reading},
     domain::{
         dead_letter::{cause, order_of, shown},
+        hex::hex,
         message::{Message, Queue},
     },
     store::{
@@ -193,7 +194,7 @@ fn letter_id(queue: &str, letter: &Letter) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize()[..16])
 }
 
 /// Where it came from, else where such a message belongs.

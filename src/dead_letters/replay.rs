@@ -15,6 +15,7 @@ use super::{
 use crate::{
     domain::{
         dead_letter::{Difference, ReplayState, Unpatchable, differences, mend, shown},
+        hex::hex,
         prospect::Prospect,
     },
     store::{
@@ -266,7 +267,7 @@ fn hash<'a>(patch: Option<&Value>, letters: impl Iterator<Item = &'a str>) -> St
         hash.update("\n");
         hash.update(letter);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash.finalize())
 }
 
 impl From<Replay> for ReplayDocument {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::{ids::OrderId, message::Message};
+use super::{hex::hex, ids::OrderId, message::Message};
 
 /// What is shown in place of an openid.
 const MASKED: &str = "…";
@@ -178,7 +178,7 @@ pub fn cause(queue: &str, kind: &str, class: &str, error: &str) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize()[..6])
 }
 
 /// Why a patch cannot be applied to a letter.

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::hex::hex;
+
 /// Why a text is not the identifier it claims to be. The words are shown to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -89,9 +91,7 @@ pub struct RefundId(String);
 impl RefundId {
     /// The refund of this order that the requester means by this key.
     pub fn derive(order: &OrderId, requester: &str, key: &IdempotencyKey) -> Self {
-        let digest = wish(requester, key);
-        let hex: String = digest[..10].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("{order}-{hex}"))
+        Self(format!("{order}-{}", hex(&wish(requester, key)[..10])))
     }
 
     /// The refund of a payment that came too late for a seat: there is one per order.

@@ -10,6 +10,7 @@ pub mod case;
 pub mod dead_letter;
 pub mod document;
 pub mod explain;
+pub mod hex;
 pub mod history;
 pub mod ids;
 pub mod json;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+use crate::domain::hex::hex;
+
 /// A `traceparent`: the trace, and the span in it that whatever carries this follows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
@@ -64,24 +66,20 @@ impl TraceParent {
 
     /// 32 hex digits.
     pub fn trace_id(self) -> String {
-        hex(&self.trace)
+        hex(self.trace)
     }
 
     /// 16 hex digits.
     pub fn span_id(self) -> String {
-        hex(&self.span)
+        hex(self.span)
     }
 }
 
 /// As the header says it.
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{}-{}-{:02x}", hex(&self.trace), hex(&self.span), u8::from(self.sampled))
+        write!(f, "00-{}-{}-{:02x}", hex(self.trace), hex(self.span), u8::from(self.sampled))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Lower-case hex, as the standard demands.

@@ -11,6 +11,7 @@ use flate2::write::GzDecoder;
 
 use crate::domain::{
     books::{Billed, Matter},
+    hex::hex,
     money::Fen,
 };
 
@@ -100,8 +101,7 @@ impl BillReader {
         if lines.place != Place::AfterSums {
             return Err(BillFault::CutShort);
         }
-        let hash = lines.sha1.finish();
-        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(lines.sha1.finish());
         if hash.eq_ignore_ascii_case(sha1) { Ok(lines.rows) } else { Err(BillFault::Hash) }
     }
 }

@@ -55,17 +55,25 @@ impl Neighbour {
 
     /// How often each message is in the queue, by its id; the queue is empty afterwards.
     async fn take_all(&self, queue: &str) -> BTreeMap<String, usize> {
+        let mut found = BTreeMap::new();
+        for id in self.take_in_order(queue).await {
+            *found.entry(id).or_default() += 1;
+        }
+        found
+    }
+
+    async fn take_in_order(&self, queue: &str) -> Vec<String> {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let mut left =
             self.channel.queue_declare(queue.into(), options, FieldTable::default()).await.expect("it").message_count();
         let consume =
             self.channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
         let mut deliveries = consume.await.expect("a consumer");
-        let mut found = BTreeMap::new();
+        let mut found = Vec::new();
         while left > 0 {
             let delivery = deliveries.next().await.expect("open").expect("a delivery");
             delivery.ack(BasicAckOptions::default()).await.expect("acknowledged");
-            *found.entry(delivery.properties.message_id().clone().expect("an id").to_string()).or_default() += 1;
+            found.push(delivery.properties.message_id().clone().expect("an id").to_string());
             left -= 1;
         }
         found
@@ -164,4 +172,16 @@ async fn a_missing_exchange_is_the_affair_of_those_who_publish_to_it() {
     assert!(there == confirmed(&answers, "notification.due"), "what was confirmed is there");
     let again = found.values().map(|times| times - 1).sum::<usize>();
     assert!(again < 20 * 256, "{again} were published again: more than the windows that were cut off");
+}
+
+/// More than a window of them, and a window goes out side by side.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_one_queue_keep_their_order() {
+    let neighbour = Neighbour::start().await;
+    let messages: Vec<Message> = (0..EACH).map(to_the_open_queue).collect();
+    // Tokio would make one task that sends so much pause, and what paused queue up anew.
+    let published = tokio::task::unconstrained(neighbour.publisher.publisher.publish_all(&messages));
+    published.await.expect("confirmed");
+    let sent: Vec<String> = messages.iter().map(Message::key).collect();
+    assert!(neighbour.take_in_order("notifications").await == sent, "they came in another order");
 }
