@@ -69,9 +69,9 @@ async fn a_row_of_the_bill_heals_only_when_wechat_says_clearly_what_it_is() {
     assert_eq!(stack.order(&ann, &unseen).await.body["status"], "awaiting_payment");
 
     stack.script(&json!({})).await;
-    stack.spawn("refunds");
     let (_, report) = reconcile(&stack, date).await;
     assert_eq!(standing(&report), [("payment_unseen", "heal"), ("refund_unseen", "heal")]);
+    stack.spawn("refunds");
     stack.until_status(&ann, &unseen, "confirmed").await;
     stack.until_status(&bob, &untold, "refunded").await;
     let (code, report) = reconcile(&stack, date).await;
