@@ -304,7 +304,9 @@ fn steps(log: &Path) -> Vec<String> {
                 let whole = line["db.statement"].as_str().filter(|text| !text.trim().is_empty());
                 let text = whole.or(line["summary"].as_str())?;
                 let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-                (!text.contains("pg_type") && !text.is_empty()).then_some(text)
+                // A pool may grow at any time: what a connection is told and asks for as it begins is no part of a journey.
+                let of_a_connection = text.starts_with("SET ") || text.contains("pg_type");
+                (!of_a_connection && !text.is_empty()).then_some(text)
             }
             "holdfast::store" if line["message"] == "committed" => Some(COMMIT.to_owned()),
             _ => None,
