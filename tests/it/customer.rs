@@ -133,7 +133,8 @@ impl Customer {
         self.phone(order).await.status
     }
 
-    async fn phone(&self, order: &str) -> Answer {
+    /// What the customer's phone says to a payment.
+    pub(crate) async fn phone(&self, order: &str) -> Answer {
         Answer::of(self.http.post(format!("{}/_sim/pay", self.simulator)).json(&json!({ "out_trade_no": order }))).await
     }
 }

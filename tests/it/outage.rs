@@ -54,7 +54,11 @@ impl Outage {
             let (answer, _) = customer.order(&self.quiet, None).await;
             assert_eq!(answer.status, StatusCode::CREATED, "no code for {name} after {waited:?}: {}", answer.body);
             let order = answer.body["order_id"].as_str().expect("an order_id").to_owned();
-            (customer.try_pay(&order).await == StatusCode::OK).then_some((customer, order))
+            answer.body["code_url"].as_str()?;
+            let paid = customer.phone(&order).await;
+            let too_late = matches!(paid.body["reason"].as_str(), Some("expired" | "closed"));
+            assert!(paid.status == StatusCode::OK || too_late, "{order} has a code that cannot be paid: {}", paid.body);
+            (!too_late).then_some((customer, order))
         })
         .await;
         until(&format!("{name}'s {order} is confirmed"), async || {
