@@ -116,16 +116,3 @@ need_cargo() {
   PATH=$PATH:$HOME/.cargo/bin
   command -v cargo >/dev/null || die "there is no cargo" "install Rust as https://rustup.rs says and try again"
 }
-
-cargo_deny_version=0.20.2
-
-# Cargo finds it on the PATH: the one that is there, or one that is built into .dev/, which takes some minutes, once.
-need_cargo_deny() {
-  PATH=$PATH:$dev/tools/bin
-  if cargo deny --version >/dev/null 2>&1; then return; fi
-  attempt "Build cargo-deny $cargo_deny_version" \
-    cargo install --locked --root "$dev/tools" --target-dir "$dev/tools/target" "cargo-deny@$cargo_deny_version" &&
-    rm -rf "$dev/tools/target"
-}
-
-cargo_deny() { need_cargo_deny && cargo deny --workspace "$@"; }

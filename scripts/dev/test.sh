@@ -46,7 +46,7 @@ run_tests() {
       upgrade) suite "upgrade from the former release" upgrade ;;
       restore) suite "restore from a backup" restore ;;
       doc) suite "examples in the documentation" cargo test --workspace --no-fail-fast --doc ;;
-      deny) check deny cargo_deny check ;;
+      deny) check deny cargo_deny ;;
       coverage)
         need coverage
         check coverage coverage
