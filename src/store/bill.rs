@@ -46,7 +46,10 @@ impl StagedBill {
     pub async fn add(&mut self, rows: &[Billed]) -> Result<(), StoreError> {
         let texts = |part: fn(&Billed) -> &str| rows.iter().map(|row| part(row).to_owned()).collect::<Vec<_>>();
         sqlx::query(
-            "INSERT INTO bill SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[])",
+            "INSERT INTO bill (matter, number, out_trade_no, fen, state)
+             SELECT matter, number, out_trade_no, fen, state
+               FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[])
+                 AS t(matter, number, out_trade_no, fen, state)",
         )
         .bind(texts(|row| row.matter.as_str()))
         .bind(texts(|row| &row.number))
@@ -79,11 +82,14 @@ impl StagedBill {
 
     /// The next facts that may differ, after the place where the page before ended, 0 at first.
     pub async fn pairs(&mut self, after: i64, limit: i64) -> Result<Vec<(i64, Pair)>, StoreError> {
-        let rows: Vec<PairRow> = sqlx::query_as("SELECT * FROM pair WHERE place > $1 ORDER BY place LIMIT $2")
-            .bind(after)
-            .bind(limit)
-            .fetch_all(&mut self.connection)
-            .await?;
+        let rows: Vec<PairRow> = sqlx::query_as(
+            "SELECT place, matter, number, out_trade_no, fen, state, order_known, order_id, our_fen, refund
+               FROM pair WHERE place > $1 ORDER BY place LIMIT $2",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&mut self.connection)
+        .await?;
         Ok(rows.into_iter().map(PairRow::pair).collect())
     }
 

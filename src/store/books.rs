@@ -198,8 +198,12 @@ pub async fn finish(
 /// Days that were begun, newest first; those before `before`.
 pub async fn days(db: impl PgExecutor<'_>, before: Option<Date>, limit: i64) -> Result<Vec<DayDocument>, StoreError> {
     let rows: Vec<DayRow> = sqlx::query_as(
-        "SELECT d.*, f.found, f.standing, f.cases FROM (
-             SELECT * FROM book_days WHERE $1::date IS NULL OR bill_date < $1 ORDER BY bill_date DESC LIMIT $2) d,
+        "SELECT d.bill_date, d.started_at, d.finished_at, d.error, d.bill_payments, d.bill_paid_fen, d.bill_refunds,
+                d.bill_refunded_fen, d.books_payments, d.books_paid_fen, d.books_refunds, d.books_refunded_fen,
+                f.found, f.standing, f.cases FROM (
+             SELECT bill_date, started_at, finished_at, error, bill_payments, bill_paid_fen, bill_refunds,
+                    bill_refunded_fen, books_payments, books_paid_fen, books_refunds, books_refunded_fen
+               FROM book_days WHERE $1::date IS NULL OR bill_date < $1 ORDER BY bill_date DESC LIMIT $2) d,
          LATERAL (SELECT count(*) AS found, count(*) FILTER (WHERE settled_at IS NULL) AS standing,
                          count(*) FILTER (WHERE settled_at IS NULL AND remedy = 'case') AS cases
                     FROM book_differences WHERE bill_date = d.bill_date) f
@@ -227,7 +231,8 @@ pub async fn differences(
 ) -> Result<Vec<DifferenceDocument>, StoreError> {
     let (number, kind) = after.map(|(number, kind)| (number.as_str(), kind.as_str())).unzip();
     let rows: Vec<DifferenceRow> = sqlx::query_as(
-        "SELECT * FROM book_differences
+        "SELECT kind, remedy, number, order_id, bill_fen, books_fen, bill_state, books_state, found_at, settled_at
+           FROM book_differences
           WHERE bill_date = $1 AND ($2::text IS NULL OR (number, kind) > ($2, $3))
           ORDER BY number, kind LIMIT $4",
     )

@@ -61,7 +61,7 @@ pub async fn progress(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<P
                               coalesce(sum(left_fen) FILTER (WHERE status = 'confirmed'), 0)::bigint AS bookings_fen,
                               count(*) FILTER (WHERE status IN ('held', 'awaiting_payment', 'lapsed')) AS unpaid
                          FROM ours)
-         SELECT paid.*,
+         SELECT paid.bookings, paid.bookings_fen, paid.unpaid,
                 count(*) FILTER (WHERE back.status IN ('requested', 'processing')) AS refunds_open,
                 coalesce(sum(amount_fen) FILTER (WHERE back.status IN ('requested', 'processing')), 0)::bigint
                     AS refunds_open_fen,

@@ -130,7 +130,9 @@ pub struct CaseFilter {
 /// At most `limit` cases, the oldest first.
 pub async fn list(db: impl PgExecutor<'_>, filter: &CaseFilter, limit: i64) -> Result<Vec<CaseDocument>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT *, extract(epoch FROM coalesce(closed_at, now()) - opened_at)::bigint AS age_seconds FROM cases
+        "SELECT case_id, kind, subject, order_id, money_fen, details, status, opened_at, closed_at, closed_by, resolution,
+                extract(epoch FROM coalesce(closed_at, now()) - opened_at)::bigint AS age_seconds
+           FROM cases
           WHERE ($1::case_status IS NULL OR status = $1) AND ($2::text IS NULL OR kind = $2)
             AND ($3::text IS NULL OR order_id = $3)
             AND ($4::timestamptz IS NULL OR (opened_at, case_id) > ($4, $5))
@@ -149,7 +151,8 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &CaseFilter, limit: i64) -> R
 
 pub async fn find(db: impl PgExecutor<'_>, id: Uuid) -> Result<Option<CaseDocument>, StoreError> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT *, extract(epoch FROM coalesce(closed_at, now()) - opened_at)::bigint AS age_seconds
+        "SELECT case_id, kind, subject, order_id, money_fen, details, status, opened_at, closed_at, closed_by, resolution,
+                extract(epoch FROM coalesce(closed_at, now()) - opened_at)::bigint AS age_seconds
            FROM cases WHERE case_id = $1",
     )
     .bind(id)

@@ -95,7 +95,9 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<Row>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT * FROM dead_letters
+        "SELECT letter_id, queue, work_queue, state, kind, message_id, order_id, error_class, error, cause, worker, attempt,
+                replay_id, failed_at, headers, shown, sealed, removed_at
+           FROM dead_letters
           WHERE ($1::dead_letter_state IS NULL OR state = $1)
             AND ($2::text IS NULL OR $2 IN (queue, work_queue) OR queue = $2 || '.dead')
             AND ($3::text IS NULL OR error_class = $3)
@@ -129,7 +131,14 @@ pub async fn list(
 
 /// One letter.
 pub async fn find(db: impl PgExecutor<'_>, id: &str) -> Result<Option<Row>, StoreError> {
-    Ok(sqlx::query_as("SELECT * FROM dead_letters WHERE letter_id = $1").bind(id).fetch_optional(db).await?)
+    Ok(sqlx::query_as(
+        "SELECT letter_id, queue, work_queue, state, kind, message_id, order_id, error_class, error, cause, worker, attempt,
+                replay_id, failed_at, headers, shown, sealed, removed_at
+           FROM dead_letters WHERE letter_id = $1",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await?)
 }
 
 /// The parked letters of each queue.
@@ -269,7 +278,9 @@ pub async fn end_reading(
 /// Locks those of these letters that are in this state; the others are left out.
 pub async fn lock(step: &mut Step<'_>, letters: &[String], state: LetterState) -> Result<Vec<Row>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT * FROM dead_letters WHERE letter_id = ANY($1) AND state = $2 ORDER BY letter_id FOR UPDATE",
+        "SELECT letter_id, queue, work_queue, state, kind, message_id, order_id, error_class, error, cause, worker, attempt,
+                replay_id, failed_at, headers, shown, sealed, removed_at
+           FROM dead_letters WHERE letter_id = ANY($1) AND state = $2 ORDER BY letter_id FOR UPDATE",
     )
     .bind(letters)
     .bind(state)

@@ -55,7 +55,7 @@ pub async fn acts(
     limit: i64,
 ) -> Result<Vec<Act>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT * FROM dead_letter_acts
+        "SELECT act_id, at, actor, act, reason, replay_id, letters, details FROM dead_letter_acts
           WHERE ($1::text IS NULL OR letters @> ARRAY[$1]
                  OR replay_id IN (SELECT replay_id FROM dead_letter_replay_items WHERE letter_id = $1))
             AND ($2::bigint IS NULL OR act_id < $2)

@@ -117,7 +117,11 @@ async fn select(
     limit: i64,
 ) -> Result<Vec<Replay>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT r.*, i.* FROM dead_letter_replays r,
+        "SELECT r.replay_id, r.hash, r.state, r.paused_why, r.asked, r.patch, r.effects, r.reason,
+                r.created_by, r.canary, r.per_second, r.stop_percent, r.excused, r.created_at,
+                r.started_at, r.finished_at, i.letters, i.pending, i.published, i.done,
+                i.parked_again, i.skipped
+           FROM dead_letter_replays r,
                 LATERAL (SELECT count(*) AS letters,
                                 count(*) FILTER (WHERE result = 'pending') AS pending,
                                 count(*) FILTER (WHERE result = 'published') AS published,
@@ -226,7 +230,10 @@ pub async fn unsettled(db: &Database, id: Uuid, limit: i64) -> Result<Vec<Row>, 
 
 async fn open(db: &Database, id: Uuid, result: ReplayResult, limit: i64) -> Result<Vec<Row>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT d.* FROM dead_letter_replay_items i JOIN dead_letters d USING (letter_id)
+        "SELECT d.letter_id, d.queue, d.work_queue, d.state, d.kind, d.message_id, d.order_id, d.error_class,
+                d.error, d.cause, d.worker, d.attempt, d.replay_id, d.failed_at, d.headers, d.shown,
+                d.sealed, d.removed_at
+           FROM dead_letter_replay_items i JOIN dead_letters d USING (letter_id)
           WHERE i.replay_id = $1 AND i.result = $2 ORDER BY i.place LIMIT $3",
     )
     .bind(id)

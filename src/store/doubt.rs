@@ -17,7 +17,8 @@ use crate::domain::{
 /// Begins from what is unfinished, which indexes hold, and never from all orders; that the rest adds up is proven by
 /// the invariant `every_fen`.
 const IN_DOUBT: &str = "
-    SELECT * FROM (
+    SELECT order_id, user_id, order_status, transaction_id, paid_at, money_fen, refund_id, refund_status, next_check_at,
+           error, since FROM (
         SELECT o.order_id, o.user_id, o.status AS order_status, o.transaction_id, o.paid_at,
                CASE WHEN o.status = 'confirmed' THEN o.refund_promised_fen ELSE o.paid_fen END
                    - o.refunded_fen - coalesce(a.money_fen, 0) AS money_fen,

@@ -42,7 +42,8 @@ pub async fn line(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Vec<I
              SELECT a.at FROM payment_audit_log a JOIN line USING (order_id)
               WHERE a.event IN ('hold_over', 'deadline_closed', 'cancelled', 'refund_requested')
          ), ranked AS (
-             SELECT *, row_number() OVER (ORDER BY arrival) AS place,
+             SELECT order_id, arrival, submitted_at, decided_at, seat_wish, reason, status, given_seat,
+                    row_number() OVER (ORDER BY arrival) AS place,
                     -- When the first of those behind was given a seat.
                     min(decided_at) FILTER (WHERE given_seat IS NOT NULL)
                         OVER (ORDER BY arrival DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS given_behind_at

@@ -246,7 +246,8 @@ async fn take_seats(
     // A reservation is made only for a seat whose row was there to be deleted.
     let taken = sqlx::query(
         "WITH wish AS (
-             SELECT * FROM unnest($1::text[], $2::uuid[], $3::int[]) AS t(order_id, schedule_id, seat_no)
+             SELECT t.order_id, t.schedule_id, t.seat_no
+               FROM unnest($1::text[], $2::uuid[], $3::int[]) AS t(order_id, schedule_id, seat_no)
          ), taken AS (
              DELETE FROM free_seats f USING wish w
               WHERE f.schedule_id = w.schedule_id AND f.seat_no = w.seat_no

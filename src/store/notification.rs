@@ -85,7 +85,7 @@ pub async fn claim(db: &Database, keys: &PersonalKeys, due: &[(OrderId, Kind)]) 
     let claimed = sqlx::query_as(
         "WITH before AS (
              SELECT order_id, kind, in_doubt_since FROM notifications
-              WHERE (order_id, kind) IN (SELECT * FROM unnest($1::text[], $2::notification_kind[])) AND status = 'pending'
+              WHERE (order_id, kind) IN (SELECT t.order_id, t.kind FROM unnest($1::text[], $2::notification_kind[]) AS t(order_id, kind)) AND status = 'pending'
               ORDER BY order_id, kind FOR UPDATE
          ), claimed AS (
              UPDATE notifications n

@@ -79,7 +79,9 @@ impl From<OrderRow> for Snapshot {
 /// The orders with these ids, in no particular order; unknown ids are left out.
 pub async fn snapshots(db: impl PgExecutor<'_>, ids: &[OrderId]) -> Result<Vec<Snapshot>, StoreError> {
     let rows: Vec<OrderRow> = sqlx::query_as(
-        "SELECT o.*, r.seat_no
+        "SELECT o.order_id, o.user_id, o.schedule_id, o.status, o.channel, o.amount_fen, o.currency, r.seat_no,
+                o.request_hash, o.reason, o.alternatives, o.code_url, o.jsapi, o.hold_expires_at, o.pay_before,
+                o.paid_at, o.transaction_id, o.refunded_fen, o.version, o.submitted_at, o.updated_at
            FROM payment_orders o
            LEFT JOIN seat_reservations r ON r.order_id = o.order_id AND r.status <> 'cancelled'
           WHERE o.order_id = ANY($1)",
@@ -109,7 +111,9 @@ pub async fn of_user(
     limit: i64,
 ) -> Result<Vec<Snapshot>, StoreError> {
     let rows: Vec<OrderRow> = sqlx::query_as(
-        "SELECT o.*, r.seat_no
+        "SELECT o.order_id, o.user_id, o.schedule_id, o.status, o.channel, o.amount_fen, o.currency, r.seat_no,
+                o.request_hash, o.reason, o.alternatives, o.code_url, o.jsapi, o.hold_expires_at, o.pay_before,
+                o.paid_at, o.transaction_id, o.refunded_fen, o.version, o.submitted_at, o.updated_at
            FROM payment_orders o
            LEFT JOIN seat_reservations r ON r.order_id = o.order_id AND r.status <> 'cancelled'
           WHERE o.user_id = $1

@@ -61,7 +61,9 @@ pub async fn refunds(
     limit: i64,
 ) -> Result<Vec<RefundDocument>, StoreError> {
     let rows: Vec<RefundRow> = sqlx::query_as(
-        "SELECT * FROM refunds
+        "SELECT refund_id, order_id, status, amount_fen, reason, error, wechat_refund_id, replaces, created_at,
+                updated_at, succeeded_at
+           FROM refunds
           WHERE order_id = $1 AND ($2::timestamptz IS NULL OR (created_at, refund_id) < ($2, $3))
           ORDER BY created_at DESC, refund_id DESC
           LIMIT $4",
@@ -77,8 +79,14 @@ pub async fn refunds(
 
 /// One refund; `None` when no worker has taken it.
 pub async fn refund(db: impl PgExecutor<'_>, id: &RefundId) -> Result<Option<RefundDocument>, StoreError> {
-    let row: Option<RefundRow> =
-        sqlx::query_as("SELECT * FROM refunds WHERE refund_id = $1").bind(id).fetch_optional(db).await?;
+    let row: Option<RefundRow> = sqlx::query_as(
+        "SELECT refund_id, order_id, status, amount_fen, reason, error, wechat_refund_id, replaces, created_at,
+                updated_at, succeeded_at
+           FROM refunds WHERE refund_id = $1",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
     Ok(row.map(RefundDocument::from))
 }
 

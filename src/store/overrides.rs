@@ -159,7 +159,9 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<OverrideDocument>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT * FROM order_overrides
+        "SELECT override_id, order_id, action, amount_fen, receipt, reason, money_fen, status, proposed_by, proposed_at,
+                decided_by, decided_at, outcome, settled_at
+           FROM order_overrides
           WHERE ($1::override_status IS NULL OR status = $1) AND ($2::text IS NULL OR order_id = $2)
             AND ($3::timestamptz IS NULL OR (proposed_at, override_id) < ($3, $4))
           ORDER BY proposed_at DESC, override_id DESC LIMIT $5",
@@ -176,6 +178,13 @@ pub async fn list(
 
 pub async fn find(db: impl PgExecutor<'_>, id: Uuid) -> Result<Option<OverrideDocument>, StoreError> {
     let row: Option<Row> =
-        sqlx::query_as("SELECT * FROM order_overrides WHERE override_id = $1").bind(id).fetch_optional(db).await?;
+        sqlx::query_as(
+        "SELECT override_id, order_id, action, amount_fen, receipt, reason, money_fen, status, proposed_by, proposed_at,
+                decided_by, decided_at, outcome, settled_at
+           FROM order_overrides WHERE override_id = $1",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
     Ok(row.map(OverrideDocument::from))
 }

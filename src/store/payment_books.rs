@@ -173,8 +173,12 @@ impl<'a> Books<'a> {
             "INSERT INTO payment_transactions
                     (transaction_id, order_id, status, total_fen, payer_total_fen, currency, trade_type, bank_type, mchid,
                      appid, success_time, learned_by, wechat_request_id)
-             SELECT * FROM unnest($1::text[], $2::text[], $3::transaction_status[], $4::bigint[], $5::bigint[], $6::text[],
+             SELECT transaction_id, order_id, status, total_fen, payer_total_fen, currency, trade_type, bank_type, mchid,
+                    appid, success_time, learned_by, wechat_request_id
+               FROM unnest($1::text[], $2::text[], $3::transaction_status[], $4::bigint[], $5::bigint[], $6::text[],
                      $7::text[], $8::text[], $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[])
+                 AS t(transaction_id, order_id, status, total_fen, payer_total_fen, currency, trade_type, bank_type, mchid,
+                      appid, success_time, learned_by, wechat_request_id)
              ON CONFLICT (transaction_id) DO UPDATE
                 SET status = excluded.status, total_fen = excluded.total_fen, payer_total_fen = excluded.payer_total_fen,
                     currency = excluded.currency, mchid = excluded.mchid, appid = excluded.appid,

@@ -133,10 +133,13 @@ struct ChangeRow {
 }
 
 async fn changes(tx: &mut PgConnection, id: &OrderId) -> Result<Vec<Entry>, StoreError> {
-    let rows: Vec<ChangeRow> = sqlx::query_as("SELECT * FROM payment_audit_log WHERE order_id = $1 ORDER BY version")
-        .bind(id)
-        .fetch_all(tx)
-        .await?;
+    let rows: Vec<ChangeRow> = sqlx::query_as(
+        "SELECT version, at, event, from_status, to_status, actor, reason, request_id, before, after
+           FROM payment_audit_log WHERE order_id = $1 ORDER BY version",
+    )
+    .bind(id)
+    .fetch_all(tx)
+    .await?;
     let entry = |row: ChangeRow| {
         let details = json!({
             "version": row.version, "before": row.before.map(|Json(before)| before), "after": row.after.0,
@@ -219,10 +222,13 @@ impl From<RefundRow> for RefundFact {
 }
 
 async fn refunds(tx: &mut PgConnection, id: &OrderId) -> Result<Vec<RefundRow>, StoreError> {
-    Ok(sqlx::query_as("SELECT * FROM refunds WHERE order_id = $1 ORDER BY created_at, refund_id")
-        .bind(id)
-        .fetch_all(tx)
-        .await?)
+    Ok(sqlx::query_as(
+        "SELECT refund_id, status, amount_fen, reason, requested_by, replaces, error, next_check_at, created_at, updated_at
+           FROM refunds WHERE order_id = $1 ORDER BY created_at, refund_id",
+    )
+    .bind(id)
+    .fetch_all(tx)
+    .await?)
 }
 
 /// The request, and where the refund is now.

@@ -15,7 +15,8 @@ pub async fn write(db: &Database, traces: &[Trace]) -> Result<(), StoreError> {
     sqlx::query(
         "WITH unhurried AS (SELECT set_config('synchronous_commit', 'off', true))
          INSERT INTO order_trace (order_id, at, kind, what, outcome, who, request_id, took_ms, details)
-         SELECT t.* FROM unhurried,
+         SELECT t.order_id, t.at, t.kind, t.what, t.outcome, t.who, t.request_id, t.took_ms, t.details
+           FROM unhurried,
                 unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                        $8::int[], $9::jsonb[])
              AS t(order_id, at, kind, what, outcome, who, request_id, took_ms, details)",
@@ -50,11 +51,14 @@ struct Row {
 /// At most `limit` rows of an order's trace, the newest ones, oldest first. A kind that this release does not know is
 /// left out.
 pub(super) async fn of_order(db: impl PgExecutor<'_>, order: &OrderId, limit: i64) -> Result<Vec<Trace>, StoreError> {
-    let mut rows: Vec<Row> = sqlx::query_as("SELECT * FROM order_trace WHERE order_id = $1 ORDER BY at DESC LIMIT $2")
-        .bind(order)
-        .bind(limit)
-        .fetch_all(db)
-        .await?;
+    let mut rows: Vec<Row> = sqlx::query_as(
+        "SELECT order_id, at, kind, what, outcome, who, request_id, took_ms, details
+           FROM order_trace WHERE order_id = $1 ORDER BY at DESC LIMIT $2",
+    )
+    .bind(order)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
     rows.reverse();
     Ok(rows
         .into_iter()

@@ -22,7 +22,7 @@ pub async fn upsert(
         once.iter().map(|(user, openid)| openid.map(|openid| keys.seal(user, openid))).collect();
     sqlx::query(
         "INSERT INTO users (user_id, openid)
-         SELECT * FROM unnest($1::text[], $2::bytea[])
+         SELECT t.user_id, t.openid FROM unnest($1::text[], $2::bytea[]) AS t(user_id, openid)
          ON CONFLICT (user_id) DO UPDATE SET openid = excluded.openid, updated_at = now()
           WHERE excluded.openid IS NOT NULL",
     )

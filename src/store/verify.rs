@@ -34,7 +34,7 @@ const CHECKS: [Check; 15] = [
         name: "seats_add_up",
         promise: "the free and the taken seats of a session are its capacity",
         checked: "course_schedules",
-        broken: "SELECT * FROM (
+        broken: "SELECT schedule_id, capacity, free, taken FROM (
                    SELECT schedule_id, capacity,
                           (SELECT count(*) FROM free_seats f WHERE f.schedule_id = s.schedule_id) AS free,
                           (SELECT count(*) FROM seat_reservations r
@@ -98,7 +98,7 @@ const CHECKS: [Check; 15] = [
         name: "every_fen",
         promise: "what WeChat took for an order is a seat, a refund or a case",
         checked: "payment_transactions",
-        broken: "SELECT * FROM (
+        broken: "SELECT order_id, status, took, refunds, cases, seat FROM (
                    SELECT o.order_id, o.status, t.took, coalesce(b.back, 0) AS refunds, t.cases,
                           CASE WHEN o.status = 'confirmed' THEN o.paid_fen - coalesce(b.back, 0) ELSE 0 END AS seat
                      FROM payment_orders o
