@@ -13,7 +13,7 @@ use crate::{
     api::{ApiSettings, auth::AuthSettings},
     broker::BrokerSettings,
     cache::CacheSettings,
-    domain::neighbours::Neighbours,
+    domain::{neighbours::Neighbours, schedule::Price},
     keys,
     setting::BadSetting,
     spans::TelemetrySettings,
@@ -117,6 +117,14 @@ impl OrderSettings {
         Neighbours::parse(&self.neighbours, &self.id_prefix).map_err(|what| problem("order.neighbours", what))
     }
 
+    /// What a session costs that is added without a price.
+    ///
+    /// # Errors
+    /// It is no price.
+    pub fn price(&self) -> Result<Price, BadSetting> {
+        Price::try_from(self.price_fen).map_err(|malformed| problem("order.price_fen", malformed.to_string()))
+    }
+
     fn problems(&self) -> Vec<BadSetting> {
         let mut problems: Vec<BadSetting> = self.neighbours().err().into_iter().collect();
         let prefix_fits =
@@ -124,9 +132,7 @@ impl OrderSettings {
         if !prefix_fits {
             problems.push(problem("order.id_prefix", "must be at most 8 of a-z and 0-9"));
         }
-        if self.price_fen <= 0 {
-            problems.push(problem("order.price_fen", "must be above zero"));
-        }
+        problems.extend(self.price().err());
         if self.hold_seconds == 0 || self.hold_seconds > self.payment_seconds {
             problems.push(problem("order.hold_seconds", "must be above zero and at most order.payment_seconds"));
         }

@@ -147,7 +147,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         auth: process.auth_keys()?,
         order_id_prefix: process.settings.order.id_prefix.clone(),
         second_person: Fen(process.settings.overrides.second_person_fen),
-        price: Fen(process.settings.order.price_fen),
+        price: process.settings.order.price()?,
         broker: Broker::start(&process.broker_url()?, "api", process.settings.broker.confirm_within()),
         personal: process.personal_keys(&database)?,
         desk: process.desk(&database)?,

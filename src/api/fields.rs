@@ -8,6 +8,10 @@ use futures_util::StreamExt as _;
 use serde_json::{Map, Value, map::Entry};
 
 use super::problem::{FieldError, Kind, Problem};
+use crate::domain::{
+    calendar::Moment,
+    ids::{CourseId, Malformed},
+};
 
 /// What is read and thrown away of a body that is too large: whoever closes while the other still sends breaks
 /// the connection, and an honest caller would never see the answer.
@@ -130,6 +134,20 @@ impl Fields {
 
 pub(super) fn text(value: &Value) -> Result<&str, &'static str> {
     value.as_str().ok_or("must be a string")
+}
+
+/// A time with any offset.
+pub(super) fn moment(value: &Value) -> Result<Moment, Malformed> {
+    Moment::parse(text(value).map_err(Malformed)?)
+}
+
+pub(super) fn course_id(value: &Value) -> Result<CourseId, Malformed> {
+    CourseId::try_from(text(value).map_err(Malformed)?)
+}
+
+/// A whole number; one that 64 bits do not hold, or a fraction, is out of every range.
+pub(super) fn number(value: &Value) -> i64 {
+    value.as_i64().unwrap_or(i64::MIN)
 }
 
 #[cfg(test)]

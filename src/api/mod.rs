@@ -61,7 +61,7 @@ use crate::{
     broker::{Broker, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
     dead_letters::DeadLetters,
-    domain::money::Fen,
+    domain::{money::Fen, schedule::Price},
     live::Live,
     store::{Database, payment::Merchant, sealed::PersonalKeys},
     wechat::{account::PayAccount, exchange::PayClient},
@@ -77,7 +77,7 @@ pub struct ApiParts {
     /// Above it an operator's decision waits for a second operator.
     pub second_person: Fen,
     /// Of a session that is added without a price.
-    pub price: Fen,
+    pub price: Price,
     pub broker: Broker,
     /// For customers and WeChat: nothing of theirs is written from here.
     pub database: Database,
@@ -102,7 +102,7 @@ struct Inner {
     /// In front of every order id; tells environments apart that share a merchant number.
     order_id_prefix: String,
     second_person: Fen,
-    price: Fen,
+    price: Price,
     publisher: Publisher,
     /// For questions about queues; the ingress consumes nothing.
     broker: Broker,

@@ -6,14 +6,12 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Api, Inner,
     auth::Caller,
-    fields::{Fields, text},
+    fields::{Fields, course_id, moment, text},
     paging::{PAGE, Page, Place},
     problem::{Kind, Problem, ProblemDocument},
 };
@@ -24,8 +22,9 @@ use crate::{
         catalogue::{Card, REFRESH_SECONDS},
     },
     domain::{
+        calendar::Moment,
         document::{Availability, ScheduleDocument},
-        ids::{CourseId, ScheduleId},
+        ids::ScheduleId,
     },
     store::{self, Database, StoreError, schedule::ScheduleFilter},
 };
@@ -59,9 +58,9 @@ pub(super) async fn list(
 pub(super) async fn page(api: &Inner, query: Vec<(String, String)>) -> Result<Json<Page<ScheduleDocument>>, Problem> {
     let mut fields = Fields::of_query(query);
     let filter = ScheduleFilter {
-        course_id: fields.optional("course_id", course_id),
-        from: fields.optional("from", moment),
-        to: fields.optional("to", moment),
+        course_id: fields.optional("course_id", course_id).map(String::from),
+        from: fields.optional("from", moment).map(Moment::get),
+        to: fields.optional("to", moment).map(Moment::get),
         after: fields.optional("cursor", |value| {
             let place = Place::parse(text(value)?)?;
             let id = ScheduleId::parse(&place.id).map_err(|_| "is not a cursor of this list")?;
@@ -74,15 +73,6 @@ pub(super) async fn page(api: &Inner, query: Vec<(String, String)>) -> Result<Js
         .await
         .map_err(|error| Problem::from_store(&error))?;
     Ok(Json(Page::cut(sessions, |session| Place { at: session.starts_at, id: session.schedule_id.to_string() })))
-}
-
-/// Checked before PostgreSQL sees it: a text there cannot hold every character that a query can.
-fn course_id(value: &Value) -> Result<String, &'static str> {
-    CourseId::try_from(text(value)?).map(String::from).map_err(|_| "must be 1 to 64 visible ASCII characters")
-}
-
-fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {
-    OffsetDateTime::parse(text(value)?, &Rfc3339).map_err(|_| "must be a time like 2026-11-22T10:00:00Z")
 }
 
 /// Read a session

@@ -10,8 +10,9 @@ use crate::{
     domain::{
         document::{ScheduleDocument, SeatDocument},
         ids::ScheduleId,
+        schedule::NewSchedule,
     },
-    store::{self, Database, StoreError, cancellation::Progress, schedule::NewSchedule},
+    store::{self, Database, StoreError, cancellation::Progress},
 };
 
 const ANNOUNCEMENTS: u32 = 5;

@@ -221,8 +221,22 @@ impl TryFrom<&str> for CourseId {
         if visible_ascii(text, 64) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Malformed("a course id has 1 to 64 visible ASCII characters"))
+            Err(Malformed("must be 1 to 64 visible ASCII characters"))
         }
+    }
+}
+
+impl CourseId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for CourseId {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        Self::try_from(text)
     }
 }
 

@@ -4,8 +4,12 @@
 //! [`seats`] (who gets which seat), [`books`] (what differs from WeChat's bill), [`message`] (what travels on the
 //! queues), [`retry`] (what a failure leads to), [`dead_letter`] (what is parked) and [`prospect`] (what would come of it
 //! now); then what operators see and decide: [`timeline`] and [`explain`], [`case`], [`overrides`].
+//!
+//! Values from outside are parsed once, by every door: [`ids`], [`money`], [`calendar`] (times), [`text`] (texts),
+//! [`schedule`] (a session to be added).
 
 pub mod books;
+pub mod calendar;
 pub mod case;
 pub mod dead_letter;
 pub mod document;
@@ -24,5 +28,7 @@ pub mod overrides;
 pub mod prospect;
 pub mod refund;
 pub mod retry;
+pub mod schedule;
 pub mod seats;
+pub mod text;
 pub mod timeline;

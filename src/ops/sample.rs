@@ -15,17 +15,16 @@ use crate::{
     config::Settings,
     desk,
     domain::{
+        calendar::Moment,
         document::{OrderDocument, ScheduleDocument},
-        ids::{OrderId, ScheduleId},
-        money::Fen,
+        ids::{CourseId, OrderId, ScheduleId},
         notification::{Kind, NotificationStatus},
         order::Status,
+        schedule::{Capacity, NewSchedule},
+        text::Title,
     },
     exit::Failure,
-    store::{
-        self, Database,
-        schedule::{NewSchedule, ScheduleFilter},
-    },
+    store::{self, Database, schedule::ScheduleFilter},
 };
 
 #[derive(clap::Args)]
@@ -122,11 +121,11 @@ async fn session_to_book(database: &Database, settings: &Settings) -> Result<Sch
         for (course_id, course, days, capacity) in programme {
             let new = NewSchedule {
                 schedule_id: ScheduleId(Uuid::now_v7()),
-                course_id: course_id.into(),
-                course: course.into(),
-                starts_at: now + time::Duration::days(days),
-                price_fen: Fen(settings.order.price_fen),
-                capacity,
+                course_id: sound(CourseId::try_from(course_id)),
+                course: sound(Title::try_from(course)),
+                starts_at: Moment::after(now, time::Duration::days(days)),
+                price_fen: settings.order.price()?,
+                capacity: sound(Capacity::try_from(capacity)),
             };
             store::schedule::add(&mut step, &new).await?;
         }
@@ -135,6 +134,11 @@ async fn session_to_book(database: &Database, settings: &Settings) -> Result<Sch
         desk::schedules::announce(super::cache(settings).as_ref(), &sessions).await;
     }
     Err(Failure::No("no session has a free seat".into()))
+}
+
+/// A value of the programme above.
+fn sound<T, E: std::fmt::Debug>(value: Result<T, E>) -> T {
+    value.expect("the sample's programme fits its own types")
 }
 
 async fn message_sent(database: &Database, order: &OrderId) -> Result<(), Failure> {

@@ -8,44 +8,40 @@ use crate::{
     config::Settings,
     desk,
     domain::{
+        calendar::Moment,
         document::ScheduleDocument,
         ids::{CourseId, ScheduleId},
-        money::Fen,
+        schedule::{Capacity, NewSchedule, Price},
+        text::Title,
     },
     exit::Failure,
-    store::{
-        self,
-        schedule::{NewSchedule, ScheduleFilter},
-    },
+    store::{self, schedule::ScheduleFilter},
 };
-
-/// In characters; the schema's own limit.
-const TITLE_MAX: usize = 100;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Add a session with all its seats free.
     Add {
         /// Seats in the room.
-        #[arg(long, value_parser = clap::value_parser!(i32).range(1..=100_000))]
-        capacity: i32,
+        #[arg(long, allow_negative_numbers = true)]
+        capacity: Capacity,
         /// Its course: 1 to 64 visible ASCII characters. Made when it is new.
         #[arg(long, default_value = "pottery")]
-        course: String,
-        /// What customers read; only for a new course.
+        course: CourseId,
+        /// What customers read, on one line; only for a new course.
         #[arg(long)]
-        title: Option<String>,
-        /// RFC 3339; a week from now when left out.
-        #[arg(long)]
-        starts_at: Option<String>,
+        title: Option<Title>,
+        /// RFC 3339, from the year 2000 to the year 2199; a week from now when left out.
+        #[arg(long, value_parser = Moment::parse)]
+        starts_at: Option<Moment>,
         /// In fen; the configured price when left out.
-        #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
-        price_fen: Option<i64>,
+        #[arg(long, allow_negative_numbers = true)]
+        price_fen: Option<Price>,
     },
     /// List sessions, soonest first.
     List {
         #[arg(long)]
-        course: Option<String>,
+        course: Option<CourseId>,
         /// At most this many.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
@@ -63,23 +59,12 @@ pub enum Command {
 pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<(), Failure> {
     match command {
         Command::Add { capacity, course, title, starts_at, price_fen } => {
-            let starts_at = match starts_at {
-                None => OffsetDateTime::now_utc() + Duration::days(7),
-                Some(text) => OffsetDateTime::parse(&text, &Rfc3339)
-                    .map_err(|_| Failure::wrong("--starts-at must be RFC 3339, like 2026-12-01T19:30:00+08:00"))?,
-            };
-            let title = title.unwrap_or_else(|| course.clone());
-            if !(1..=TITLE_MAX).contains(&title.chars().count()) {
-                return Err(Failure::wrong(format!("--title must have 1 to {TITLE_MAX} characters")));
-            }
-            let course_id = CourseId::try_from(course.as_str())
-                .map_err(|malformed| Failure::wrong(format!("--course: {malformed}")))?;
             let new = NewSchedule {
                 schedule_id: ScheduleId(Uuid::now_v7()),
-                course: title,
-                course_id: course_id.into(),
-                starts_at,
-                price_fen: Fen(price_fen.unwrap_or(settings.order.price_fen)),
+                course: title.unwrap_or_else(|| Title::from(&course)),
+                course_id: course,
+                starts_at: starts_at.unwrap_or_else(|| Moment::after(OffsetDateTime::now_utc(), Duration::days(7))),
+                price_fen: price_fen.map_or_else(|| settings.order.price(), Ok)?,
                 capacity,
             };
             add(&new, settings, json).await
@@ -87,7 +72,7 @@ pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<()
         Command::List { course, limit, cursor } => {
             let database = super::database(settings)?;
             let after = cursor.map(|(at, id)| (at, ScheduleId(id)));
-            let filter = ScheduleFilter { course_id: course, after, ..ScheduleFilter::default() };
+            let filter = ScheduleFilter { course_id: course.map(String::from), after, ..ScheduleFilter::default() };
             let items = store::schedule::list(database.pool(), &filter, limit + 1).await?;
             let page = Page::cut(items, limit, |session| (session.starts_at, session.schedule_id.0));
             super::print(json, &page, || page.table(&COLUMNS, columns));

@@ -12,6 +12,7 @@ use crate::domain::{
     ids::{OrderId, ScheduleId, SeatNo},
     money::Fen,
     order::Status,
+    schedule::NewSchedule,
 };
 
 #[derive(FromRow)]
@@ -41,24 +42,13 @@ impl From<ScheduleRow> for ScheduleDocument {
     }
 }
 
-/// A session to be added.
-#[derive(Debug, Clone)]
-pub struct NewSchedule {
-    pub schedule_id: ScheduleId,
-    pub course_id: String,
-    pub course: String,
-    pub starts_at: OffsetDateTime,
-    pub price_fen: Fen,
-    pub capacity: i32,
-}
-
 /// Adds a session with all its seats free; makes the course when it is new (an existing title stays). Whether it did:
 /// a session of this id may have been added before.
 pub async fn add(step: &mut Step<'_>, new: &NewSchedule) -> Result<bool, StoreError> {
     let tx = &mut *step.transaction;
     sqlx::query("INSERT INTO courses (course_id, title) VALUES ($1, $2) ON CONFLICT (course_id) DO NOTHING")
-        .bind(&new.course_id)
-        .bind(&new.course)
+        .bind(new.course_id.as_str())
+        .bind(new.course.as_str())
         .execute(&mut *tx)
         .await?;
     let added = sqlx::query(
@@ -66,10 +56,10 @@ pub async fn add(step: &mut Step<'_>, new: &NewSchedule) -> Result<bool, StoreEr
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT (schedule_id) DO NOTHING",
     )
     .bind(new.schedule_id)
-    .bind(&new.course_id)
-    .bind(new.starts_at)
-    .bind(new.price_fen)
-    .bind(new.capacity)
+    .bind(new.course_id.as_str())
+    .bind(new.starts_at.get())
+    .bind(new.price_fen.get())
+    .bind(new.capacity.get())
     .execute(&mut *tx)
     .await?;
     if added.rows_affected() == 0 {
@@ -77,7 +67,7 @@ pub async fn add(step: &mut Step<'_>, new: &NewSchedule) -> Result<bool, StoreEr
     }
     sqlx::query("INSERT INTO free_seats (schedule_id, seat_no) SELECT $1, generate_series(1, $2)")
         .bind(new.schedule_id)
-        .bind(new.capacity)
+        .bind(new.capacity.get())
         .execute(&mut *tx)
         .await?;
     Ok(true)

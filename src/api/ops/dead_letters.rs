@@ -5,13 +5,12 @@ use axum::{
     extract::{Path, Query, State},
 };
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     api::{
         Api,
         auth::Viewer,
-        fields::{Fields, text},
+        fields::{Fields, moment, text},
         paging::{PAGE, Page, Place},
         problem::{Kind, Problem, ProblemDocument},
     },
@@ -19,7 +18,7 @@ use crate::{
         By, Failed, Refusal, Selection,
         document::{GroupDocument, LetterDetail, LetterDocument, WechatWord},
     },
-    domain::{dead_letter::LetterState, prospect::Prospect},
+    domain::{calendar::Moment, dead_letter::LetterState, prospect::Prospect},
     store::dead_letter::{Cursor, Filter},
 };
 
@@ -157,8 +156,8 @@ pub(super) fn selection(fields: &mut Fields) -> Selection {
             order_id: fields.optional("order_id", line),
             cause: fields.optional("cause", line),
             text: fields.optional("text", line),
-            since: fields.optional("since", moment),
-            until: fields.optional("until", moment),
+            since: fields.optional("since", moment).map(Moment::get),
+            until: fields.optional("until", moment).map(Moment::get),
             letters: None,
         },
         effect: fields.optional("effect", |value| Prospect::parse(text(value)?).ok_or("is no effect that is known")),
@@ -170,10 +169,6 @@ pub(super) fn line(value: &Value) -> Result<String, &'static str> {
     let line = text(value)?;
     let fits = (1..=256).contains(&line.len()) && !line.contains(char::is_control);
     if fits { Ok(line.to_owned()) } else { Err("must have 1 to 256 bytes without control characters") }
-}
-
-fn moment(value: &Value) -> Result<OffsetDateTime, &'static str> {
-    OffsetDateTime::parse(text(value)?, &Rfc3339).map_err(|_| "must be a time like 2026-11-22T10:00:00Z")
 }
 
 pub(super) fn letter_id(id: &str) -> Result<String, Problem> {

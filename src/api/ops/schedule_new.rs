@@ -6,73 +6,59 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
 };
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::{
     Api,
     auth::Operator,
-    fields::{self, text},
+    fields::{self, course_id, moment, number},
     headers::optional_idempotency_key,
     problem::{Kind, Problem, ProblemDocument},
 };
 use crate::{
     desk::{self, schedules::Added},
     domain::{
+        calendar::Moment,
         document::ScheduleDocument,
         ids::{CourseId, ScheduleId},
-        money::Fen,
+        schedule::{Capacity, NewSchedule, Price},
+        text::{Title, Unfit},
     },
-    store::schedule::NewSchedule,
 };
 
 const BODY_BYTES_MAX: usize = 4 * 1024;
-/// In characters; the schema's own limit.
-const TITLE_MAX: usize = 100;
 
 /// A session to be added.
 #[derive(Debug, ToSchema)]
 #[schema(as = NewScheduleRequest)]
 pub(in crate::api) struct Wish {
     /// Seats in the room.
-    #[schema(minimum = 1, maximum = 100_000, example = 20)]
-    capacity: i32,
+    #[schema(value_type = i32, minimum = 1, maximum = 100_000, example = 20)]
+    capacity: Capacity,
     /// Its course: 1 to 64 visible ASCII characters. Made when it is new.
-    #[schema(example = "pottery", pattern = "^[!-~]{1,64}$")]
-    course_id: String,
-    /// What customers read; only for a new course. The course's id when left out.
-    #[schema(min_length = 1, max_length = 100)]
-    title: Option<String>,
-    /// A week from now when left out.
+    #[schema(value_type = String, example = "pottery", pattern = "^[!-~]{1,64}$")]
+    course_id: CourseId,
+    /// What customers read, on one line; only for a new course. The course's id when left out.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
+    title: Option<Title>,
+    /// From the year 2000 to the year 2199. A week from now when left out.
     #[schema(value_type = Option<String>, format = DateTime)]
-    starts_at: Option<OffsetDateTime>,
+    starts_at: Option<Moment>,
     /// The configured price when left out.
-    #[schema(value_type = Option<i64>, minimum = 1)]
-    price_fen: Option<Fen>,
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 100_000_000)]
+    price_fen: Option<Price>,
 }
 
 impl Wish {
     async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
         let mut fields = fields::json_object(headers, body, BODY_BYTES_MAX).await?;
-        let capacity = fields.required("capacity", |value| {
-            let seats = value.as_i64().and_then(|seats| i32::try_from(seats).ok());
-            seats.filter(|seats| (1..=100_000).contains(seats)).ok_or("must be a whole number from 1 to 100000")
-        });
-        let course_id = fields.required("course_id", |value| {
-            CourseId::try_from(text(value)?).map(String::from).map_err(|_| "must be 1 to 64 visible ASCII characters")
-        });
-        let title = fields.optional("title", |value| {
-            let title = text(value)?.trim();
-            let fits = (1..=TITLE_MAX).contains(&title.chars().count()) && !title.contains(char::is_control);
-            if fits { Ok(title.to_owned()) } else { Err("must have 1 to 100 characters") }
-        });
-        let starts_at = fields.optional("starts_at", |value| {
-            OffsetDateTime::parse(text(value)?, &Rfc3339).map_err(|_| "must be a time like 2026-12-01T19:30:00+08:00")
-        });
-        let price_fen = fields.optional("price_fen", |value| {
-            value.as_i64().filter(|fen| *fen > 0).map(Fen).ok_or("must be a whole number of fen above 0")
-        });
+        let capacity = fields.required("capacity", |value| Capacity::try_from(number(value)));
+        let course_id = fields.required("course_id", course_id);
+        let title = fields.optional("title", |value| Title::try_from(value.as_str().ok_or(Unfit::Length(100))?));
+        let starts_at = fields.optional("starts_at", moment);
+        let price_fen = fields.optional("price_fen", |value| Price::try_from(number(value)));
         fields.finish()?;
         match (capacity, course_id) {
             (Some(capacity), Some(course_id)) => Ok(Self { capacity, course_id, title, starts_at, price_fen }),
@@ -82,10 +68,10 @@ impl Wish {
 
     /// Whether the session is the one that was wished for. A course that existed has kept its title.
     fn became(&self, schedule: &ScheduleDocument) -> bool {
-        self.capacity == schedule.capacity
-            && self.course_id == schedule.course_id
-            && self.starts_at.is_none_or(|at| at == schedule.starts_at)
-            && self.price_fen.is_none_or(|fen| fen == schedule.price_fen)
+        self.capacity.get() == schedule.capacity
+            && self.course_id.as_str() == schedule.course_id
+            && self.starts_at.is_none_or(|at| at.get() == schedule.starts_at)
+            && self.price_fen.is_none_or(|price| price.get() == schedule.price_fen)
     }
 }
 
@@ -119,9 +105,9 @@ pub(in crate::api) async fn add(
     let new = NewSchedule {
         schedule_id: key
             .map_or_else(|| ScheduleId(Uuid::now_v7()), |key| ScheduleId::derive(operator.user.as_str(), &key)),
-        course: wish.title.clone().unwrap_or_else(|| wish.course_id.clone()),
+        course: wish.title.clone().unwrap_or_else(|| Title::from(&wish.course_id)),
         course_id: wish.course_id.clone(),
-        starts_at: wish.starts_at.unwrap_or_else(|| (api.now)() + Duration::days(7)),
+        starts_at: wish.starts_at.unwrap_or_else(|| Moment::after((api.now)(), Duration::days(7))),
         price_fen: wish.price_fen.unwrap_or(api.price),
         capacity: wish.capacity,
     };
