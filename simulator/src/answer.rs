@@ -54,7 +54,7 @@ pub(crate) async fn answer(
             signed(StatusCode::OK, document.to_string(), stamp, fault.forgery)
         }
         Ok(Reply::Nothing) => signed(StatusCode::NO_CONTENT, String::new(), stamp, fault.forgery),
-        Ok(Reply::File(file)) => unsigned(file),
+        Ok(Reply::File { bytes, media_type }) => unsigned(bytes, media_type),
         Err(No::Rule(refusal)) => refused(&refusal),
         Err(No::Script(error)) => scripted(&error),
     }
@@ -85,11 +85,11 @@ fn signed(status: StatusCode, body: String, stamp: &Stamp<'_>, forgery: Option<F
 }
 
 /// A file, which proves itself by the hash that was told before (WeChat Pay: bill download).
-fn unsigned(file: Vec<u8>) -> Response<Body> {
+fn unsigned(bytes: Vec<u8>, media_type: &'static str) -> Response<Body> {
     Response::builder()
         .header("Request-ID", request_id(0))
-        .header(header::CONTENT_TYPE, "application/octet-stream")
-        .body(file.into())
+        .header(header::CONTENT_TYPE, media_type)
+        .body(bytes.into())
         .expect("our headers are visible ASCII")
 }
 

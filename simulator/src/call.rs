@@ -77,8 +77,11 @@ impl Call {
         })
     }
 
+    /// The key that the merchant encrypted with and wants the answer signed with. An empty header names none: the
+    /// official SDK for Java sends one when it works with platform certificates.
     pub(crate) fn asked_serial(&self) -> Option<&str> {
-        self.parts.headers.get("Wechatpay-Serial").and_then(|serial| serial.to_str().ok())
+        let serial = self.parts.headers.get("Wechatpay-Serial").and_then(|serial| serial.to_str().ok());
+        serial.map(str::trim).filter(|serial| !serial.is_empty())
     }
 
     /// The host that the merchant called, for links to more of it.
@@ -112,7 +115,7 @@ impl Call {
         if let Err(No::Rule(refusal)) = &outcome {
             tracing::debug!(?operation, code = refusal.code, reason = refusal.message, "said no");
         }
-        if matches!(operation, Operation::Refund | Operation::RefundAbnormal) {
+        if matches!(operation, Operation::Refund | Operation::RefundAbnormal | Operation::Echo) {
             self.app.agenda_changed.notify_one();
         }
         let stamp = Stamp { signer: &self.app.answering_key(keys, self.asked_serial()), at: self.app.clock() };

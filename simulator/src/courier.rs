@@ -68,7 +68,8 @@ async fn deliver(app: &App, client: &reqwest::Client, attempt: &Attempt) -> bool
 /// The same bytes at every attempt: id and nonce belong to the callback, not to the attempt.
 fn envelope(app: &App, letter: &Letter) -> String {
     let apiv3_key = app.platform.apiv3(letter.apiv3_key);
-    let ciphertext = seal::encrypt(&apiv3_key, &letter.nonce, letter.news.original_type(), letter.plaintext.as_bytes());
+    let associated_data = letter.news.associated_data();
+    let ciphertext = seal::encrypt(&apiv3_key, &letter.nonce, associated_data, letter.plaintext.as_bytes());
     json!({
         "id": letter.id,
         "create_time": letter.create_time,
@@ -79,7 +80,7 @@ fn envelope(app: &App, letter: &Letter) -> String {
             "original_type": letter.news.original_type(),
             "algorithm": "AEAD_AES_256_GCM",
             "ciphertext": ciphertext,
-            "associated_data": letter.news.original_type(),
+            "associated_data": associated_data,
             "nonce": letter.nonce,
         },
     })

@@ -12,12 +12,17 @@ pub(crate) struct Field {
     required: bool,
 }
 
-/// What a member may hold. Lengths count bytes of UTF-8: where WeChat does not say, the narrower reading.
+/// What a member may hold.
 pub(crate) enum Kind {
+    /// Lengths count bytes of UTF-8: where WeChat does not say, the narrower reading.
     Text {
         min: usize,
         max: usize,
         shape: Shape,
+    },
+    /// A text of at most so many characters: where WeChat says that it counts them.
+    Words {
+        max: usize,
     },
     /// A whole number, not smaller than this.
     Int {
@@ -25,6 +30,8 @@ pub(crate) enum Kind {
     },
     Flag,
     OneOf(&'static [&'static str]),
+    /// A list of such words.
+    EachOneOf(&'static [&'static str]),
     Object(&'static [Field]),
     List(&'static [Field]),
 }
@@ -87,12 +94,13 @@ macro_rules! order_fields {
         &[
             required("appid", text(32)),
             required("mchid", text(32)),
-            required("description", text(127)),
+            required("description", Kind::Words { max: 127 }),
             required("out_trade_no", ORDER_NO),
             optional("time_expire", Kind::Text { min: 1, max: 64, shape: Shape::Rfc3339 }),
             optional("attach", text(128)),
             required("notify_url", Kind::Text { min: 1, max: 255, shape: Shape::Url }),
             optional("goods_tag", text(32)),
+            optional("limit_pay", Kind::EachOneOf(&["no_balance", "no_credit", "no_debit", "balance_only"])),
             optional("support_fapiao", Kind::Flag),
             required("amount", Kind::Object(AMOUNT)),
             optional("detail", Kind::Object(DETAIL)),
@@ -111,6 +119,8 @@ pub(crate) const JSAPI: &[Field] = order_fields!(required("payer", Kind::Object(
 pub(crate) const CLOSE: &[Field] = &[required("mchid", text(32))];
 /// POST /v3/refund/domestic/refunds
 pub(crate) const REFUND: &[Field] = &[
+    // In the SDKs' one model for merchants and partners; without effect for a merchant.
+    optional("sub_mchid", text(32)),
     optional("transaction_id", text(32)),
     optional("out_trade_no", ORDER_NO),
     required("out_refund_no", REFUND_NO),
@@ -127,6 +137,12 @@ pub(crate) const REFUND: &[Field] = &[
         ]),
     ),
     optional("goods_detail", Kind::List(REFUND_GOODS)),
+];
+/// POST /v3/security/echo
+pub(crate) const ECHO: &[Field] = &[
+    required("echo_message", text(1024)),
+    optional("encrypted_echo_message", text(1024)),
+    optional("notify_url", Kind::Text { min: 1, max: 255, shape: Shape::Url }),
 ];
 /// POST /v3/refund/domestic/refunds/{refund_id}/apply-abnormal-refund
 pub(crate) const REFUND_ABNORMAL: &[Field] = &[
@@ -178,10 +194,16 @@ fn object(table: &[Field], members: &Map<String, Value>, at: &str) -> Result<(),
 fn one(kind: &Kind, value: &Value, at: &str) -> Result<(), Refusal> {
     let wrong = |issue: &str| Err(Refusal::field("body", at, value, issue));
     match (kind, value) {
+        (Kind::Text { .. } | Kind::Words { .. }, Value::String(text))
+            if text.chars().any(|character| character.len_utf8() > 3) =>
+        {
+            wrong("含有不支持的字符")
+        }
+        (Kind::Words { max }, Value::String(text)) => {
+            let length = text.chars().count();
+            if length == 0 || length > *max { wrong(&format!("长度应为1到{max}个字符")) } else { Ok(()) }
+        }
         (Kind::Text { min, max, shape }, Value::String(text)) => {
-            if text.chars().any(|character| character.len_utf8() > 3) {
-                return wrong("含有不支持的字符");
-            }
             if text.len() < *min || text.len() > *max {
                 return wrong(&format!("长度应为{min}到{max}字节"));
             }
@@ -194,6 +216,12 @@ fn one(kind: &Kind, value: &Value, at: &str) -> Result<(), Refusal> {
         },
         (Kind::Flag, Value::Bool(_)) => Ok(()),
         (Kind::OneOf(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(()),
+        (Kind::EachOneOf(words), Value::Array(items)) => {
+            match items.iter().find(|item| item.as_str().is_none_or(|word| !words.contains(&word))) {
+                Some(item) => Err(Refusal::field("body", at, item, "类型或取值不正确")),
+                None => Ok(()),
+            }
+        }
         (Kind::Object(table), Value::Object(members)) => {
             if value.to_string().len() > LARGEST_OBJECT {
                 return wrong("过长");

@@ -2,8 +2,8 @@
 //!
 //! It shares no code with the merchant it talks to, so that a mistake in one is not forgiven by the other.
 //! In reading order: [`settings`] and [`keys`]; `world`, the rules as a pure state machine; `authorization`
-//! and `fields`, which let requests in; `answer` and `seal`, which sign what goes out; `courier`, which
-//! carries callbacks; `call`, one request from proof to answer; and the endpoints `pay_api`, `official_account`, `phone`,
+//! and `fields`, which let requests in; `answer` and `seal`, which sign what goes out; `serve` and `wire`, its
+//! connections; `courier`, which carries callbacks; `call`, one request from proof to answer; and the endpoints `pay_api`, `official_account`, `phone`,
 //! `sim_api`, `merchant_api`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on may stop"))]
@@ -23,6 +23,7 @@ mod platform;
 mod random;
 mod refusal;
 mod seal;
+mod serve;
 mod settings;
 mod sim_api;
 mod wire;
@@ -71,11 +72,13 @@ pub fn start(settings: Settings, keys: Keys, listener: TcpListener) -> Result<Ru
     ensure!(settings.callback_speed.is_finite() && settings.callback_speed > 0.0, "callback_speed must be above 0");
     let url = format!("http://{}", listener.local_addr().context("the listener has no address")?);
     let client = reqwest::Client::builder()
+        .http1_title_case_headers()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()
         .context("cannot make the client that carries callbacks")?;
     let public_url = settings.public_url.clone().unwrap_or_else(|| url.clone());
+    let idle_close = settings.idle_close;
     let app = Arc::new(app::App::new(settings, keys, public_url)?);
 
     let router: Router = Router::new()
@@ -87,17 +90,7 @@ pub fn start(settings: Settings, keys: Keys, listener: TcpListener) -> Result<Ru
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(Arc::clone(&app));
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving =
-        axum::serve(wire::CuttableListener(listener), router.into_make_service_with_connect_info::<wire::Wire>())
-            .with_graceful_shutdown(async {
-                // Sent or dropped: both mean stop.
-                let _ = stopped.await;
-            });
-    let server = tokio::spawn(async move {
-        if let Err(reason) = serving.await {
-            tracing::error!(%reason, "the server ended");
-        }
-    });
+    let server = tokio::spawn(serve::serve(listener, router, idle_close, stopped));
     let courier = tokio::spawn(courier::run(app, client));
     Ok(Running { url, stop: Some(stop), server, courier })
 }

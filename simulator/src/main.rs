@@ -1,6 +1,6 @@
 //! `wechat-sim`: makes keys, or plays WeChat until it is told to stop.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -53,6 +53,9 @@ struct Serve {
     /// How much faster than in life callbacks are resent and refunds settle
     #[arg(long, default_value_t = 1.0)]
     callback_speed: f64,
+    /// Silence after which a connection is closed, in seconds
+    #[arg(long, default_value_t = Settings::default().idle_close.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
+    idle_close_seconds: u64,
     /// Which of WeChat's keys sign
     #[arg(long, value_enum, default_value_t = Mode::PublicKey)]
     key_mode: Mode,
@@ -109,6 +112,7 @@ async fn run(serve: Serve) -> Result<()> {
         official_account_secret: serve.official_account_secret,
         templates: serve.templates,
         callback_speed: serve.callback_speed,
+        idle_close: Duration::from_secs(serve.idle_close_seconds),
         key_mode: serve.key_mode.into(),
         seed: serve.seed,
         public_url: serve.public_url,

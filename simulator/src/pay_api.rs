@@ -40,6 +40,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/v3/bill/tradebill", get(trade_bill))
         .route("/v3/billdownload/file", get(bill_file))
         .route("/v3/certificates", get(certificates))
+        .route("/v3/security/echo", post(echo))
 }
 
 /// Both arms are answers; the second is a refusal before any deed.
@@ -146,6 +147,24 @@ async fn certificates(call: Call) -> Response<Body> {
     let keys = call.app.change(|world| world.play.keys());
     let listed = list_certificates(&call.app, keys.mode.unwrap_or(call.app.settings.key_mode), keys.rotation);
     call.perform(Operation::Certificates, |_| String::new(), |_, _, _| listed).await
+}
+
+/// A test of keys, clock and address. The encrypted message is not opened, and nothing encrypted is answered.
+async fn echo(call: Call) -> Answer {
+    let parameters = call.read(fields::ECHO)?;
+    if call.asked_serial().is_none() {
+        return Err(Refusal::field("header", "Wechatpay-Serial", &Value::Null, "为必填参数"));
+    }
+    let subject = parameters["echo_message"].as_str().unwrap_or_default().to_owned();
+    let answer = call.perform(
+        Operation::Echo,
+        |_| subject,
+        |world, now, _| {
+            world.echo(&parameters, now);
+            Ok(Reply::Document(json!({"echo_message": parameters["echo_message"]})))
+        },
+    );
+    Ok(answer.await)
 }
 
 /// The certificates in force, each encrypted under the APIv3 key. A merchant of today has none.

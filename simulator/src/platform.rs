@@ -32,9 +32,12 @@ impl Platform {
         }))
     }
 
-    /// The public key of the merchant's certificate with this serial.
+    /// The public key of the merchant's certificate with this serial: a hexadecimal number, in either case.
     pub(crate) fn merchant(&self, serial_no: &str) -> Option<Arc<ParsedPublicKey>> {
-        self.look(|keys| keys.merchants.iter().find(|(serial, _)| serial == serial_no).map(|(_, key)| Arc::clone(key)))
+        self.look(|keys| {
+            let own = keys.merchants.iter().find(|(serial, _)| serial.eq_ignore_ascii_case(serial_no));
+            own.map(|(_, key)| Arc::clone(key))
+        })
     }
 
     /// An APIv3 key by its number, the present one beyond the last.

@@ -1,6 +1,6 @@
 //! What a simulator is told at its start.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub struct Settings {
     pub callback_speed: f64,
     /// Which keys sign answers and callbacks.
     pub key_mode: KeyMode,
+    /// Longest silence on a connection before it is closed.
+    pub idle_close: Duration,
     /// Seed of every code, number and chance of the run; a script may name another for its chance.
     pub seed: u64,
     /// Address told to people; by default the listener's.
@@ -38,6 +40,7 @@ impl Default for Settings {
             templates: Vec::new(),
             callback_speed: 1.0,
             key_mode: KeyMode::PublicKey,
+            idle_close: Duration::from_secs(8),
             seed: 1,
             public_url: None,
             refund_notify_url: None,

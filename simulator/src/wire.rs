@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -11,17 +10,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{
-    extract::connect_info::Connected,
-    serve::{IncomingStream, Listener},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
-
-/// Accepts connections that carry a [`Wire`].
-pub(crate) struct CuttableListener(pub(crate) TcpListener);
 
 /// A handle on one connection: once cut, nothing more is written to it.
 #[derive(Clone, Debug, Default)]
@@ -40,30 +32,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    pub(crate) fn new(stream: TcpStream, wire: Wire) -> Self {
+        Self { stream, wire }
+    }
+
     fn alive(&self) -> io::Result<()> {
         if self.wire.0.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
-    }
-}
-
-impl Listener for CuttableListener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let (stream, address) = Listener::accept(&mut self.0).await;
-        // Answers are small and follow each other: Nagle's algorithm would only hold them back.
-        let _ = stream.set_nodelay(true);
-        (Connection { stream, wire: Wire::default() }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-impl Connected<IncomingStream<'_, CuttableListener>> for Wire {
-    fn connect_info(stream: IncomingStream<'_, CuttableListener>) -> Self {
-        stream.io().wire.clone()
     }
 }
 

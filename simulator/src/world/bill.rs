@@ -241,7 +241,11 @@ impl World {
             file.push(digit);
             file.push_str("\r\n");
         }
-        Ok(Reply::File(if link.gzip { bill_file::gzip(file.as_bytes()) } else { file.into_bytes() }))
+        Ok(if link.gzip {
+            Reply::File { bytes: bill_file::gzip(file.as_bytes()), media_type: "application/x-gzip" }
+        } else {
+            Reply::File { bytes: file.into_bytes(), media_type: "text/plain" }
+        })
     }
 
     /// The day that a link is about, for the script.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
@@ -103,6 +103,19 @@ impl World {
             }
             _ => self.send_at(&id, now),
         }
+    }
+
+    /// Sends a test callback to the address that the merchant names, if it names one.
+    pub(crate) fn echo(&mut self, parameters: &Value, now: OffsetDateTime) {
+        let text = |member: &str| parameters[member].as_str().unwrap_or_default().to_owned();
+        let subject = Subject {
+            news: News::Echo,
+            out_trade_no: text("echo_message"),
+            number: self.next_number().to_string(),
+            notify_url: text("notify_url"),
+            resource: json!({"echo_message": parameters["echo_message"]}),
+        };
+        self.announce(subject, now);
     }
 
     pub(super) fn send_at(&mut self, id: &str, at: OffsetDateTime) {

@@ -12,6 +12,8 @@ pub(crate) enum News {
     RefundSucceeded,
     RefundClosed,
     RefundAbnormal,
+    /// A test of the merchant's keys and address, asked for by the merchant.
+    Echo,
 }
 
 impl News {
@@ -21,6 +23,7 @@ impl News {
             Self::RefundSucceeded => "REFUND.SUCCESS",
             Self::RefundClosed => "REFUND.CLOSED",
             Self::RefundAbnormal => "REFUND.ABNORMAL",
+            Self::Echo => "SECURITY_ECHO.SUCCESS",
         }
     }
 
@@ -30,14 +33,24 @@ impl News {
             Self::RefundSucceeded => "退款成功",
             Self::RefundClosed => "退款关闭",
             Self::RefundAbnormal => "退款异常",
+            Self::Echo => "回调通知成功",
         }
     }
 
-    /// Type of the encrypted resource, also its associated data.
+    /// Type of the encrypted resource.
     pub(crate) fn original_type(self) -> &'static str {
         match self {
             Self::Paid => "transaction",
             Self::RefundSucceeded | Self::RefundClosed | Self::RefundAbnormal => "refund",
+            Self::Echo => "security",
+        }
+    }
+
+    /// What is authenticated beside the ciphertext.
+    pub(crate) fn associated_data(self) -> &'static str {
+        match self {
+            Self::Paid | Self::RefundSucceeded | Self::RefundClosed | Self::RefundAbnormal => self.original_type(),
+            Self::Echo => "",
         }
     }
 
@@ -45,6 +58,7 @@ impl News {
         match self {
             Self::Paid => Operation::CallbackPayment,
             Self::RefundSucceeded | Self::RefundClosed | Self::RefundAbnormal => Operation::CallbackRefund,
+            Self::Echo => Operation::CallbackEcho,
         }
     }
 }

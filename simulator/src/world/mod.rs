@@ -38,7 +38,7 @@ pub(crate) enum Reply {
     /// 204.
     Nothing,
     /// 200 with these bytes, which nobody signs.
-    File(Vec<u8>),
+    File { bytes: Vec<u8>, media_type: &'static str },
 }
 
 /// All that WeChat knows.

@@ -146,6 +146,9 @@ impl World {
         if text("/appid") != self.settings.appid {
             return Err(Refusal::new(400, "APPID_MCHID_NOT_MATCH", "appid和mchid不匹配", 268_445_527));
         }
+        if trade_type == TradeType::Jsapi {
+            known_payer(text("/payer/openid"))?;
+        }
         let out_trade_no = text("/out_trade_no").to_owned();
         if let Some(order) = self.orders.get(&out_trade_no) {
             may_repeat(order, trade_type, &parameters, now)?;
@@ -250,6 +253,19 @@ impl World {
         }
         let issue = "与HTTP头Authorization中的mchid不一致";
         Err(Refusal { sub_code: 268_445_527, ..Refusal::field(location, "/mchid", &json!(mchid), issue) })
+    }
+}
+
+/// Every openid of the right form is a customer under this appid, unless its text says that it is not.
+fn known_payer(openid: &str) -> Result<(), Refusal> {
+    let wrong = |issue| Err(Refusal::field("body", "/payer/openid", &json!(openid), issue));
+    let is_id = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if openid.len() < 6 || !openid.starts_with('o') || !openid.chars().all(is_id) || openid.contains("nonexistent") {
+        wrong("无效的openid")
+    } else if openid.contains("another-appid") {
+        wrong("appid和openid不匹配")
+    } else {
+        Ok(())
     }
 }
 

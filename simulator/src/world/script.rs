@@ -19,10 +19,12 @@ pub(crate) enum Operation {
     Bill,
     BillDownload,
     Certificates,
+    Echo,
     TemplateSend,
     Token,
     CallbackPayment,
     CallbackRefund,
+    CallbackEcho,
     /// A payment's row when a day is closed.
     BillPayment,
     /// A refund's row when a day is closed.
@@ -41,7 +43,7 @@ impl Operation {
     }
 
     fn is_callback(self) -> bool {
-        matches!(self, Self::CallbackPayment | Self::CallbackRefund)
+        matches!(self, Self::CallbackPayment | Self::CallbackRefund | Self::CallbackEcho)
     }
 
     fn is_row(self) -> bool {
@@ -199,7 +201,7 @@ impl Rule {
             return Err("an answer that is dropped has no `status`: \"answer_lost\": \"error\" has one");
         }
         if self.callback.is_some() && !self.on.is_callback() {
-            return Err("`callback` goes with `on`: callback_payment or callback_refund");
+            return Err("`callback` goes with `on`: callback_payment, callback_refund or callback_echo");
         }
         if self.attempts.is_some() && self.callback.and_then(CallbackFault::forgery).is_none() {
             return Err("`attempts` goes with a forged `callback`");

@@ -9,6 +9,7 @@ mod keys;
 mod merchant;
 mod orders;
 mod phone;
+mod protocol;
 mod refunds;
 mod requests;
 mod script;

@@ -102,7 +102,7 @@ async fn every_field_of_an_order_is_checked() {
         ("/mchid", json!(1_900_000_109)),
         ("/mchid", json!("1900000999")),
         ("/description", json!("")),
-        ("/description", json!("课".repeat(43))),
+        ("/description", json!("课".repeat(128))),
         ("/description", json!("陶艺课🏺")),
         ("/description", Value::Null),
         ("/out_trade_no", json!("hf01")),
