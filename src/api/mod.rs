@@ -169,6 +169,8 @@ fn random() -> [u8; 24] {
 struct Limits {
     in_flight: Semaphore,
     event_streams: Arc<Semaphore>,
+    /// Callbacks of unusual size.
+    large_callbacks: Semaphore,
     /// Reading all the books is work for PostgreSQL: one at a time.
     verifying: Arc<Semaphore>,
     orders: RateLimit,
@@ -180,6 +182,7 @@ impl Limits {
         Self {
             in_flight: Semaphore::new(settings.requests_max),
             event_streams: Arc::new(Semaphore::new(settings.event_streams_max)),
+            large_callbacks: Semaphore::new(wechat_notify::LARGE_BODIES_MAX),
             verifying: Arc::new(Semaphore::new(1)),
             orders: RateLimit::new("order-rate", settings.orders_per_second, settings.orders_burst),
             addresses: AddressLimit::new(settings),

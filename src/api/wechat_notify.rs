@@ -7,9 +7,10 @@ use axum::{
     Extension,
     body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
 };
 use std::time::{Duration, Instant};
+use tokio::sync::SemaphorePermit;
 
 use super::{
     Api, Inner, fields, names,
@@ -21,14 +22,20 @@ use crate::{
     broker::PublishError,
     domain::message::{Message, PaymentSeen, RefundSeen, Source},
     wechat::{
-        notification::{NotificationFault, Unreadable, read_payment_notification, read_refund_notification},
+        notification::{ECHO_EVENT, NotificationFault, Unreadable, read_admitted_payment, read_admitted_refund},
         transaction::Standing,
-        verify::SignatureFault,
+        verify::{Admission, SignatureFault},
     },
 };
 
 /// A callback without unusual coupons has about 2 KiB.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+const ORDINARY_BYTES_MAX: usize = 64 * 1024;
+/// A ciphertext has up to 1 MiB in base64; the envelope around it some hundred bytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024 + 16 * 1024;
+/// How many bodies above [`ORDINARY_BYTES_MAX`] are read at the same moment.
+pub(super) const LARGE_BODIES_MAX: usize = 4;
+/// WeChat gives up after five seconds, answer included.
+const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// A callback that is not taken: why, for the metric, and what WeChat hears.
 struct Refused {
@@ -53,7 +60,7 @@ enum Taken {
         (status = 204, description = "Taken"),
         (status = 400, description = "Unreadable: `{\"code\":\"FAIL\",\"message\":…}`", body = serde_json::Value),
         (status = 401, description = "Not WeChat's signature", body = serde_json::Value),
-        (status = 413, description = "More than 64 KiB", body = serde_json::Value),
+        (status = 413, description = "More than 1 MiB", body = serde_json::Value),
         (status = 503, description = "The broker is away; WeChat sends again", body = serde_json::Value),
     )
 )]
@@ -77,7 +84,7 @@ pub(super) async fn payments(
         (status = 204, description = "Taken"),
         (status = 400, description = "Unreadable: `{\"code\":\"FAIL\",\"message\":…}`", body = serde_json::Value),
         (status = 401, description = "Not WeChat's signature", body = serde_json::Value),
-        (status = 413, description = "More than 64 KiB", body = serde_json::Value),
+        (status = 413, description = "More than 1 MiB", body = serde_json::Value),
         (status = 503, description = "The broker is away; WeChat sends again", body = serde_json::Value),
     )
 )]
@@ -93,12 +100,13 @@ pub(super) async fn refunds(
 
 async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
     let started = Instant::now();
-    let raw_body = raw_body(headers, body).await?;
-    let notification = match read_payment_notification(headers, &raw_body, (api.now)(), &api.account.keys) {
+    let admission = admit(api, headers)?;
+    let raw_body = raw_body(api, headers, body).await?;
+    let notification = match read_admitted_payment(&admission, &raw_body, &api.account.keys.api_v3) {
         Ok(notification) => notification,
         // WeChat's own word about something we never asked to be told; a refund's is on the wrong address.
         Err(NotificationFault::Unreadable(Unreadable::Event(event))) if !event.starts_with("REFUND.") => {
-            return Ok(Taken::Ignored("event"));
+            return Ok(other_event(&event));
         }
         Err(fault) => return Err(refused(api, fault)),
     };
@@ -118,11 +126,12 @@ async fn take_payment(api: &Inner, context: &Context, headers: &HeaderMap, body:
 
 async fn take_refund(api: &Inner, context: &Context, headers: &HeaderMap, body: Body) -> Result<Taken, Refused> {
     let started = Instant::now();
-    let raw_body = raw_body(headers, body).await?;
-    let notification = match read_refund_notification(headers, &raw_body, (api.now)(), &api.account.keys) {
+    let admission = admit(api, headers)?;
+    let raw_body = raw_body(api, headers, body).await?;
+    let notification = match read_admitted_refund(&admission, &raw_body, &api.account.keys.api_v3) {
         Ok(notification) => notification,
         Err(NotificationFault::Unreadable(Unreadable::Event(event))) if !event.starts_with("TRANSACTION.") => {
-            return Ok(Taken::Ignored("event"));
+            return Ok(other_event(&event));
         }
         Err(fault) => return Err(refused(api, fault)),
     };
@@ -168,9 +177,40 @@ fn unclear(why: &'static str, id: &str) -> Refused {
     Refused { reason: "unclear", problem: Problem::new(Kind::NotificationUnreadable).detail(why) }
 }
 
-async fn raw_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refused> {
-    let bytes = fields::bytes(headers, body, BODY_BYTES_MAX).await;
-    bytes.map_err(|problem| Refused { reason: problem.kind.slug(), problem })
+/// Looks at the headers before a byte of the body is read: who cannot say when and with which key they signed is not
+/// listened to.
+fn admit(api: &Inner, headers: &HeaderMap) -> Result<Admission, Refused> {
+    api.account.keys.platform.admit(headers, (api.now)()).map_err(|fault| refused(api, fault.into()))
+}
+
+async fn raw_body(api: &Inner, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refused> {
+    let refuse = |problem: Problem| Refused { reason: problem.kind.slug(), problem };
+    let large = large_body(api, headers).map_err(refuse)?;
+    let limit = if large.is_some() { BODY_BYTES_MAX } else { ORDINARY_BYTES_MAX };
+    let bytes = tokio::time::timeout(BODY_WITHIN, fields::bytes(headers, body, limit)).await;
+    bytes.unwrap_or_else(|_| Err(Problem::new(Kind::RequestTimeout))).map_err(refuse)
+}
+
+/// A place among the large bodies, for a body that announces itself as one.
+fn large_body<'a>(api: &'a Inner, headers: &HeaderMap) -> Result<Option<SemaphorePermit<'a>>, Problem> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    match length {
+        Some(length) if length > ORDINARY_BYTES_MAX && length <= BODY_BYTES_MAX => {
+            let place = api.limits.large_callbacks.try_acquire();
+            place.map(Some).map_err(|_| Problem::new(Kind::Overloaded).retry_after(Duration::from_secs(15)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// An event that is none of ours: WeChat need not send it again.
+fn other_event(event: &str) -> Taken {
+    if event == ECHO_EVENT {
+        tracing::info!("received WeChat's test callback; its signature and the APIv3 key are right");
+        Taken::Ignored("echo")
+    } else {
+        Taken::Ignored("event")
+    }
 }
 
 fn refused(api: &Inner, fault: NotificationFault) -> Refused {

@@ -69,12 +69,15 @@ pub fn open_list(
 pub(super) struct LearnGate {
     asked: HashSet<String>,
     last: Option<OffsetDateTime>,
+    /// WeChat has no certificates for this merchant, as it said when it was last asked.
+    closed: bool,
+    was_ever_closed: bool,
 }
 
 impl LearnGate {
     pub(super) fn allows(&mut self, serial: &str, now: OffsetDateTime) -> bool {
         let too_soon = self.last.is_some_and(|last| (now - last).abs() < LEARN_AT_MOST_EVERY);
-        if too_soon || self.asked.contains(serial) {
+        if self.closed || too_soon || self.asked.contains(serial) {
             return false;
         }
         self.asked.insert(serial.to_owned());
@@ -85,5 +88,12 @@ impl LearnGate {
     /// Forgets the serials, so that one which WeChat has begun to list is asked for again.
     pub(super) fn reset(&mut self) {
         self.asked.clear();
+        self.closed = false;
+    }
+
+    /// Allows nothing until the next scheduled refresh: there are no certificates. Tells whether this is news.
+    pub(super) fn close(&mut self) -> bool {
+        self.closed = true;
+        !std::mem::replace(&mut self.was_ever_closed, true)
     }
 }

@@ -9,6 +9,11 @@ use std::time::Duration;
 /// WeChat refuses calls without a user agent.
 const USER_AGENT: &str = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
 
+/// Longest silence after which a connection is used again. WeChat closes one after eight seconds, and a request that
+/// meets the closing ends as an unknown answer. The pool looks once in this time, so a connection is gone after twice
+/// as long.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(3);
+
 /// The largest answer we know, a query with many coupons, is a few KiB.
 const ANSWER_MAX: usize = 1 << 20;
 
@@ -25,8 +30,7 @@ pub(super) fn http_client(base_url: &Url, timeout: Duration) -> reqwest::Result<
         .user_agent(USER_AGENT)
         .timeout(timeout)
         .connect_timeout(timeout.min(Duration::from_secs(2)))
-        // Below the minute after which load balancers drop an idle connection silently.
-        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_idle_timeout(IDLE_MAX)
         // A redirect would carry our signature to another path, where it is wrong.
         .redirect(redirect::Policy::none());
     if is_local(base_url) { builder.no_proxy().build() } else { builder.build() }

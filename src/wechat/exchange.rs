@@ -3,7 +3,7 @@
 
 use crate::crash;
 use crate::wechat::account::PayAccount;
-use crate::wechat::answers::{Call, Claim, Class, Inconclusive};
+use crate::wechat::answers::{Call, Class, Inconclusive};
 use crate::wechat::certificates::{self, CertificateFault, LearnGate};
 use crate::wechat::connection::{Answer, http_client, measure, read, receive, spanned};
 use crate::wechat::verify::SignatureFault;
@@ -49,7 +49,7 @@ pub(super) struct Signed {
 pub enum Certificates {
     /// Serials now trusted.
     Held(Vec<String>),
-    /// This merchant has none and works with the WeChat Pay public key alone.
+    /// WeChat has none for this merchant, who works with the WeChat Pay public key alone.
     None,
 }
 
@@ -88,10 +88,7 @@ impl PayClient {
             return Ok(Certificates::None);
         }
         self.learn_gate(LearnGate::reset);
-        match self.fetch_certificates().await {
-            Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => Ok(Certificates::None),
-            other => other,
-        }
+        self.fetch_certificates().await
     }
 
     /// Looks whether a serial we do not hold belongs to a new certificate: one refresh per serial, at most one a
@@ -109,9 +106,23 @@ impl PayClient {
 
     async fn fetch_certificates(&self) -> Result<Certificates, Inconclusive> {
         let mut record = Record::begin(Call::Certificates, None);
-        let outcome = self.list_certificates(&mut record).await;
+        let outcome = match self.list_certificates(&mut record).await {
+            Err(doubt) if self.has_no_certificates(&doubt) => Ok(Certificates::None),
+            outcome => outcome,
+        };
         record.end(&outcome);
+        if outcome == Ok(Certificates::None) && self.learn_gate(LearnGate::close) {
+            tracing::info!("merchant has no platform certificates; the WeChat Pay public key alone verifies");
+        }
         outcome
+    }
+
+    /// Whether this answer means that WeChat keeps no certificates for a merchant with a public key: 404, and of some
+    /// merchants 403. Without a public key it means that nothing can be verified.
+    fn has_no_certificates(&self, doubt: &Inconclusive) -> bool {
+        matches!(doubt.status, Some(403 | 404))
+            && doubt.class != Class::Busy
+            && self.account.keys.platform.preferred().is_some()
     }
 
     async fn list_certificates(&self, record: &mut Record) -> Result<Certificates, Inconclusive> {

@@ -13,10 +13,10 @@ use time::OffsetDateTime;
 use time::format_description::FormatItem;
 use time::macros::{format_description, offset};
 
-/// Longest `description`. The page does not say whether it counts bytes or characters, so bytes.
-const DESCRIPTION_MAX: usize = 127;
-/// Longest `reason` of a refund, in bytes.
-const REASON_MAX: usize = 80;
+/// Longest `description`: native, JSAPI and H5 order count characters.
+const DESCRIPTION_MAX: Length = Length::Characters(127);
+/// Longest `reason` of a refund.
+const REASON_MAX: Length = Length::Bytes(80);
 
 const CHINA_TIME: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]+08:00");
 
@@ -28,7 +28,7 @@ const CHINA_TIME: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T
 pub struct NewOrder<'a> {
     /// 6 to 32 of `0-9A-Za-z_-|*`; ours for ever.
     pub out_trade_no: &'a str,
-    /// Shown to the payer; cut to 127 bytes, emoji left out.
+    /// Shown to the payer; cut to 127 characters, emoji left out.
     pub description: &'a str,
     pub total_fen: i64,
     /// The payment deadline. It closes nothing: past it the order can still be found unpaid.
@@ -261,14 +261,27 @@ fn china_time(at: OffsetDateTime) -> String {
     at.to_offset(offset!(+8)).format(CHINA_TIME).expect("the format has only parts that every date has")
 }
 
-/// WeChat Pay takes characters of up to three bytes in UTF-8 (no emoji); the rest is cut at `max` bytes.
-fn plain_text(text: &str, max: usize) -> String {
-    let mut plain = String::new();
-    for c in text.chars().filter(|c| c.len_utf8() <= 3 && !c.is_control()) {
-        if plain.len().saturating_add(c.len_utf8()) > max {
-            break;
+/// How WeChat measures a text.
+#[derive(Clone, Copy)]
+enum Length {
+    Characters(usize),
+    /// Of UTF-8.
+    Bytes(usize),
+}
+
+/// WeChat Pay takes characters of up to three bytes in UTF-8 (no emoji); the rest is cut at `max`.
+fn plain_text(text: &str, max: Length) -> String {
+    let plain = text.chars().filter(|c| c.len_utf8() <= 3 && !c.is_control());
+    match max {
+        Length::Characters(max) => plain.take(max).collect(),
+        Length::Bytes(max) => {
+            let mut room = max;
+            plain
+                .map_while(|c| {
+                    room = room.checked_sub(c.len_utf8())?;
+                    Some(c)
+                })
+                .collect()
         }
-        plain.push(c);
     }
-    plain
 }

@@ -209,9 +209,36 @@ impl PlatformKeys {
         serials
     }
 
+    /// Checks the headers of a message alone: complete, stamped within the last minutes, under a key that is held.
+    ///
+    /// # Errors
+    /// Every fault but [`SignatureFault::Mismatch`], which needs the body.
+    pub fn admit(&self, headers: &HeaderMap, now: OffsetDateTime) -> Result<Admission, SignatureFault> {
+        admit_with(&self.ring.get().keys, headers, now)
+    }
+
     /// Checks that `raw_body`, untouched as it came from the wire, was signed by WeChat within the last minutes.
     pub fn verify(&self, headers: &HeaderMap, raw_body: &[u8], now: OffsetDateTime) -> Result<(), SignatureFault> {
-        verify_with(&self.ring.get().keys, headers, raw_body, now)
+        self.admit(headers, now)?.verify(raw_body)
+    }
+}
+
+/// A message whose headers passed; whether it is WeChat's, its body decides.
+pub struct Admission {
+    key: PlatformKey,
+    signature: Vec<u8>,
+    /// The signed text up to the body.
+    head: String,
+}
+
+impl Admission {
+    /// Checks the signature over `raw_body`, untouched as it came from the wire.
+    ///
+    /// # Errors
+    /// [`SignatureFault::Mismatch`].
+    pub fn verify(&self, raw_body: &[u8]) -> Result<(), SignatureFault> {
+        let message = [self.head.as_bytes(), raw_body, b"\n"].concat();
+        self.key.key.verify_sig(&message, &self.signature).map_err(|_| SignatureFault::Mismatch)
     }
 }
 
@@ -221,12 +248,11 @@ impl fmt::Debug for PlatformKeys {
     }
 }
 
-fn verify_with(
+fn admit_with(
     keys: &HashMap<String, PlatformKey>,
     headers: &HeaderMap,
-    raw_body: &[u8],
     now: OffsetDateTime,
-) -> Result<(), SignatureFault> {
+) -> Result<Admission, SignatureFault> {
     // Left out, the type is RSA; the official clients differ in whether they insist on the header.
     match header(headers, "wechatpay-signature-type") {
         Ok(SCHEME) | Err(SignatureFault::MissingHeader(_)) => {}
@@ -251,11 +277,7 @@ fn verify_with(
         .filter(|key| key.is_valid_at(now))
         .ok_or_else(|| SignatureFault::UnknownSerial(serial.to_owned()))?;
     let signature = BASE64.decode(signature).map_err(|_| SignatureFault::Undecodable)?;
-
-    let mut message = format!("{timestamp}\n{nonce}\n").into_bytes();
-    message.extend_from_slice(raw_body);
-    message.push(b'\n');
-    key.key.verify_sig(&message, &signature).map_err(|_| SignatureFault::Mismatch)
+    Ok(Admission { key: key.clone(), signature, head: format!("{timestamp}\n{nonce}\n") })
 }
 
 /// The one value of a header. Two values are refused: the next reader of the message might take the other.

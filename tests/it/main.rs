@@ -89,5 +89,6 @@ mod waitlist_api;
 mod webhook;
 mod webhook_wire;
 mod wechat;
+mod wechat_protocol;
 mod wiped;
 mod wire;

@@ -58,7 +58,7 @@ fn wrong_letters(stack: &Stack, forger: &Forger) -> Vec<(&'static str, Letter, u
         ("content of another kind", signed(sealed(success, "[1]")), 400, "content"),
         ("a refund at the wrong address", signed(sealed("REFUND.SUCCESS", "{}")), 400, "event"),
         ("a payment without its amount", forger.callback(&no_total), 400, "unclear"),
-        ("a megabyte", signed("x".repeat(1024 * 1024)), 413, "too-large"),
+        ("more than a ciphertext may have", signed("x".repeat(1100 * 1024)), 413, "too-large"),
     ]
 }
 

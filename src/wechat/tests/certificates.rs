@@ -8,6 +8,7 @@ use crate::wechat::answers::Class;
 use crate::wechat::certificates::{LearnGate, open_list};
 use crate::wechat::exchange::Certificates;
 use crate::wechat::notification::NotificationKeys;
+use crate::wechat::settings::PaySettings;
 use aws_lc_rs::rsa::KeyPair;
 use reqwest::header::HeaderMap;
 use serde_json::json;
@@ -50,16 +51,42 @@ fn the_first_list_is_opened_then_checked_with_itself_or_the_public_key() {
     assert!(open_list(&headers, b"<html>", now(), &keys).is_err());
 }
 
+const NONE: [(u16, &str); 3] = [
+    (404, r#"{"code":"RESOURCE_NOT_EXISTS","message":"apply for the public key"}"#),
+    (403, r#"{"code":"NO_AUTH","message":"no right to call this"}"#),
+    (403, "<html>"),
+];
+
+/// G4: 404 and 403 mean that there are no certificates; a strange serial is then no reason to ask again.
 #[tokio::test]
 async fn a_merchant_without_certificates_works_on() {
-    let body = r#"{"code":"RESOURCE_NOT_EXISTS","message":"apply for the public key"}"#;
-    let server = Server::start(vec![Reply::plain(404, body), Reply::plain(502, "<html>")]);
+    let replies = NONE.map(|(status, body)| Reply::plain(status, body));
+    let server = Server::start(replies.into_iter().chain([Reply::plain(502, "<html>")]).collect());
     let mut settings = settings(&server.url);
     settings.platform_certificates = true;
     let client = client(&settings);
-    assert_eq!(client.refresh_certificates().await, Ok(Certificates::None));
+    for (asked, (status, body)) in NONE.iter().enumerate() {
+        assert_eq!(client.refresh_certificates().await, Ok(Certificates::None), "{status} {body}");
+        assert!(!client.learn_serial("2A").await);
+        assert_eq!(server.seen().len(), asked + 1, "asked once in ten hours");
+    }
     let failed = client.refresh_certificates().await.expect_err("a gateway's page");
     assert_eq!(failed.class, Class::Unknown);
+}
+
+/// G4: without a public key the same answers mean that nothing can be verified, which is not passed over.
+#[tokio::test]
+async fn a_merchant_without_any_key_is_an_error() {
+    let busy = Reply::plain(403, r#"{"code":"RULE_LIMIT","message":"slower"}"#);
+    let replies = NONE.map(|(status, body)| Reply::plain(status, body));
+    let server = Server::start(replies.into_iter().chain([busy]).collect());
+    let with_key = PaySettings { platform_certificates: true, ..settings(&server.url) };
+    let keyless = client(&PaySettings { public_key_id: None, public_key: None, ..with_key.clone() });
+    for (status, body) in NONE {
+        assert!(keyless.refresh_certificates().await.is_err(), "{status} {body}");
+    }
+    let slower = client(&with_key).refresh_certificates().await.expect_err("too many calls");
+    assert_eq!(slower.class, Class::Busy);
 }
 
 #[tokio::test]
@@ -99,4 +126,10 @@ fn an_unknown_serial_is_looked_up_once_and_at_most_one_a_minute() {
     assert!(!gate.allows("A", now() + Duration::hours(1)));
     gate.reset();
     assert!(gate.allows("A", now() + Duration::hours(10)));
+
+    assert!(gate.close(), "news");
+    assert!(!gate.allows("C", now() + Duration::hours(11)));
+    gate.reset();
+    assert!(gate.allows("C", now() + Duration::hours(20)));
+    assert!(!gate.close(), "told once");
 }

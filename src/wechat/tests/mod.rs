@@ -3,6 +3,7 @@
 mod answers;
 mod bill;
 mod certificates;
+mod connection;
 mod notification;
 mod official_account;
 mod pay;

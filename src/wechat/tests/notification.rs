@@ -129,6 +129,24 @@ fn s4_1_each_bad_callback_is_refused_by_its_reason() {
     assert_eq!(unsigned.expect_err("bad").label(), "header_missing");
 }
 
+/// G5: a callback about anything shows a wrong APIv3 key; the test callback must open.
+#[test]
+fn a_strange_event_is_opened_too() {
+    let other = "another-key-of-thirty-two-bytes!";
+    for (event, key, algorithm, label) in [
+        ("SECURITY_ECHO.SUCCESS", API_V3_KEY, "AEAD_AES_256_GCM", "event"),
+        ("SECURITY_ECHO.SUCCESS", other, "AEAD_AES_256_GCM", "decryption"),
+        ("SECURITY_ECHO.SUCCESS", API_V3_KEY, "AEAD_SM4_GCM", "sealing"),
+        ("MARKET.NEWS", API_V3_KEY, "AEAD_AES_256_GCM", "event"),
+        ("MARKET.NEWS", other, "AEAD_AES_256_GCM", "decryption"),
+        ("MARKET.NEWS", API_V3_KEY, "AEAD_SM4_GCM", "event"),
+    ] {
+        let mut envelope = envelope(event, key, Some(""), b"any text");
+        envelope["resource"]["algorithm"] = json!(algorithm);
+        assert_eq!(deliver_json(&envelope).err(), Some(label), "{event} {algorithm}");
+    }
+}
+
 #[test]
 fn a_fault_repeats_nothing_of_what_was_sealed() {
     let content = br#"{"trade_state":"SUCCESS","payer":"o-secret"}"#;

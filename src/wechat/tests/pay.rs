@@ -198,11 +198,26 @@ async fn a_refund_is_accepted_then_followed() {
     assert_signed("GET", "/v3/refund/domestic/refunds/r1", &seen[1]);
 }
 
+/// G3: WeChat counts a description's characters, and of a refund's reason the bytes.
 #[tokio::test]
-async fn a_long_description_is_cut_between_characters() {
-    let (server, client) = serve(vec![Reply::signed(200, CODE)]);
-    let order = NewOrder { description: &"瑜".repeat(60), ..ORDER };
-    client.create_native_order(&order).await.expect("a code");
-    let body: Value = serde_json::from_slice(&server.seen()[0].body).expect("JSON");
-    assert_eq!(body["description"].as_str().map(str::len), Some(126));
+async fn a_long_text_is_cut_as_wechat_measures_it() {
+    let refunded = json!({"refund_id": "50", "out_refund_no": "r1", "transaction_id": "42", "out_trade_no": "hf0001",
+        "status": "PROCESSING", "amount": {"total": 20000, "refund": 500}})
+    .to_string();
+    let (server, client) =
+        serve(vec![Reply::signed(200, CODE), Reply::signed(200, CODE), Reply::signed(200, &refunded)]);
+    let title = "瑜".repeat(120);
+    client.create_native_order(&NewOrder { description: &title, ..ORDER }).await.expect("a code");
+    client.create_native_order(&NewOrder { description: &"瑜😀a".repeat(90), ..ORDER }).await.expect("a code");
+    let reason = "课".repeat(60);
+    let refund =
+        NewRefund { transaction_id: "42", out_refund_no: "r1", reason: &reason, refund_fen: 500, total_fen: 20_000 };
+    client.create_refund(&refund).await.expect("accepted");
+    let sent = |place: usize, member: &str| {
+        let body: Value = serde_json::from_slice(&server.seen()[place].body).expect("JSON");
+        body[member].as_str().expect("text").to_owned()
+    };
+    assert_eq!(sent(0, "description"), title);
+    assert_eq!(sent(1, "description").chars().count(), 127);
+    assert_eq!(sent(2, "reason"), "课".repeat(26), "80 bytes");
 }
