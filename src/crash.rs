@@ -9,6 +9,8 @@
 //!
 //! - `HOLDFAST_CRASH_AT=name`: the process kills itself (SIGKILL) when it comes to the point.
 //! - `HOLDFAST_CRASH_RECORD=file`: each point is appended when it is passed.
+//! - `HOLDFAST_PAUSE_AT=name`: the process stops itself (SIGSTOP) when it comes to the point for the first time, and goes
+//!   on after SIGCONT. `HOLDFAST_PAUSE_MARK=file` is created once it has stopped.
 //! - `HOLDFAST_UNSAFE=safeguard`: the named safeguard is left out, so that the matrix can show that it would notice.
 
 #[cfg(not(feature = "failpoints"))]
@@ -53,24 +55,31 @@ mod present {
         fs::File,
         io::Write,
         process::{self, Command},
-        sync::LazyLock,
+        sync::{
+            LazyLock,
+            atomic::{AtomicBool, Ordering},
+        },
     };
 
     struct Orders {
         crash_at: Option<String>,
+        pause_at: Option<String>,
         record: Option<File>,
         without: Option<String>,
     }
 
     static ORDERS: LazyLock<Orders> = LazyLock::new(|| Orders {
         crash_at: env::var("HOLDFAST_CRASH_AT").ok(),
+        pause_at: env::var("HOLDFAST_PAUSE_AT").ok(),
         record: env::var("HOLDFAST_CRASH_RECORD")
             .ok()
             .map(|file| File::options().create(true).append(true).open(file).expect("HOLDFAST_CRASH_RECORD=file")),
         without: env::var("HOLDFAST_UNSAFE").ok(),
     });
 
-    /// Passes a point: records it, and dies here if that is wanted.
+    static HAS_PAUSED: AtomicBool = AtomicBool::new(false);
+
+    /// Passes a point: records it, and dies or stops here if that is wanted.
     pub(crate) fn point<T: Display>(moment: &str, matter: T) {
         let name = format!("{moment}:{matter}");
         if let Some(mut file) = ORDERS.record.as_ref() {
@@ -80,6 +89,9 @@ mod present {
         if ORDERS.crash_at.as_ref() == Some(&name) {
             die();
         }
+        if ORDERS.pause_at.as_ref() == Some(&name) && !HAS_PAUSED.swap(true, Ordering::Relaxed) {
+            pause();
+        }
     }
 
     /// SIGKILL as anybody would send it; this task does not take another step. (`kill(2)` itself would need `unsafe`
@@ -87,6 +99,20 @@ mod present {
     fn die() -> ! {
         let _ = Command::new("kill").args(["-KILL", &process::id().to_string()]).status();
         process::abort()
+    }
+
+    /// Sends SIGSTOP to this process and returns after SIGCONT.
+    ///
+    /// The kernel may let this thread run for a moment after the signal is sent. So the child that sends it ends only
+    /// when it has seen the whole process stopped, and this thread waits for the child. The mark comes after that: a
+    /// SIGCONT sent because of the mark cannot come too early.
+    fn pause() {
+        let script = r#"kill -STOP "$1"
+            until case $(ps -o stat= -p "$1") in T*) true ;; *) false ;; esac; do :; done
+            : >"$2""#;
+        let mark = env::var("HOLDFAST_PAUSE_MARK").expect("HOLDFAST_PAUSE_MARK=file");
+        let stopped = Command::new("sh").args(["-c", script, "pause", &process::id().to_string(), &mark]).status();
+        assert!(stopped.is_ok_and(|status| status.success()), "the process cannot be stopped");
     }
 
     /// Does something between the points `deed.before` and `deed.after`.

@@ -26,11 +26,12 @@ run_tests() {
       it) suite "integration and browser" cargo test --workspace --no-fail-fast --test it ;;
       outages) suite outages with_breakable_servers breakable cargo test --package holdfast --test outages ;;
       cluster) suite cluster with_three_nodes cargo test --package holdfast --test cluster -- --nocapture ;;
-      crash-cut) suite "a cut of the crash matrix" crash_matrix ;;
+      crash-cut) suite "a cut of the crash and twin matrices" crash_matrix ;;
       crash)
         check "lint of the crash matrix" cargo clippy --package holdfast --all-targets --features failpoints -- -D warnings
-        suite "crash matrix" crash_matrix CRASH_WHOLE=yes
+        suite "crash matrix" crash_matrix CRASH_WHOLE=yes --skip twin
         ;;
+      twins) suite "twin matrix" crash_matrix TWINS_WHOLE=yes twin ;;
       browser) suite browser cargo test --package holdfast --test it browser ;;
       mixed) suite "2 000 orders, every ending mixed" at_full_length MIXED_ORDERS=2000 mixed_endings ;;
       rush) suite "10 000 requests for 100 seats" at_full_length RUSH_REQUESTS=10000 rush ;;
@@ -65,9 +66,11 @@ without_warnings() { # COMMAND…
   "$@" 2>&1 | tee "$log" && ! grep -q '^warning' "$log"
 }
 
-# Every process killed at every point, or at some of them.
-crash_matrix() { # [VARIABLE=VALUE]
-  env "$@" cargo test --package holdfast --features failpoints --test crash -- --nocapture
+# Every process killed, or paused beside a twin, at every point, or at some of them.
+crash_matrix() { # [VARIABLE=VALUE [ARGUMENT OF THE TEST PROGRAM…]]
+  local setting=${1:-CRASH_CUT=yes}
+  [ $# -eq 0 ] || shift
+  env "$setting" cargo test --package holdfast --features failpoints --test crash -- --nocapture "$@"
 }
 
 # The same tests as in `it`, which runs them shorter.
@@ -80,7 +83,7 @@ restore() { PATH=$(postgres_bin):$PATH cargo test --package holdfast --test deli
 
 needs_servers() { some_beside 'format lint unit outages cluster doc deny' "$@"; }
 
-needs_browser() { some_beside 'format lint unit outages cluster crash crash-cut access schemathesis flood upgrade restore doc deny' "$@"; }
+needs_browser() { some_beside 'format lint unit outages cluster crash crash-cut twins access schemathesis flood upgrade restore doc deny' "$@"; }
 
 # Whether all suites are meant, or one that is not in the list.
 some_beside() { # LIST NAME…

@@ -1,4 +1,5 @@
-//! The processes of a stack, one of which is to die: watched, and replaced by a fresh one as soon as it does.
+//! The processes of a stack, one of which is to die: watched, and replaced by a fresh one as soon as it does. A process
+//! that is to be paused gets its twin in `twin.rs`.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,8 +15,10 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    cell::{Point, Without},
+    cell::{Cell as MatrixCell, Point, Twin, Without},
+    rest::Watch,
     stack::{Stack, WORKERS},
+    twin::{Pause, TWIN},
 };
 
 const KILLED: i32 = 9;
@@ -23,26 +26,29 @@ const KILLED: i32 = 9;
 pub(crate) const CLI: &str = "cli";
 
 pub(crate) struct Crew<'a> {
-    stack: &'a Stack,
-    running: RefCell<BTreeMap<&'static str, Child>>,
-    /// Whose death is wanted.
-    victim: Cell<&'static str>,
+    pub stack: &'a Stack,
+    pub(crate) running: RefCell<BTreeMap<&'static str, Child>>,
+    /// Whose death or pause is wanted.
+    pub(crate) victim: Cell<&'static str>,
+    pub(crate) pause: Pause,
     deaths_to_come: RefCell<VecDeque<String>>,
     died: Cell<usize>,
     without: Cell<Option<Without>>,
     /// A queue is missing for a moment: who starts then refuses to run, and is started again, as any supervisor does.
-    queue_is_gone: Cell<bool>,
+    pub(crate) queue_is_gone: Cell<bool>,
     refused_to_run: Cell<bool>,
 }
 
 /// The exit status of a process that finds the broker other than it must be.
-const REFUSES_TO_RUN: i32 = 2;
+pub(crate) const REFUSES_TO_RUN: i32 = 2;
 
 impl<'a> Crew<'a> {
     /// Starts the API, all workers and these besides.
-    pub(crate) fn start(stack: &'a Stack, more: &[&'static str]) -> Self {
+    pub(crate) async fn start(stack: &'a mut Stack, more: &[&'static str]) -> Self {
+        let pause = Pause::on(stack).await;
         let crew = Self {
             stack,
+            pause,
             running: RefCell::default(),
             victim: Cell::new(""),
             deaths_to_come: RefCell::default(),
@@ -57,16 +63,19 @@ impl<'a> Crew<'a> {
         crew
     }
 
-    /// Has one role die these deaths, one process after the other.
-    pub(crate) fn doom(&self, role: &'static str, deaths: &[String], without: Option<Without>) {
+    /// Has a role die its deaths, one process after the other, or be paused.
+    pub(crate) async fn doom(&self, cell: &MatrixCell) {
+        let role = cell.role;
         let runs = self.is_running(role);
         if runs {
             self.stop(role);
         }
         self.victim.set(role);
-        *self.deaths_to_come.borrow_mut() = deaths.iter().cloned().collect();
+        *self.deaths_to_come.borrow_mut() = cell.deaths.iter().cloned().collect();
         self.died.set(0);
-        self.without.set(without);
+        self.without.set(cell.without);
+        let from = self.recorded().get(role).copied().unwrap_or_default();
+        self.pause.is_to_come(role, cell.pause.as_deref(), from, self.stack).await;
         self.queue_is_gone.set(false);
         self.refused_to_run.set(false);
         if runs {
@@ -74,18 +83,19 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Lets everybody live again; says how many deaths there were.
-    pub(crate) fn pardon(&self) -> usize {
+    /// Lets everybody live again; answers how many deaths there were, and what the twin did.
+    pub(crate) fn pardon(&self) -> (usize, Option<Twin>) {
         let role = self.victim.replace("");
-        let unfinished = !self.deaths_to_come.take().is_empty();
+        let unfinished = !self.deaths_to_come.take().is_empty() || self.pause.is_unfinished();
+        let twin = self.pause.end();
         if (unfinished || self.without.take().is_some()) && self.is_running(role) {
             self.stop(role);
             self.spawn(role);
         }
-        self.died.get()
+        (self.died.get(), twin)
     }
 
-    fn is_running(&self, role: &str) -> bool {
+    pub(crate) fn is_running(&self, role: &str) -> bool {
         self.running.borrow().contains_key(role)
     }
 
@@ -94,6 +104,7 @@ impl<'a> Crew<'a> {
         let mut child = self.running.borrow_mut().remove(role).expect("it runs");
         child.kill().expect("it can be killed");
         child.wait().expect("it ended");
+        self.pause.stop_the_twin_of(role);
         // It may have died its own death in this moment.
         if self.recorded_death(role) {
             self.note_death();
@@ -101,11 +112,16 @@ impl<'a> Crew<'a> {
     }
 
     pub(crate) fn spawn(&self, role: &'static str) {
-        let log = File::options().create(true).append(true).open(self.stack.log(role)).expect("a log");
-        let arguments: &[&str] = if role == "api" { &["api"] } else { &["worker", role] };
-        let mut command = self.command(role, arguments);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        self.running.borrow_mut().insert(role, child.expect("the executable starts"));
+        let mut command = self.command(role, &arguments_of(role));
+        command.envs(self.pause.settings(role, self.victim.get(), self.stack));
+        let child = self.start_as(role, command);
+        self.running.borrow_mut().insert(role, child);
+    }
+
+    /// Starts a process that runs until it is stopped, with a log of this name.
+    pub(crate) fn start_as(&self, name: &str, mut command: Command) -> Child {
+        let log = File::options().create(true).append(true).open(self.stack.log(name)).expect("a log");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the executable starts")
     }
 
     /// Runs an operator's command that is answered with yes.
@@ -130,8 +146,7 @@ impl<'a> Crew<'a> {
         loop {
             let mut command = self.command(CLI, arguments);
             command.envs(settings.iter().copied());
-            let output = tokio::task::spawn_blocking(move || command.output().expect("the executable starts"));
-            let output = output.await.expect("waited");
+            let output = self.run_beside_a_twin(command, settings, arguments).await;
             if self.is_next_death(CLI, output.status) {
                 self.note_death();
                 continue;
@@ -151,7 +166,7 @@ impl<'a> Crew<'a> {
         self.refused_to_run.get()
     }
 
-    fn command(&self, role: &'static str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, role: &'static str, arguments: &[&str]) -> Command {
         let mut command = self.stack.command(arguments);
         command.env("HOLDFAST_CRASH_RECORD", self.record(role));
         if role == self.victim.get() {
@@ -167,8 +182,13 @@ impl<'a> Crew<'a> {
         command
     }
 
-    /// Replaces whoever died; never returns. A death that nobody ordered is an error.
-    pub(crate) async fn watch(&self) -> Infallible {
+    /// Replaces processes that died, and gives the paused one its twin; never returns. A death that was not ordered is
+    /// an error.
+    pub(crate) async fn watch(&self, watch: &Watch) -> Infallible {
+        tokio::select! { never = self.watch_deaths() => never, never = self.watch_the_pause(watch) => never }
+    }
+
+    async fn watch_deaths(&self) -> Infallible {
         loop {
             let ended: Vec<(&'static str, ExitStatus)> = {
                 let mut running = self.running.borrow_mut();
@@ -207,26 +227,31 @@ impl<'a> Crew<'a> {
 
     // ---- what they passed
 
-    fn record(&self, role: &str) -> PathBuf {
+    pub(crate) fn record(&self, role: &str) -> PathBuf {
         self.stack.artifact(&format!("{role}.points"))
     }
 
-    /// How many bytes of points each role has recorded so far.
+    /// How many bytes of points each role has recorded so far, and the twins of each role.
     pub(crate) fn recorded(&self) -> BTreeMap<&'static str, u64> {
-        let roles = ["api", CLI, "reconcile"].into_iter().chain(WORKERS);
+        let roles = ["api", CLI, "reconcile"].into_iter().chain(WORKERS).chain(TWIN.map(|(_, twin)| twin));
         roles.map(|role| (role, fs::metadata(self.record(role)).map_or(0, |record| record.len()))).collect()
     }
 
-    /// The points that were passed since then.
+    /// The points that were passed since then, by a role or its twin.
     pub(crate) fn passed_since(&self, before: &BTreeMap<&'static str, u64>) -> Vec<Point> {
         let mut passed = Vec::new();
         for (role, from) in before {
             let record = fs::read_to_string(self.record(role)).unwrap_or_default();
             let from = usize::try_from(*from).expect("small");
+            let role = TWIN.iter().find(|(_, twin)| twin == role).map_or(*role, |(role, _)| *role);
             passed.extend(record[from..].lines().map(|name| Point { role, name: name.to_owned() }));
         }
         passed
     }
+}
+
+pub(crate) fn arguments_of(role: &'static str) -> Vec<&'static str> {
+    if role == "api" { vec!["api"] } else { vec!["worker", role] }
 }
 
 /// The one document that a command prints.

@@ -69,16 +69,18 @@ impl Game<'_> {
         let mut stacks = 0;
         while let Some(world) = self.next_world() {
             stacks += 1;
-            let stack = stack_of(&format!("crash_{}_{lane}_{stacks}", self.name), world).await;
-            let crew = Crew::start(&stack, if world == World::Plain { &[] } else { &["reconcile"] });
+            let mut stack = stack_of(&format!("crash_{}_{lane}_{stacks}", self.name), world).await;
+            let more: &[&'static str] = if world == World::Plain { &[] } else { &["reconcile"] };
+            let crew = Crew::start(&mut stack, more).await;
+            let stack = crew.stack;
             stack.until_ready().await;
-            let watch = Watch::of(&stack).await;
+            let watch = Watch::of(stack).await;
             let mut number = 0;
-            let first = play_one(&stack, &crew, &watch, number, Cell::undisturbed(&FIRST)).await;
+            let first = play_one(stack, &crew, &watch, number, Cell::undisturbed(&FIRST)).await;
             assert_eq!(first.outcome, Outcome::Green, "a fresh stack does not work");
             while let Some(cell) = self.next_of(world) {
                 number += 1;
-                let told = play_one(&stack, &crew, &watch, number, cell).await;
+                let told = play_one(stack, &crew, &watch, number, cell).await;
                 // What went wrong may go on going wrong: the next cell begins on a stack of its own.
                 let is_red = matches!(told.outcome, Outcome::Red(_));
                 self.note(told);
@@ -135,7 +137,7 @@ async fn stack_of(name: &str, world: World) -> Stack {
 async fn play_one(stack: &Stack, crew: &Crew<'_>, watch: &Watch, number: usize, cell: Cell) -> Told {
     let patience = if cell.without.is_some() { PATIENCE_IN_VAIN } else { PATIENCE };
     let before = crew.recorded();
-    crew.doom(cell.role, &cell.deaths, cell.without);
+    crew.doom(&cell).await;
     let story = async {
         let began = sqlx::query_scalar("SELECT now()").fetch_one(&stack.db).await.expect("PostgreSQL");
         let tale = Tale::new(stack, crew, number, patience);
@@ -145,13 +147,13 @@ async fn play_one(stack: &Stack, crew: &Crew<'_>, watch: &Watch, number: usize, 
         rest::check(tale, began).await;
     };
     let watched = async {
-        tokio::select! { () = story => {}, never = crew.watch() => match never {} }
+        tokio::select! { () = story => {}, never = crew.watch(watch) => match never {} }
     };
     let ended = AssertUnwindSafe(watched).catch_unwind().await;
-    let died = crew.pardon();
+    let (died, twin) = crew.pardon();
     let outcome = match ended {
         Err(panic) => Outcome::Red(words_of(panic.as_ref())),
-        Ok(()) if died < cell.deaths.len() => Outcome::NotReached,
+        Ok(()) if died < cell.deaths.len() || cell.pause.is_some() != twin.is_some() => Outcome::NotReached,
         Ok(()) => Outcome::Green,
     };
     let mut passed = crew.passed_since(&before);
@@ -161,7 +163,7 @@ async fn play_one(stack: &Stack, crew: &Crew<'_>, watch: &Watch, number: usize, 
         passed = place.map_or_else(Vec::new, |place| passed.split_off(place + 1));
         passed.retain(|point| point.role == cell.role);
     }
-    Told { cell, outcome, passed }
+    Told { cell, outcome, twin, passed }
 }
 
 fn words_of(panic: &(dyn std::any::Any + Send)) -> String {

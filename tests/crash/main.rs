@@ -5,12 +5,16 @@
 //! process dies at one point, or the fresh one at a second. It is green when the story ends as it must, the books hold
 //! every promise, WeChat's ledger agrees, and nobody was told anything twice or anything else.
 //!
-//! `./dev test crash` runs all cells; `./dev test` a cut of them.
+//! Beside it stands the twin matrix: a process is paused at a point, a twin handles a second copy of the same message,
+//! and the first goes on. Its cells are judged in the same way.
+//!
+//! `./dev test crash` and `./dev test twins` run all cells; `./dev test` a cut of both.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 mod cell;
 mod crew;
+mod door;
 mod lane;
 mod letters;
 mod matrix;
@@ -20,6 +24,8 @@ mod rest;
 mod safeguards;
 mod stories;
 mod tale;
+mod twin;
+mod twin_matrix;
 
 // Shared with the other test program, which uses more of them.
 #[allow(dead_code)]
@@ -45,3 +51,6 @@ mod staged;
 #[allow(dead_code)]
 #[path = "../it/story.rs"]
 mod story;
+#[allow(dead_code)]
+#[path = "../it/wire.rs"]
+mod wire;

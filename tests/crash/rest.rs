@@ -11,10 +11,10 @@ use lapin::{Channel, Connection, ConnectionProperties, options::QueueDeclareOpti
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::{crew::Crew, stack::Stack, tale::Tale};
+use crate::{crew::Crew, stack::Stack, tale::Tale, twin::WAITS_FOR_THE_OTHER};
 
 /// Nobody passes a point for so long when there is nothing left to do.
-const QUIET: Duration = Duration::from_millis(150);
+pub(crate) const QUIET: Duration = Duration::from_millis(150);
 
 /// Looks at queues without taking anything: one connection for all looks.
 pub(crate) struct Watch {
@@ -31,17 +31,34 @@ impl Watch {
 
     /// Whether nothing waits to be taken, now or in a moment.
     async fn is_empty(&self) -> bool {
-        let lanes = (0..8).map(|lane| format!("orders.{lane}"));
         let others = ["prepay", "payments", "expiry", "refunds", "notifications", "delay.1s", "delay.5s"];
-        for queue in lanes.chain(others.map(str::to_owned)) {
-            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            let declared = self.channel.queue_declare(queue.as_str().into(), passive, FieldTable::default()).await;
-            if declared.expect("the queue").message_count() > 0 {
+        for queue in queues_of("seats").into_iter().chain(others.map(str::to_owned)) {
+            if self.look(&queue).await.message_count() > 0 {
                 return false;
             }
         }
         true
     }
+
+    /// Whether a process consumes each queue of this worker, and no message is ready in one of them.
+    pub(crate) async fn are_taken(&self, worker: &str) -> bool {
+        for queue in queues_of(worker) {
+            let seen = self.look(&queue).await;
+            if seen.consumer_count() == 0 || seen.message_count() > 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn look(&self, queue: &str) -> lapin::Queue {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await.expect("the queue")
+    }
+}
+
+fn queues_of(worker: &str) -> Vec<String> {
+    if worker == "seats" { (0..8).map(|lane| format!("orders.{lane}")).collect() } else { vec![worker.to_owned()] }
 }
 
 /// Waits until nothing is under way: in no queue, at no worker, on no callback, for no customer.
@@ -52,7 +69,7 @@ pub(crate) async fn come_to_rest(tale: &Tale<'_>, watch: &Watch) {
         if now != last.0 {
             *last = (now, Instant::now());
         }
-        last.1.elapsed() >= QUIET
+        last.1.elapsed() >= if tale.crew.the_first_is_done() { QUIET } else { WAITS_FOR_THE_OTHER }
     };
     tale.until("everything has come to rest", async || {
         if !is_quiet() || !watch.is_empty().await {
@@ -67,7 +84,7 @@ pub(crate) async fn come_to_rest(tale: &Tale<'_>, watch: &Watch) {
 /// How far everybody got, but for the sweep, which looks again and again.
 fn passed(crew: &Crew<'_>) -> BTreeMap<&'static str, u64> {
     let mut passed = crew.recorded();
-    passed.remove("reconcile");
+    passed.retain(|process, _| !matches!(*process, "reconcile" | "twin of reconcile"));
     passed
 }
 
