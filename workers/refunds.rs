@@ -22,7 +22,7 @@ use crate::{
     },
     store::{
         self, Database,
-        refund::{Due, Recorded, Requested},
+        refund::{Due, Recorded, Requested, Sending},
         waitlist::Terms,
     },
     wechat::{
@@ -104,27 +104,36 @@ impl Refunds {
 
     /// Tells WeChat of a refund, or asks about one that it knows, until there is a last word.
     async fn carry_on(&self, id: &RefundId) -> Result<Verdict, Fault> {
-        let Some(due) = store::refund::due(self.db.pool(), id, self.interval).await? else {
+        let Some(due) = store::refund::due(self.db.pool(), id).await? else {
             return Ok(Verdict::Park { class: "no_such_refund", error: format!("{id} is not in the books") });
         };
         let answer = match due.status {
-            RefundStatus::Succeeded | RefundStatus::Abnormal | RefundStatus::Refused => {
+            RefundStatus::Succeeded
+            | RefundStatus::Abnormal
+            | RefundStatus::Refused
+            | RefundStatus::PaidByHand
+            | RefundStatus::NotOwed => {
                 return Ok(Verdict::Done(self.after(&due.order_id).await?));
             }
             RefundStatus::Closed => {
                 return Ok(Verdict::Done(vec![Message::RefundDue(RefundDue { refund_id: id.successor() })]));
-            }
-            RefundStatus::Requested if !due.may_be_sent => {
-                store::refund::postpone(self.db.pool(), id, None).await?;
-                return Ok(pending("another refund of this order comes first"));
             }
             // WeChat never had this money: a person gives it back, as one took it.
             RefundStatus::Requested if due.transaction_id.starts_with("offline-") => {
                 return self.record(&by_hand(&due), None).await;
             }
             RefundStatus::Requested => {
-                store::refund::mark_sent(self.db.pool(), id).await?;
-                self.ask_for(&due).await
+                let mut step = self.db.begin("refunds.mark_sent").await?;
+                let sending = store::refund::begin_sending(&mut step, &due, self.interval).await?;
+                step.commit().await?;
+                match sending {
+                    Sending::Now => self.ask_for(&due).await,
+                    Sending::Later => return Ok(pending("another refund of this order comes first")),
+                    // A person decides: closing the case ends it.
+                    Sending::Asked => return Ok(Verdict::Done(self.after(&due.order_id).await?)),
+                    // It moved on while this message came: it is looked at again as it is now.
+                    Sending::Over => return Ok(pending("it has moved on")),
+                }
             }
             RefundStatus::Processing => self.wechat.query_refund(id.as_str()).await,
         };
@@ -179,8 +188,7 @@ impl Refunds {
             }
             // Minutes after the payment WeChat may not know it yet; also after a request that never arrived.
             Class::Claimed(Claim::Absent | Claim::Paid | Claim::Closed | Claim::Conflict) => pending(&error),
-            // The case is what a person sees. The row stays open, and the sweep asks again now and then, in case
-            // that something was mended at WeChat.
+            // The case asks a person, and nothing is sent before the person has decided.
             Class::Claimed(Claim::PayerAccountAbnormal) => {
                 self.open_case(due, CaseKind::PayerAccountAbnormal, &error).await?;
                 Verdict::Done(Vec::new())
@@ -227,9 +235,7 @@ impl Refunds {
 
     async fn open_case(&self, due: &Due, kind: CaseKind, error: &str) -> Result<(), Fault> {
         let mut step = self.db.begin("refunds.case").await?;
-        let details = serde_json::json!({ "wechat": error });
-        store::case::open(&mut step, kind, due.refund_id.as_str(), Some(&due.order_id), due.amount_fen, details)
-            .await?;
+        store::refund_person::ask(&mut step, &due.refund_id, &due.order_id, kind, error).await?;
         step.commit().await?;
         Ok(())
     }

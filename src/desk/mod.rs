@@ -4,5 +4,6 @@
 //! leads to takes the ordinary queues; should the message be lost, `reconcile` finds the row.
 
 pub mod cancellation;
+pub mod cases;
 pub mod overrides;
 pub mod schedules;

@@ -178,12 +178,16 @@ fn refund(billed: &Billed, booked: &Booked) -> Finding {
     let ours = booked.refund.unwrap_or(S::Requested);
     match (billed.state.as_str(), ours) {
         ("SUCCESS", S::Succeeded) => Finding::Agrees,
-        ("SUCCESS", S::Requested | S::Processing | S::Abnormal) => Finding::Ask(Kind::RefundUnseen),
+        ("SUCCESS", S::Requested | S::Processing | S::Abnormal | S::Refused | S::PaidByHand | S::NotOwed) => {
+            Finding::Ask(Kind::RefundUnseen)
+        }
         // The bill is written once; what it calls under way may have ended since.
         ("PROCESSING", S::Requested) => Finding::Ask(Kind::RefundUnseen),
         ("PROCESSING", S::Processing | S::Succeeded | S::Abnormal | S::Closed) => Finding::Agrees,
         // A failure, in whatever word.
         (_, S::Abnormal | S::Closed) if billed.state != "SUCCESS" => Finding::Agrees,
+        // A person ended what WeChat could not do; while it is at work the end is not known.
+        (_, S::PaidByHand | S::NotOwed) => Finding::Agrees,
         (_, S::Requested | S::Processing) => Finding::Ask(Kind::RefundUnseen),
         (_, S::Succeeded | S::Closed | S::Refused | S::Abnormal) => Finding::Case(Kind::RefundState),
     }
@@ -335,7 +339,9 @@ mod tests {
             (S::Succeeded, [Agrees, Agrees, state]),
             (S::Abnormal, [unseen, Agrees, Agrees]),
             (S::Closed, [state, Agrees, Agrees]),
-            (S::Refused, [state, state, state]),
+            (S::Refused, [unseen, state, state]),
+            (S::PaidByHand, [unseen, Agrees, Agrees]),
+            (S::NotOwed, [unseen, Agrees, Agrees]),
         ] {
             for (word, expected) in [("SUCCESS", success), ("PROCESSING", processing), ("FAIL", fail)] {
                 let pair = pair(Some(billed(Matter::Refund, 100, word)), Some((100, Some(ours))));

@@ -5,7 +5,11 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{books, ids::OrderId, money::Fen};
+use super::{
+    books,
+    ids::{OrderId, RefundId},
+    money::Fen,
+};
 
 /// Why a person is needed. The database keeps the name, so that one release can read another's cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub enum CaseKind {
     /// WeChat says, unsigned, that the payer's account cannot take the refund.
     PayerAccountAbnormal,
     RefundRefused,
+    /// A person ended the refund outside WeChat, and WeChat gave the money back all the same.
+    RefundedTwice,
     /// Our books and WeChat's bill differ about a number.
     Differs(books::Kind),
     /// WeChat has no bill of a day on which we took money.
@@ -50,7 +56,7 @@ impl From<books::Kind> for CaseKind {
 
 impl CaseKind {
     /// All but [`Self::Differs`], which has those of the books.
-    const OWN: [Self; 14] = [
+    const OWN: [Self; 15] = [
         Self::UnknownOrder,
         Self::AmountMismatch,
         Self::CurrencyMismatch,
@@ -64,6 +70,7 @@ impl CaseKind {
         Self::MerchantBalance,
         Self::PayerAccountAbnormal,
         Self::RefundRefused,
+        Self::RefundedTwice,
         Self::BillMissing,
     ];
 
@@ -82,6 +89,7 @@ impl CaseKind {
             Self::MerchantBalance => "merchant_balance",
             Self::PayerAccountAbnormal => "payer_account_abnormal",
             Self::RefundRefused => "refund_refused",
+            Self::RefundedTwice => "refunded_twice",
             Self::Differs(kind) => kind.as_str(),
             Self::BillMissing => "bill_missing",
         }
@@ -94,6 +102,33 @@ impl CaseKind {
 
     pub fn parse(name: &str) -> Option<Self> {
         Self::all().find(|kind| kind.as_str() == name)
+    }
+
+    /// Whether it asks a person about the refund that is its subject: the refund is not sent to WeChat meanwhile.
+    /// `store::asks_person!` is the same in SQL.
+    pub fn asks_person(self) -> bool {
+        self != Self::MerchantBalance
+    }
+
+    /// When a case that was closed opens again.
+    pub fn returns(self) -> Returns {
+        match self {
+            Self::MerchantBalance | Self::PayerAccountAbnormal | Self::RefundRefused | Self::BillMissing => {
+                Returns::Always
+            }
+            Self::Differs(_) => Returns::AfterItWasSettled,
+            Self::UnknownOrder
+            | Self::AmountMismatch
+            | Self::CurrencyMismatch
+            | Self::MchidMismatch
+            | Self::AppidMismatch
+            | Self::PaidTwice
+            | Self::PaidWithoutCode
+            | Self::RefundMismatch
+            | Self::RefundAbnormal
+            | Self::RefundedTwice
+            | Self::UnknownRefund => Returns::OnlyChanged,
+        }
     }
 
     /// What a person can do about it.
@@ -124,8 +159,9 @@ impl CaseKind {
                  and close the case with what was found."
             }
             Self::RefundAbnormal | Self::PayerAccountAbnormal => {
-                "The customer is still owed this. Ask for another account and use the merchant platform's handling of \
-                 abnormal refunds, or pay by hand; the case closes by itself when WeChat says succeeded."
+                "The customer is still owed this, and it is not sent again. Ask for another account and use the merchant \
+                 platform's handling of abnormal refunds: the case closes by itself when WeChat reports success. Or pay by \
+                 hand and close the case with --paid-by-hand and the receipt's number; with --not-owed when it is not owed."
             }
             Self::MerchantBalance => {
                 "Fund the merchant account. The refund is repeated by itself and the case closes with it."
@@ -136,8 +172,13 @@ impl CaseKind {
             }
             Self::Differs(kind) => differing(kind),
             Self::RefundRefused => {
-                "WeChat refuses this refund for good; the details say why. Give the money back by hand, and close the case \
-                 with the receipt's number."
+                "WeChat refuses this refund for good; the details say why. It is not sent again. Give the money back by hand \
+                 and close the case with --paid-by-hand and the receipt's number, or with --not-owed. To try WeChat once \
+                 more: close it with --not-owed and ask for a new refund."
+            }
+            Self::RefundedTwice => {
+                "The refund was ended by a person, and WeChat gave the money back afterwards. Look at both receipts, settle \
+                 it with the customer, and close the case with what was found."
             }
         }
     }
@@ -164,6 +205,30 @@ fn differing(kind: books::Kind) -> &'static str {
         }
         K::PaymentOrder | K::RefundOrder => "The same number stands for another order: ask WeChat's support with it.",
     }
+}
+
+/// When a closed case opens again, because what it is about is there once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returns {
+    /// A condition: each time it is met again.
+    Always,
+    /// A difference: when it had been settled; else only when it is another one.
+    AfterItWasSettled,
+    /// A fact that happened once and may be reported again: only when something about it is new.
+    OnlyChanged,
+}
+
+/// How a case was closed before it opened again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Earlier {
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub opened_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub closed_at: Option<OffsetDateTime>,
+    pub closed_by: Option<String>,
+    pub resolution: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -214,6 +279,11 @@ pub struct CaseDocument {
     pub closed_by: Option<String>,
     /// What became of the money, in words.
     pub resolution: Option<String>,
+    /// How it was closed before it opened again, oldest first.
+    pub earlier: Vec<Earlier>,
+    /// The refund that closing the case ends: say `paid_by_hand` or `not_owed`. Null when it is about none that is owed.
+    #[schema(value_type = Option<String>)]
+    pub owed_refund_id: Option<RefundId>,
 }
 
 /// What to do about a case of a kind that only a newer release knows.

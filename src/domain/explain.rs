@@ -9,7 +9,7 @@ use super::{
     ids::RefundId,
     money::Fen,
     notification::Kind,
-    order::{Event, SeatAtPayment, Status, Step, step},
+    order::{Event, Left, SeatAtPayment, Status, Step, step},
     order_diagram::words,
     refund::{self, RefundEffect, RefundStanding, RefundStatus, RefundStep},
     timeline::{Ending, Money, Next, Waiting},
@@ -54,13 +54,31 @@ pub struct RefundFact {
     pub next_check_at: Option<OffsetDateTime>,
     /// Why WeChat has not done it yet.
     pub error: Option<String>,
+    /// An open case asks a person about it: it is not sent to WeChat.
+    pub asks_person: bool,
+}
+
+impl RefundFact {
+    /// Whether WeChat's word about it is awaited.
+    fn is_with_wechat(&self) -> bool {
+        match self.status {
+            RefundStatus::Requested => !self.asks_person,
+            RefundStatus::Processing => true,
+            RefundStatus::Succeeded
+            | RefundStatus::Abnormal
+            | RefundStatus::Closed
+            | RefundStatus::Refused
+            | RefundStatus::PaidByHand
+            | RefundStatus::NotOwed => false,
+        }
+    }
 }
 
 /// Who brings an event about. `None`: an operator, or nobody of whom it is expected.
 fn owed_by(event: Event) -> Option<&'static str> {
     match event {
         Event::SeatHeld | Event::NoSeat => Some("worker"),
-        Event::CodeIssued | Event::RefundSucceeded { .. } => Some("wechat"),
+        Event::CodeIssued | Event::RefundSucceeded { left: Left::Nothing } => Some("wechat"),
         Event::Paid(_) => Some("customer"),
         // A deadline comes by itself; the rest are wishes that nobody owes.
         Event::HoldOver
@@ -68,6 +86,8 @@ fn owed_by(event: Event) -> Option<&'static str> {
         | Event::PaymentMismatched
         | Event::CancelClosed
         | Event::RefundRequested { .. }
+        | Event::RefundSucceeded { left: Left::Promised | Left::Kept }
+        | Event::RefundDropped { .. }
         | Event::Granted(_)
         | Event::Revoked
         | Event::Returned => None,
@@ -75,7 +95,7 @@ fn owed_by(event: Event) -> Option<&'static str> {
 }
 
 /// Whether the event can be the next one, as far as the facts tell; a later one, with seats that may have changed.
-fn can_be_next(event: Event, facts: &Facts, is_later: bool) -> bool {
+fn can_be_next(event: Event, from: Status, facts: &Facts, is_later: bool) -> bool {
     match event {
         Event::Paid(seat) | Event::Granted(seat) => {
             is_later
@@ -88,9 +108,17 @@ fn can_be_next(event: Event, facts: &Facts, is_later: bool) -> bool {
         }
         Event::Returned => facts.money.set_aside_fen > Fen::ZERO,
         Event::Revoked => facts.is_waived,
+        // A cancelled order has money only when a refund of it was ended as not owed.
+        Event::RefundRequested { .. } if from == Status::Cancelled => {
+            !is_later && facts.money.promised_back_fen < facts.money.paid_fen
+        }
         Event::RefundRequested { .. } => !facts.is_waived,
         // Of a part: nothing ends by it.
-        Event::RefundSucceeded { whole } => whole,
+        Event::RefundSucceeded { left } => left == Left::Nothing,
+        // Only about a refund that is owed, by the case about it.
+        Event::RefundDropped { left } => {
+            left == Left::Kept && facts.refunds.iter().any(|refund| refund.status.is_owed())
+        }
         Event::SeatHeld
         | Event::NoSeat
         | Event::CodeIssued
@@ -108,14 +136,14 @@ pub fn waits_for(facts: &Facts) -> Vec<Waiting> {
     for event in Event::ALL {
         let is_payment = matches!(event, Event::Paid(_));
         if let (Some(whom), Step::Move { .. }) = (owed_by(event), step(facts.status, event))
-            && can_be_next(event, facts, false)
+            && can_be_next(event, facts.status, facts, false)
             // After WeChat closed it nobody expects money; should it come, the table knows what follows.
             && (!is_payment || facts.status.is_payable())
         {
             wait(whom, words(event).to_owned());
         }
     }
-    for refund in facts.refunds.iter().filter(|refund| refund.status.is_open()) {
+    for refund in facts.refunds.iter().filter(|refund| refund.is_with_wechat()) {
         let why = refund.error.as_ref().map(|error| format!(" (so far: {error})")).unwrap_or_default();
         wait("wechat", format!("its word about refund {} of {}{why}", refund.refund_id, refund.amount_fen));
     }
@@ -146,7 +174,7 @@ pub fn next(facts: &Facts) -> Vec<Next> {
         }
     }
     for refund in &facts.refunds {
-        if let Some(at) = refund.next_check_at.filter(|_| refund.status.is_open()) {
+        if let Some(at) = refund.next_check_at.filter(|_| refund.is_with_wechat()) {
             let what = format!("WeChat is asked about refund {}: {}", refund.refund_id, answers(refund.status));
             next.push(Next { at: at.max(facts.now), what, to: None });
         }
@@ -166,7 +194,7 @@ fn answers(status: RefundStatus) -> String {
             };
             Some(format!("{} → {}{effect}", standing.as_str(), to.as_str()))
         }
-        RefundStep::AlreadyDone => None,
+        RefundStep::Contradicts | RefundStep::AlreadyDone => None,
     });
     led_to.collect::<Vec<_>>().join(", ")
 }
@@ -187,7 +215,7 @@ fn way(facts: &Facts, ending: Status) -> Option<Vec<String>> {
         }
         for event in Event::ALL {
             if let Step::Move { to, .. } = step(status, event)
-                && can_be_next(event, facts, !path.is_empty())
+                && can_be_next(event, status, facts, !path.is_empty())
                 && seen.insert(to)
             {
                 let mut longer = path.clone();
@@ -223,6 +251,9 @@ pub fn answer(facts: &Facts) -> String {
         Status::Cancelled if facts.is_waived => {
             "An operator waived the price and took the seat back. Nothing was charged.".to_owned()
         }
+        Status::Cancelled if paid_fen > Fen::ZERO => {
+            format!("Paid {paid_fen}; {refunded_fen} went back, and a person decided that the rest is not owed.")
+        }
         Status::Cancelled => "Cancelled before it was paid; WeChat closed it. Nothing was charged.".to_owned(),
         Status::Expired => "Not paid by the deadline; WeChat closed it. Nothing was charged.".to_owned(),
         Status::Refunding => format!("{came_too_late} {refunded_fen} of it went back so far; the rest is on its way."),
@@ -232,6 +263,12 @@ pub fn answer(facts: &Facts) -> String {
         answer = answer.replace(" Nothing was charged.", "");
         answer.push_str(&format!(
             " WeChat took {set_aside_fen} that is not as ordered: it is set aside in a case, and a person decides."
+        ));
+    }
+    for refund in facts.refunds.iter().filter(|refund| refund.asks_person && refund.status == RefundStatus::Requested) {
+        answer.push_str(&format!(
+            " WeChat did not take the refund of {}: it is still owed, it is not sent again, and a person must act.",
+            refund.amount_fen
         ));
     }
     for refund in facts.refunds.iter().filter(|refund| refund.status == RefundStatus::Abnormal) {

@@ -98,6 +98,17 @@ pub enum SeatAtPayment {
     None,
 }
 
+/// What is left of a payment once a refund of it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// All of it went back.
+    Nothing,
+    /// Some of it is promised back and on its way.
+    Promised,
+    /// Some of it was not given back, and nothing more is promised.
+    Kept,
+}
+
 /// What happened, with the facts that decide what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -117,8 +128,13 @@ pub enum Event {
     RefundRequested {
         whole: bool,
     },
+    /// Money was given back.
     RefundSucceeded {
-        whole: bool,
+        left: Left,
+    },
+    /// A person ended a refund as not owed.
+    RefundDropped {
+        left: Left,
     },
     /// An operator gives the seat and waives the price. WeChat has closed the order.
     Granted(SeatAtPayment),
@@ -129,7 +145,7 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::SeatHeld,
         Self::NoSeat,
         Self::CodeIssued,
@@ -142,8 +158,11 @@ impl Event {
         Self::CancelClosed,
         Self::RefundRequested { whole: true },
         Self::RefundRequested { whole: false },
-        Self::RefundSucceeded { whole: true },
-        Self::RefundSucceeded { whole: false },
+        Self::RefundSucceeded { left: Left::Nothing },
+        Self::RefundSucceeded { left: Left::Promised },
+        Self::RefundSucceeded { left: Left::Kept },
+        Self::RefundDropped { left: Left::Promised },
+        Self::RefundDropped { left: Left::Kept },
         Self::Granted(SeatAtPayment::Held),
         Self::Granted(SeatAtPayment::Free),
         Self::Granted(SeatAtPayment::None),
@@ -276,21 +295,32 @@ pub fn step(status: Status, event: Event) -> Step {
         }
 
         (S::Confirmed, Event::RefundRequested { whole: true }) => to(S::Refunding, &[E::FreeSeat]),
-        (S::Confirmed, Event::RefundRequested { whole: false }) => Step::Stay { effects: &[] },
+        // It ended with money that was not owed; a person found that it is. The seat is gone already.
+        (S::Cancelled, Event::RefundRequested { whole: true }) => to(S::Refunding, &[]),
+        (S::Confirmed | S::Cancelled, Event::RefundRequested { whole: false }) => Step::Stay { effects: &[] },
         (S::Refunding | S::Refunded, Event::RefundRequested { .. }) => Step::AlreadyDone,
         (
-            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Cancelled | S::Expired,
+            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Expired,
             Event::RefundRequested { .. },
         ) => Step::Irrelevant,
 
-        (S::Refunding, Event::RefundSucceeded { whole: true }) => to(S::Refunded, &[E::Notify(Kind::Refunded)]),
-        (S::Confirmed | S::Refunding, Event::RefundSucceeded { .. }) => {
+        (S::Refunding, Event::RefundSucceeded { left: Left::Nothing }) => to(S::Refunded, &[E::Notify(Kind::Refunded)]),
+        // What is kept was not owed: the order ends without a seat and without a promise.
+        (S::Refunding, Event::RefundSucceeded { left: Left::Kept }) => to(S::Cancelled, &[E::Notify(Kind::Refunded)]),
+        (S::Confirmed | S::Refunding | S::Cancelled, Event::RefundSucceeded { .. }) => {
             Step::Stay { effects: &[E::Notify(Kind::Refunded)] }
         }
         (S::Refunded, Event::RefundSucceeded { .. }) => Step::AlreadyDone,
         (
-            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Cancelled | S::Expired,
+            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Expired,
             Event::RefundSucceeded { .. },
+        ) => Step::Irrelevant,
+
+        (S::Refunding, Event::RefundDropped { left: Left::Kept }) => to(S::Cancelled, &[]),
+        (S::Confirmed | S::Refunding | S::Cancelled, Event::RefundDropped { .. }) => Step::Stay { effects: &[] },
+        (
+            S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Expired | S::Refunded,
+            Event::RefundDropped { .. },
         ) => Step::Irrelevant,
 
         (S::Held | S::AwaitingPayment, Event::Granted(SeatAtPayment::Held)) => {

@@ -6,13 +6,13 @@
 use std::fmt::Write;
 
 use super::{
-    order::{Effect, Event, SeatAtPayment, Status, Step, step},
+    order::{Effect, Event, Left, SeatAtPayment, Status, Step, step},
     refund::{self, RefundEffect, RefundStanding, RefundStatus, RefundStep},
 };
 
 /// Every event, those together that share a row when they lead to the same. [`words`] does not compile without the
 /// newest one, which is the reminder to add it here.
-const TOPICS: [&[Event]; 15] = [
+const TOPICS: [&[Event]; 18] = [
     &[Event::SeatHeld],
     &[Event::NoSeat],
     &[Event::CodeIssued],
@@ -23,8 +23,11 @@ const TOPICS: [&[Event]; 15] = [
     &[Event::CancelClosed],
     &[Event::RefundRequested { whole: true }],
     &[Event::RefundRequested { whole: false }],
-    &[Event::RefundSucceeded { whole: true }],
-    &[Event::RefundSucceeded { whole: false }],
+    &[Event::RefundSucceeded { left: Left::Nothing }],
+    &[Event::RefundSucceeded { left: Left::Promised }],
+    &[Event::RefundSucceeded { left: Left::Kept }],
+    &[Event::RefundDropped { left: Left::Promised }],
+    &[Event::RefundDropped { left: Left::Kept }],
     &GRANTED,
     &[Event::Revoked],
     &[Event::Returned],
@@ -49,8 +52,13 @@ pub(super) fn words(event: Event) -> &'static str {
         Event::CancelClosed => "cancelled, WeChat closed it",
         Event::RefundRequested { whole: true } => "refund of all that is left",
         Event::RefundRequested { whole: false } => "refund of a part",
-        Event::RefundSucceeded { whole: true } => "WeChat refunded all",
-        Event::RefundSucceeded { whole: false } => "WeChat refunded a part",
+        Event::RefundSucceeded { left: Left::Nothing } => "all is given back",
+        Event::RefundSucceeded { left: Left::Promised } => "a part is given back, more is on its way",
+        Event::RefundSucceeded { left: Left::Kept } => "a part is given back, the rest stays",
+        Event::RefundDropped { left: Left::Promised | Left::Nothing } => {
+            "a person ends a refund as not owed, another is on its way"
+        }
+        Event::RefundDropped { left: Left::Kept } => "a person ends the last refund as not owed",
         Event::Granted(SeatAtPayment::Held) => "an operator waives the price, the seat is held",
         Event::Granted(SeatAtPayment::Free) => "an operator waives the price, a seat is free",
         Event::Granted(SeatAtPayment::None) => "an operator waives the price, no seat is left",
@@ -190,16 +198,30 @@ pub fn refund_diagram() -> String {
     for from in RefundStatus::ALL {
         let mut ends = true;
         for standing in RefundStanding::ALL {
-            if let RefundStep::Move { to, effect } = refund::step(from, standing) {
-                ends = false;
-                let effect = match effect {
-                    RefundEffect::Nothing => "",
-                    RefundEffect::Settle => ", the customer is told",
-                    RefundEffect::OpenCase => ", a case is opened",
-                    RefundEffect::Replace => ", a new number follows",
-                };
-                let (from, to, said) = (from.as_str(), to.as_str(), standing.as_str());
-                line(&mut drawing, format_args!("    {from} --> {to}: WeChat says {said}{effect}"));
+            let said = standing.as_str();
+            match refund::step(from, standing) {
+                RefundStep::Move { to, effect } => {
+                    ends = false;
+                    let effect = match effect {
+                        RefundEffect::Nothing => "",
+                        RefundEffect::Settle => ", the customer is told",
+                        RefundEffect::OpenCase => ", a case is opened",
+                        RefundEffect::Replace => ", a new number follows",
+                    };
+                    let (from, to) = (from.as_str(), to.as_str());
+                    line(&mut drawing, format_args!("    {from} --> {to}: WeChat says {said}{effect}"));
+                }
+                RefundStep::Contradicts => {
+                    let from = from.as_str();
+                    line(&mut drawing, format_args!("    {from} --> {from}: WeChat says {said}, a case is opened"));
+                }
+                RefundStep::AlreadyDone => {}
+            }
+        }
+        for ended in [RefundStatus::PaidByHand, RefundStatus::NotOwed] {
+            if from.is_owed() {
+                let (from, to) = (from.as_str(), ended.as_str());
+                line(&mut drawing, format_args!("    {from} --> {to}: a person closes the case about it"));
             }
         }
         if ends {

@@ -147,6 +147,8 @@ pub struct Books {
     pub orders: HashMap<OrderId, OrderFacts>,
     pub sessions: HashMap<ScheduleId, SessionFacts>,
     pub refunds: HashMap<RefundId, RefundStatus>,
+    /// Refunds about which an open case asks a person.
+    pub asked: HashSet<RefundId>,
     pub notifications: HashMap<(OrderId, Kind), NotificationStatus>,
     /// WeChat's payments that are stored, settled or not.
     pub transactions: HashSet<String>,
@@ -218,6 +220,8 @@ impl Books {
             }
             Message::RefundDue(due) => match self.refunds.get(&due.refund_id) {
                 None => P::WouldParkAgain,
+                // A person decides about it: nothing is sent.
+                Some(RefundStatus::Requested) if self.asked.contains(&due.refund_id) => P::WouldWait,
                 Some(RefundStatus::Requested) => P::WouldRefund,
                 Some(RefundStatus::Processing) => P::WouldAskWechat,
                 Some(RefundStatus::Closed)
@@ -226,7 +230,12 @@ impl Books {
                     P::WouldRefund
                 }
                 Some(
-                    RefundStatus::Succeeded | RefundStatus::Abnormal | RefundStatus::Refused | RefundStatus::Closed,
+                    RefundStatus::Succeeded
+                    | RefundStatus::Abnormal
+                    | RefundStatus::Refused
+                    | RefundStatus::Closed
+                    | RefundStatus::PaidByHand
+                    | RefundStatus::NotOwed,
                 ) => P::DoneAlready,
             },
             Message::RefundSeen(seen) => {
@@ -234,6 +243,8 @@ impl Books {
                 match id.and_then(|id| self.refunds.get(&id)) {
                     Some(status) => match refund::step(*status, seen.facts.standing) {
                         RefundStep::Move { .. } => P::WouldRecordRefund,
+                        RefundStep::Contradicts if self.cases.contains(&seen.facts.out_refund_no) => P::DoneAlready,
+                        RefundStep::Contradicts => P::WouldOpenCase,
                         RefundStep::AlreadyDone => P::DoneAlready,
                     },
                     None if self.cases.contains(&seen.facts.out_refund_no) => P::DoneAlready,

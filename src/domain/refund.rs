@@ -18,15 +18,35 @@ pub enum RefundStatus {
     Closed,
     /// It could not be met: nothing left, more than is left, or not paid. WeChat never heard of it.
     Refused,
+    /// A person gave the money back outside WeChat and closed the case about it. Counts as given back.
+    PaidByHand,
+    /// A person closed the case about it: this money is not owed. Its promise is given back.
+    NotOwed,
 }
 
 impl RefundStatus {
-    pub const ALL: [Self; 6] =
-        [Self::Requested, Self::Processing, Self::Succeeded, Self::Abnormal, Self::Closed, Self::Refused];
+    pub const ALL: [Self; 8] = [
+        Self::Requested,
+        Self::Processing,
+        Self::Succeeded,
+        Self::Abnormal,
+        Self::Closed,
+        Self::Refused,
+        Self::PaidByHand,
+        Self::NotOwed,
+    ];
 
     /// Whether WeChat is still to be told or asked.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Requested | Self::Processing)
+    }
+
+    /// Whether the money is still owed: neither given back, nor given up. Only such a refund can be ended by a person.
+    pub fn is_owed(self) -> bool {
+        match self {
+            Self::Requested | Self::Processing | Self::Abnormal => true,
+            Self::Succeeded | Self::Closed | Self::Refused | Self::PaidByHand | Self::NotOwed => false,
+        }
     }
 
     pub fn as_str(self) -> &'static str {
@@ -37,7 +57,46 @@ impl RefundStatus {
             Self::Abnormal => "abnormal",
             Self::Closed => "closed",
             Self::Refused => "refused",
+            Self::PaidByHand => "paid_by_hand",
+            Self::NotOwed => "not_owed",
         }
+    }
+}
+
+/// How a person ends a refund when they close the case about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The money was given back outside WeChat, against this receipt.
+    Hand { receipt: String },
+    /// The customer is not owed this money.
+    NotOwed,
+}
+
+impl EndedBy {
+    /// Characters of a receipt's number.
+    pub const RECEIPT_MAX: usize = 64;
+
+    /// The number of a receipt: one line of 1 to 64 characters.
+    ///
+    /// # Errors
+    /// The text is empty, too long or has control characters.
+    pub fn receipt(text: &str) -> Result<String, &'static str> {
+        let text = text.trim();
+        let fits = (1..=Self::RECEIPT_MAX).contains(&text.chars().count()) && !text.contains(char::is_control);
+        if fits { Ok(text.to_owned()) } else { Err("must be one line of 1 to 64 characters") }
+    }
+
+    /// The status that the refund ends in.
+    pub fn status(&self) -> RefundStatus {
+        match self {
+            Self::Hand { .. } => RefundStatus::PaidByHand,
+            Self::NotOwed => RefundStatus::NotOwed,
+        }
+    }
+
+    /// The refund's end as the console, the CLI and problems name it.
+    pub fn as_str(&self) -> &'static str {
+        self.status().as_str()
     }
 }
 
@@ -71,6 +130,8 @@ pub enum RefundStep {
         to: RefundStatus,
         effect: RefundEffect,
     },
+    /// The books hold the refund as ended without WeChat, and WeChat gave the money back all the same.
+    Contradicts,
     /// Known before, or older than what is known.
     AlreadyDone,
 }
@@ -97,9 +158,10 @@ pub fn step(status: RefundStatus, standing: RefundStanding) -> RefundStep {
         (S::Requested | S::Processing, W::Abnormal) => to(S::Abnormal, RefundEffect::OpenCase),
         (S::Requested | S::Processing | S::Abnormal, W::Closed) => to(S::Closed, RefundEffect::Replace),
         (S::Processing | S::Abnormal, W::Processing) | (S::Abnormal, W::Abnormal) => RefundStep::AlreadyDone,
-        (S::Succeeded | S::Closed | S::Refused, W::Processing | W::Success | W::Abnormal | W::Closed) => {
-            RefundStep::AlreadyDone
-        }
+        // A person ended it, or it was never to be asked for.
+        (S::PaidByHand | S::NotOwed | S::Refused, W::Success) => RefundStep::Contradicts,
+        (S::PaidByHand | S::NotOwed | S::Refused, W::Processing | W::Abnormal | W::Closed)
+        | (S::Succeeded | S::Closed, W::Processing | W::Success | W::Abnormal | W::Closed) => RefundStep::AlreadyDone,
     }
 }
 

@@ -6,9 +6,13 @@ use uuid::Uuid;
 use super::Page;
 use crate::{
     config::Settings,
-    domain::case::{CaseDocument, CaseStatus},
+    desk,
+    domain::{
+        case::{CaseDocument, CaseStatus},
+        refund::EndedBy,
+    },
     exit::Failure,
-    store::{self, case::CaseFilter},
+    store::{self, case::CaseFilter, refund_person::Closing},
 };
 
 #[derive(clap::Subcommand)]
@@ -30,12 +34,18 @@ pub enum Command {
     },
     /// One case.
     Show { case_id: Uuid },
-    /// Close a case for good, with what became of the money.
+    /// Close a case, with what became of the money. A case about a refund that is still owed ends the refund: say how.
     Close {
         case_id: Uuid,
         /// What became of it, with the number that proves it.
         #[arg(long, value_parser = super::sentence)]
         resolution: String,
+        /// The refund that the case is about was given back outside WeChat, against this receipt.
+        #[arg(long, value_name = "RECEIPT", value_parser = EndedBy::receipt, conflicts_with = "not_owed")]
+        paid_by_hand: Option<String>,
+        /// The refund that the case is about is not owed.
+        #[arg(long)]
+        not_owed: bool,
         /// Who says so.
         #[arg(long = "as", env = "USER", default_value = "cli", value_parser = super::operator)]
         operator: String,
@@ -59,12 +69,36 @@ pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(
             super::print(json, &case, || super::members(&case));
             Ok(())
         }
-        Command::Close { case_id, resolution, operator } => {
+        Command::Close { case_id, resolution, paid_by_hand, not_owed, operator } => {
             let by = format!("operator:{operator}");
-            let closed = store::case::settle(&database, *case_id, &by, resolution).await?;
+            let ended = match paid_by_hand {
+                Some(receipt) => Some(EndedBy::Hand { receipt: receipt.clone() }),
+                None => not_owed.then_some(EndedBy::NotOwed),
+            };
+            let cache = super::cache(settings);
+            let closing =
+                desk::cases::close(&database, cache.as_ref(), *case_id, &by, resolution, ended.as_ref()).await?;
+            match closing {
+                Closing::Closed { .. } => {}
+                Closing::WasClosed | Closing::NoSuchCase => {
+                    let case = find(&database, *case_id).await?;
+                    super::print(json, &case, || super::members(&case));
+                    return Err(Failure::No("it was closed before; nothing was changed".into()));
+                }
+                Closing::RefundIsOwed(refund) => {
+                    return Err(Failure::wrong(format!(
+                        "refund {refund} is still owed: say how it ends, with --paid-by-hand RECEIPT or --not-owed"
+                    )));
+                }
+                Closing::NoRefundIsOwed => {
+                    return Err(Failure::wrong(
+                        "the case is about no refund that is still owed: leave out --paid-by-hand and --not-owed",
+                    ));
+                }
+            }
             let case = find(&database, *case_id).await?;
             super::print(json, &case, || super::members(&case));
-            if closed { Ok(()) } else { Err(Failure::No("it was closed before; nothing was changed".into())) }
+            Ok(())
         }
     }
 }

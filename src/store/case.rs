@@ -5,17 +5,15 @@ use sqlx::{FromRow, PgExecutor, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Database, Step, StoreError};
-use crate::{
-    crash,
-    domain::{
-        case::{CaseDocument, CaseKind, CaseStatus, UNKNOWN_KIND},
-        ids::OrderId,
-        money::Fen,
-    },
+use super::{Step, StoreError};
+use crate::domain::{
+    case::{CaseDocument, CaseKind, CaseStatus, Earlier, Returns, UNKNOWN_KIND},
+    ids::{OrderId, RefundId},
+    money::Fen,
 };
 
-/// Opens a case, unless it was opened before. `subject` is WeChat's or our number of the fact.
+/// Opens a case, unless it is open. `subject` is WeChat's or our number of the fact. One that was closed opens again when
+/// its cause returns; a fact that merely is seen again stays as a person left it.
 pub async fn open(
     step: &mut Step<'_>,
     kind: CaseKind,
@@ -25,8 +23,18 @@ pub async fn open(
     details: Value,
 ) -> Result<(), StoreError> {
     let opened = sqlx::query(
-        "INSERT INTO cases (case_id, kind, subject, order_id, money_fen, details) VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (kind, subject) DO NOTHING",
+        "INSERT INTO cases (case_id, kind, subject, order_id, money_fen, details, opened_at)
+         VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
+         ON CONFLICT (kind, subject) DO UPDATE
+            SET status = 'open', opened_at = excluded.opened_at, closed_at = NULL, closed_by = NULL, resolution = NULL,
+                order_id = coalesce(excluded.order_id, cases.order_id), money_fen = excluded.money_fen,
+                details = excluded.details,
+                earlier = cases.earlier || jsonb_build_array(jsonb_build_object(
+                    'opened_at', cases.opened_at, 'closed_at', cases.closed_at, 'closed_by', cases.closed_by,
+                    'resolution', cases.resolution))
+          WHERE cases.status = 'closed'
+            AND ($7 = 'always' OR $7 = 'settled' AND cases.closed_by NOT LIKE 'operator:%'
+                 OR (cases.money_fen, cases.details) IS DISTINCT FROM (excluded.money_fen, excluded.details))",
     )
     .bind(Uuid::now_v7())
     .bind(kind.as_str())
@@ -34,6 +42,11 @@ pub async fn open(
     .bind(order)
     .bind(money)
     .bind(Json(details))
+    .bind(match kind.returns() {
+        Returns::Always => "always",
+        Returns::AfterItWasSettled => "settled",
+        Returns::OnlyChanged => "changed",
+    })
     .execute(&mut *step.transaction)
     .await?
     .rows_affected();
@@ -80,6 +93,18 @@ pub async fn close(step: &mut Step<'_>, subject: &str, by: &str, resolution: &st
     Ok(())
 }
 
+/// A case with its age and the refund that closing it ends.
+macro_rules! columns {
+    () => {
+        "SELECT case_id, kind, subject, order_id, money_fen, details, status, opened_at, closed_at, closed_by, resolution,
+                earlier, extract(epoch FROM coalesce(closed_at, now()) - opened_at)::bigint AS age_seconds,
+                (SELECT r.refund_id FROM refunds r
+                  WHERE cases.status = 'open' AND r.refund_id = cases.subject
+                    AND r.status IN ('requested', 'processing', 'abnormal')) AS owed_refund_id
+           FROM cases"
+    };
+}
+
 #[derive(FromRow)]
 struct Row {
     case_id: Uuid,
@@ -94,6 +119,8 @@ struct Row {
     closed_at: Option<OffsetDateTime>,
     closed_by: Option<String>,
     resolution: Option<String>,
+    earlier: Json<Vec<Earlier>>,
+    owed_refund_id: Option<RefundId>,
 }
 
 impl From<Row> for CaseDocument {
@@ -113,6 +140,8 @@ impl From<Row> for CaseDocument {
             closed_at: row.closed_at,
             closed_by: row.closed_by,
             resolution: row.resolution,
+            earlier: row.earlier.0,
+            owed_refund_id: row.owed_refund_id,
         }
     }
 }
@@ -129,15 +158,14 @@ pub struct CaseFilter {
 
 /// At most `limit` cases, the oldest first.
 pub async fn list(db: impl PgExecutor<'_>, filter: &CaseFilter, limit: i64) -> Result<Vec<CaseDocument>, StoreError> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT case_id, kind, subject, order_id, money_fen, details, status, opened_at, closed_at, closed_by, resolution,
-                extract(epoch FROM coalesce(closed_at, now()) - opened_at)::bigint AS age_seconds
-           FROM cases
+    let rows: Vec<Row> = sqlx::query_as(concat!(
+        columns!(),
+        "
           WHERE ($1::case_status IS NULL OR status = $1) AND ($2::text IS NULL OR kind = $2)
             AND ($3::text IS NULL OR order_id = $3)
             AND ($4::timestamptz IS NULL OR (opened_at, case_id) > ($4, $5))
-          ORDER BY opened_at, case_id LIMIT $6",
-    )
+          ORDER BY opened_at, case_id LIMIT $6"
+    ))
     .bind(filter.status)
     .bind(&filter.kind)
     .bind(&filter.order_id)
@@ -150,28 +178,40 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &CaseFilter, limit: i64) -> R
 }
 
 pub async fn find(db: impl PgExecutor<'_>, id: Uuid) -> Result<Option<CaseDocument>, StoreError> {
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT case_id, kind, subject, order_id, money_fen, details, status, opened_at, closed_at, closed_by, resolution,
-                extract(epoch FROM coalesce(closed_at, now()) - opened_at)::bigint AS age_seconds
-           FROM cases WHERE case_id = $1",
-    )
-    .bind(id)
-    .fetch_optional(db)
-    .await?;
+    let row: Option<Row> =
+        sqlx::query_as(concat!(columns!(), " WHERE case_id = $1")).bind(id).fetch_optional(db).await?;
     Ok(row.map(CaseDocument::from))
 }
 
-/// A person closes a case and says what became of the money; says whether it was open.
-pub async fn settle(db: &Database, id: Uuid, by: &str, resolution: &str) -> Result<bool, StoreError> {
-    let closed = sqlx::query(
+/// What a case is about: its subject and its order.
+pub(super) async fn subject(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<(String, Option<OrderId>)>, StoreError> {
+    Ok(sqlx::query_as("SELECT subject, order_id FROM cases WHERE case_id = $1").bind(id).fetch_optional(db).await?)
+}
+
+/// Locks a case that is open; whether it is.
+pub(super) async fn lock_open(step: &mut Step<'_>, id: Uuid) -> Result<bool, StoreError> {
+    let status: Option<CaseStatus> = sqlx::query_scalar("SELECT status FROM cases WHERE case_id = $1 FOR UPDATE")
+        .bind(id)
+        .fetch_optional(&mut *step.transaction)
+        .await?;
+    Ok(status == Some(CaseStatus::Open))
+}
+
+/// Closes this case, if it is open.
+pub(super) async fn close_by_id(step: &mut Step<'_>, id: Uuid, by: &str, resolution: &str) -> Result<(), StoreError> {
+    sqlx::query(
         "UPDATE cases SET status = 'closed', closed_at = now(), closed_by = $2, resolution = $3
           WHERE case_id = $1 AND status = 'open'",
     )
     .bind(id)
     .bind(by)
-    .bind(resolution);
-    let closed = crash::around("commit", "cases.close", closed.execute(db.pool())).await?;
-    Ok(closed.rows_affected() > 0)
+    .bind(resolution)
+    .execute(&mut *step.transaction)
+    .await?;
+    Ok(())
 }
 
 /// What waits for a person: how many cases, and the money they are about.

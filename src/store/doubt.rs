@@ -20,8 +20,7 @@ const IN_DOUBT: &str = "
     SELECT order_id, user_id, order_status, transaction_id, paid_at, money_fen, refund_id, refund_status, next_check_at,
            error, since FROM (
         SELECT o.order_id, o.user_id, o.status AS order_status, o.transaction_id, o.paid_at,
-               CASE WHEN o.status = 'confirmed' THEN o.refund_promised_fen ELSE o.paid_fen END
-                   - o.refunded_fen - coalesce(a.money_fen, 0) AS money_fen,
+               o.refund_promised_fen - o.refunded_fen - coalesce(a.money_fen, 0) AS money_fen,
                r.refund_id, r.status AS refund_status, r.next_check_at, r.error,
                coalesce(r.created_at, o.updated_at) AS since
           FROM (SELECT order_id FROM refunds WHERE status IN ('requested', 'processing')
@@ -30,11 +29,13 @@ const IN_DOUBT: &str = "
           LEFT JOIN LATERAL (
                SELECT refund_id, status, next_check_at, error, created_at FROM refunds
                 WHERE order_id = o.order_id AND status IN ('requested', 'processing')
-                ORDER BY created_at LIMIT 1) r ON true
+                ORDER BY EXISTS (SELECT FROM cases c WHERE c.subject = refund_id AND c.status = 'open'), created_at
+                LIMIT 1) r ON true
           LEFT JOIN LATERAL (
                SELECT sum(f.amount_fen)::bigint AS money_fen FROM refunds f
-                 JOIN cases c ON c.kind = 'refund_abnormal' AND c.subject = f.refund_id
-                WHERE f.order_id = o.order_id AND f.status = 'abnormal') a ON true) doubt
+                WHERE f.order_id = o.order_id AND f.status IN ('requested', 'abnormal')
+                  AND EXISTS (SELECT FROM cases c WHERE c.subject = f.refund_id AND c.status = 'open'
+                                 AND c.kind <> 'merchant_balance')) a ON true) doubt
      WHERE money_fen > 0";
 
 /// One order's money in doubt.

@@ -3,6 +3,18 @@
 //! Functions that read take any executor; functions that change take the open transaction of the step
 //! they belong to, so that one commit carries the whole step. No transaction is open during an outside call.
 
+/// SQL: whether an open case asks a person about the refund with this number. It is not sent to WeChat meanwhile. A
+/// merchant account without money is nobody's decision about a refund: that refund is repeated.
+macro_rules! asks_person {
+    ($number:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM cases person WHERE person.subject = ",
+            $number,
+            " AND person.status = 'open' AND person.kind <> 'merchant_balance')"
+        )
+    };
+}
+
 pub mod audit;
 pub mod bill;
 pub mod books;
@@ -28,6 +40,7 @@ mod payment_books;
 pub mod promise;
 pub mod prospect;
 pub mod refund;
+pub mod refund_person;
 mod replay;
 pub mod reseal;
 pub mod retention;

@@ -158,6 +158,17 @@ pub async fn lock(step: &mut Step<'_>, ids: &[OrderId]) -> Result<Vec<Locked>, S
         .bind(ids)
         .execute(&mut *step.transaction)
         .await?;
+    read_locked(step, ids).await
+}
+
+/// Locks one order under an account that may not write orders; the rest of the transaction is a function of the
+/// schema's owner.
+pub(super) async fn lock_for_person(step: &mut Step<'_>, id: &OrderId) -> Result<Option<Locked>, StoreError> {
+    sqlx::query("SELECT payment_order_lock($1)").bind(id).execute(&mut *step.transaction).await?;
+    Ok(read_locked(step, std::slice::from_ref(id)).await?.pop())
+}
+
+async fn read_locked(step: &mut Step<'_>, ids: &[OrderId]) -> Result<Vec<Locked>, StoreError> {
     Ok(sqlx::query_as(
         "SELECT o.order_id, o.user_id, o.schedule_id, o.status, o.amount_fen, o.transaction_id, o.paid_fen,
                 o.refund_promised_fen, o.refunded_fen, o.version, o.audit_head,
@@ -184,7 +195,7 @@ pub struct Change {
     pub request_id: Option<String>,
     pub code: Option<Code>,
     pub paid: Option<Paid>,
-    /// Added to what has been promised back.
+    /// Added to what has been promised back; below zero when a promise is given up.
     pub promised: Fen,
     /// Added to what has been given back.
     pub refunded: Fen,
@@ -274,7 +285,7 @@ pub async fn change(step: &mut Step<'_>, changes: &[(&Locked, Change)]) -> Resul
     audit::append(step, &rows).await
 }
 
-fn audit_row(order: &Locked, change: &Change) -> AuditRow {
+pub(super) fn audit_row(order: &Locked, change: &Change) -> AuditRow {
     let mut after = serde_json::Map::new();
     if let Some(seat) = order.seat_no {
         after.insert("seat_no".into(), json!(seat));

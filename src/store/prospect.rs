@@ -75,6 +75,7 @@ pub async fn books(
         appid: merchant.appid.clone(),
         sessions: sessions(&mut tx, &named.sessions).await?,
         refunds: refunds(&mut tx, &named.refunds).await?,
+        asked: asked(&mut tx, &named.refunds).await?,
         notifications: notifications(&mut tx, &named.orders).await?,
         transactions: names(
             &mut tx,
@@ -168,6 +169,17 @@ async fn refunds(tx: &mut PgConnection, ids: &[RefundId]) -> Result<HashMap<Refu
             .bind(ids)
             .fetch_all(&mut *tx)
             .await?;
+    Ok(rows.into_iter().collect())
+}
+
+async fn asked(tx: &mut PgConnection, ids: &[RefundId]) -> Result<HashSet<RefundId>, StoreError> {
+    let rows: Vec<RefundId> = sqlx::query_scalar(concat!(
+        "SELECT refund_id FROM refunds WHERE refund_id = ANY($1) AND ",
+        asks_person!("refund_id")
+    ))
+    .bind(ids)
+    .fetch_all(&mut *tx)
+    .await?;
     Ok(rows.into_iter().collect())
 }
 

@@ -6,6 +6,7 @@ use sqlx::{FromRow, PgExecutor};
 use super::{
     Step, StoreError, case, ending,
     order::{self, Change, Locked},
+    refund_person,
     waitlist::Terms,
 };
 use crate::crash;
@@ -20,6 +21,14 @@ use crate::domain::{
 
 /// WeChat takes at most so many partial refunds of one order (refund, rules).
 const MOST_PER_ORDER: i64 = 50;
+
+/// When the sweep should look again: later than the queue's own next look, which comes within ten minutes at
+/// first and within the hour when the refund is older.
+macro_rules! next_look {
+    () => {
+        "now() + least(greatest(now() - created_at, interval '10 minutes'), interval '70 minutes')"
+    };
+}
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +57,7 @@ pub async fn request(step: &mut Step<'_>, request: &RefundRequested, terms: &Ter
     }
     let left = order.paid_fen.checked_sub(order.refund_promised_fen).unwrap_or(Fen::ZERO);
     let amount = request.amount_fen.unwrap_or(left);
-    let refusal = refusal(&order, amount, left, count(step, &order.order_id).await?);
+    let refusal = refusal(&order, request, amount, left, count(step, &order.order_id).await?);
     let status = if refusal.is_some() { RefundStatus::Refused } else { RefundStatus::Requested };
     sqlx::query(
         "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, error, next_check_at)
@@ -101,9 +110,14 @@ pub(super) async fn owe(
     Ok(())
 }
 
-fn refusal(order: &Locked, amount: Fen, left: Fen, count: i64) -> Option<&'static str> {
+fn refusal(order: &Locked, request: &RefundRequested, amount: Fen, left: Fen, count: i64) -> Option<&'static str> {
     match order.status {
         Status::Confirmed => {}
+        // A person ended its refund as not owed; only a person takes that back.
+        Status::Cancelled if order.paid_fen > Fen::ZERO && request.requested_by.starts_with("user:") => {
+            return Some("nothing-left");
+        }
+        Status::Cancelled if order.paid_fen > Fen::ZERO => {}
         Status::Refunding | Status::Refunded => return Some("nothing-left"),
         Status::Submitted
         | Status::Held
@@ -140,46 +154,93 @@ pub struct Due {
     pub transaction_id: String,
     /// What was paid in all.
     pub paid_fen: Fen,
-    /// No older refund of the order is unfinished, and the last one was sent long enough ago.
-    pub may_be_sent: bool,
 }
 
-/// One refund and whether WeChat would take it now: one of an order at a time, and one in `interval`.
-pub async fn due(
-    db: impl PgExecutor<'_>,
-    id: &RefundId,
-    interval: std::time::Duration,
-) -> Result<Option<Due>, StoreError> {
+/// One refund as it stands; `None` when it is not in the books.
+///
+/// # Errors
+/// PostgreSQL refuses or is away.
+pub async fn due(db: impl PgExecutor<'_>, id: &RefundId) -> Result<Option<Due>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT r.refund_id, r.order_id, r.status, r.amount_fen, r.reason, o.transaction_id, o.paid_fen,
-                NOT EXISTS (
-                    SELECT FROM refunds other
-                     WHERE other.order_id = r.order_id AND other.refund_id <> r.refund_id
-                       AND (other.status IN ('requested', 'processing')
-                                AND (other.created_at, other.refund_id) < (r.created_at, r.refund_id)
-                            OR other.sent_at > now() - make_interval(secs => $2))) AS may_be_sent
+        "SELECT r.refund_id, r.order_id, r.status, r.amount_fen, r.reason, o.transaction_id, o.paid_fen
            FROM refunds r JOIN payment_orders o USING (order_id)
           WHERE r.refund_id = $1",
     )
     .bind(id)
-    .bind(interval.as_secs_f64())
     .fetch_optional(db)
     .await?)
 }
 
-/// Notes that WeChat is about to hear of it: before the call, so that a crash leaves the doubt in the books.
-pub async fn mark_sent(db: impl PgExecutor<'_>, id: &RefundId) -> Result<(), StoreError> {
-    let sent = sqlx::query("UPDATE refunds SET sent_at = now(), updated_at = now() WHERE refund_id = $1").bind(id);
-    crash::around("commit", "refunds.mark_sent", sent.execute(db)).await?;
-    Ok(())
+/// Whether WeChat may be told of a refund now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// Yes: the books say that it is being told.
+    Now,
+    /// Another refund of the order comes first.
+    Later,
+    /// An open case asks a person about it.
+    Asked,
+    /// It is not `requested` any more.
+    Over,
 }
 
-/// When the sweep should look again: later than the queue's own next look, which comes within ten minutes at
-/// first and within the hour when the refund is older.
-macro_rules! next_look {
-    () => {
-        "now() + least(greatest(now() - created_at, interval '10 minutes'), interval '70 minutes')"
+/// Judges under the order's lock whether a refund may go to WeChat, and notes that it does: before the call, so that a
+/// crash leaves the doubt in the books. WeChat takes one refund of an order at a time, and one in `interval`; one about
+/// which a case is open keeps no other from it.
+///
+/// # Errors
+/// PostgreSQL refuses or is away.
+pub async fn begin_sending(
+    step: &mut Step<'_>,
+    due: &Due,
+    interval: std::time::Duration,
+) -> Result<Sending, StoreError> {
+    order::lock(step, std::slice::from_ref(&due.order_id)).await?;
+    let (status, is_asked, comes_first): (RefundStatus, bool, bool) = sqlx::query_as(concat!(
+        "SELECT r.status, ",
+        asks_person!("r.refund_id"),
+        ", EXISTS (
+               SELECT FROM refunds other
+                WHERE other.order_id = r.order_id AND other.refund_id <> r.refund_id
+                  AND (other.status IN ('requested', 'processing')
+                           AND (other.created_at, other.refund_id) < (r.created_at, r.refund_id)
+                           AND NOT EXISTS (SELECT FROM cases c WHERE c.subject = other.refund_id AND c.status = 'open')
+                       OR other.sent_at > now() - make_interval(secs => $2)))
+           FROM refunds r WHERE r.refund_id = $1"
+    ))
+    .bind(&due.refund_id)
+    .bind(interval.as_secs_f64())
+    .fetch_one(&mut *step.transaction)
+    .await?;
+    let (sending, note) = match (status, is_asked, comes_first) {
+        (RefundStatus::Requested, true, _) => {
+            (Sending::Asked, "UPDATE refunds SET next_check_at = NULL WHERE refund_id = $1")
+        }
+        (RefundStatus::Requested, false, true) => (
+            Sending::Later,
+            concat!(
+                "UPDATE refunds SET error = NULL, updated_at = now(), next_check_at = ",
+                next_look!(),
+                " WHERE refund_id = $1"
+            ),
+        ),
+        (RefundStatus::Requested, false, false) => {
+            (Sending::Now, "UPDATE refunds SET sent_at = clock_timestamp(), updated_at = now() WHERE refund_id = $1")
+        }
+        (
+            RefundStatus::Processing
+            | RefundStatus::Succeeded
+            | RefundStatus::Abnormal
+            | RefundStatus::Closed
+            | RefundStatus::Refused
+            | RefundStatus::PaidByHand
+            | RefundStatus::NotOwed,
+            _,
+            _,
+        ) => return Ok(Sending::Over),
     };
+    sqlx::query(note).bind(&due.refund_id).execute(&mut *step.transaction).await?;
+    Ok(sending)
 }
 
 /// Notes when the sweep should look again, and why it is not done.
@@ -232,16 +293,24 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
         case::open(step, CaseKind::RefundMismatch, id.as_str(), Some(&order_id), facts.refund_fen, details).await?;
         return Ok(Recorded::Mismatched);
     }
-    let RefundStep::Move { to, effect } = decide(status, facts.standing) else {
-        if status.is_open() {
-            // Still under way, and somebody has looked.
-            write(step, &id, status, facts).await?;
+    let (to, effect) = match decide(status, facts.standing) {
+        RefundStep::Move { to, effect } => (to, effect),
+        RefundStep::Contradicts => {
+            let details = json!({ "ended": status.as_str(), "wechat_refund_id": facts.wechat_refund_id });
+            case::open(step, CaseKind::RefundedTwice, id.as_str(), Some(&order_id), amount, details).await?;
+            return Ok(Recorded::Known { status, order_id });
         }
-        if status == RefundStatus::Closed {
-            // Whoever closed it may have died before saying what follows.
-            return Ok(Recorded::Replaced { by: id.successor(), order_id });
+        RefundStep::AlreadyDone => {
+            if status.is_open() {
+                // Still under way, and somebody has looked.
+                write(step, &id, status, facts).await?;
+            }
+            if status == RefundStatus::Closed {
+                // Whoever closed it may have died before saying what follows.
+                return Ok(Recorded::Replaced { by: id.successor(), order_id });
+            }
+            return Ok(Recorded::Known { status, order_id });
         }
-        return Ok(Recorded::Known { status, order_id });
     };
     write(step, &id, to, facts).await?;
     match effect {
@@ -283,9 +352,10 @@ async fn settle(
     amount: Fen,
     terms: &Terms,
 ) -> Result<(), StoreError> {
-    let whole = order.refunded_fen.checked_add(amount) == Some(order.paid_fen);
+    let refunded = order.refunded_fen.0.saturating_add(amount.0);
+    let left = refund_person::left(order.paid_fen, order.refund_promised_fen.0, refunded);
     let change = Change { refunded: amount, ..Change::of_status(order.status, "refunded", "worker:refunds") };
-    ending::apply(step, order, Event::RefundSucceeded { whole }, change, terms).await?;
+    ending::apply(step, order, Event::RefundSucceeded { left }, change, terms).await?;
     case::close(step, id.as_str(), "worker:refunds", "WeChat refunded it").await
 }
 

@@ -50,7 +50,7 @@ BEGIN
             ('INSERT', 'refunds', 'payments expiry refunds'),
             ('UPDATE', 'refunds', 'refunds'),
             ('INSERT', 'cases', 'prepay payments expiry refunds reconcile'),
-            ('UPDATE', 'cases', 'payments expiry refunds reconcile desk'),
+            ('UPDATE', 'cases', 'prepay payments expiry refunds reconcile desk'),
             ('INSERT', 'notifications', 'seats prepay payments expiry refunds'),
             ('UPDATE', 'notifications', 'notifications'),
 
@@ -81,6 +81,15 @@ BEGIN
     LOOP
         EXECUTE format('GRANT %s ON %I TO %I', act.what, act.name, act.role);
     END LOOP;
+
+    -- A refund that a person ends, through these alone.
+    REVOKE EXECUTE ON FUNCTION payment_order_lock(text),
+        refund_end_by_person(text, text, text, order_status, timestamptz, text, text, text, jsonb, jsonb, bytea) FROM PUBLIC;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'holdfast_desk') THEN
+        GRANT EXECUTE ON FUNCTION payment_order_lock(text),
+            refund_end_by_person(text, text, text, order_status, timestamptz, text, text, text, jsonb, jsonb, bytea)
+            TO holdfast_desk;
+    END IF;
 
     -- They run with their owner's rights. Not in the migration that makes them so: a restored backup comes without rights.
     REVOKE EXECUTE ON FUNCTION audit_log_make_partitions(integer), order_trace_keep(integer, integer) FROM PUBLIC;

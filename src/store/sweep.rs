@@ -119,7 +119,12 @@ impl Intent {
                 part: "''",
                 since: "next_check_at",
                 aged_from: "created_at",
-                is_open: "t.status IN ('requested', 'processing')",
+                // What a person decides about is not sent.
+                is_open: concat!(
+                    "(t.status = 'processing' OR t.status = 'requested' AND NOT ",
+                    asks_person!("t.refund_id"),
+                    ")"
+                ),
             },
             Self::Notification => Source {
                 table: "notifications",

@@ -207,6 +207,8 @@ struct RefundRow {
     next_check_at: Option<OffsetDateTime>,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
+    asks_person: bool,
+    receipt: Option<String>,
 }
 
 impl From<RefundRow> for RefundFact {
@@ -217,15 +219,19 @@ impl From<RefundRow> for RefundFact {
             amount_fen: row.amount_fen,
             next_check_at: row.next_check_at,
             error: row.error,
+            asks_person: row.asks_person,
         }
     }
 }
 
 async fn refunds(tx: &mut PgConnection, id: &OrderId) -> Result<Vec<RefundRow>, StoreError> {
-    Ok(sqlx::query_as(
-        "SELECT refund_id, status, amount_fen, reason, requested_by, replaces, error, next_check_at, created_at, updated_at
-           FROM refunds WHERE order_id = $1 ORDER BY created_at, refund_id",
-    )
+    Ok(sqlx::query_as(concat!(
+        "SELECT refund_id, status, amount_fen, reason, requested_by, replaces, error, next_check_at, created_at,
+                updated_at, receipt, ",
+        asks_person!("refund_id"),
+        " AS asks_person
+           FROM refunds WHERE order_id = $1 ORDER BY created_at, refund_id"
+    ))
     .bind(id)
     .fetch_all(tx)
     .await?)
@@ -236,6 +242,7 @@ fn refunded(row: &RefundRow) -> Vec<Entry> {
     let details = |more: Option<&str>| {
         without_nulls(json!({
             "refund_id": row.refund_id, "amount_fen": row.amount_fen, "replaces": row.replaces, "trouble": more,
+            "receipt": row.receipt.as_ref().filter(|_| more.is_some() || row.status == RefundStatus::PaidByHand),
         }))
     };
     let asked = Entry {

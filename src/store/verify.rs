@@ -21,7 +21,7 @@ struct Check {
     broken: &'static str,
 }
 
-const CHECKS: [Check; 15] = [
+const CHECKS: [Check; 16] = [
     Check {
         name: "seat_once",
         promise: "no seat is held or booked twice",
@@ -100,17 +100,22 @@ const CHECKS: [Check; 15] = [
         checked: "payment_transactions",
         broken: "SELECT order_id, status, took, refunds, cases, seat FROM (
                    SELECT o.order_id, o.status, t.took, coalesce(b.back, 0) AS refunds, t.cases,
-                          CASE WHEN o.status = 'confirmed' THEN o.paid_fen - coalesce(b.back, 0) ELSE 0 END AS seat
+                          CASE WHEN o.status = 'confirmed' THEN o.paid_fen - coalesce(b.back, 0) ELSE 0 END AS seat,
+                          -- Of an order without a seat: what a person ended as not owed.
+                          CASE WHEN o.status = 'confirmed' THEN 0
+                               ELSE least(coalesce(b.kept, 0), o.paid_fen - coalesce(b.back, 0)) END AS kept
                      FROM payment_orders o
                      JOIN (SELECT order_id, sum(total_fen) AS took,
                                   coalesce(sum(total_fen) FILTER (WHERE status = 'mismatched' AND EXISTS (
                                       SELECT FROM cases c WHERE c.subject = p.transaction_id AND c.money_fen = p.total_fen
                                          AND (c.status = 'open' OR c.resolution IS NOT NULL))), 0) AS cases
                              FROM payment_transactions p GROUP BY order_id) t USING (order_id)
-                     LEFT JOIN (SELECT order_id, sum(amount_fen) AS back FROM refunds
-                                 WHERE status IN ('requested', 'processing', 'succeeded', 'abnormal')
-                                 GROUP BY order_id) b USING (order_id)) fen
-                  WHERE took <> seat + refunds + cases",
+                     LEFT JOIN (SELECT order_id,
+                                       sum(amount_fen) FILTER (WHERE status IN
+                                           ('requested', 'processing', 'succeeded', 'abnormal', 'paid_by_hand')) AS back,
+                                       sum(amount_fen) FILTER (WHERE status = 'not_owed') AS kept
+                                  FROM refunds GROUP BY order_id) b USING (order_id)) fen
+                  WHERE took <> seat + refunds + cases + kept",
     },
     Check {
         name: "refunds_add_up",
@@ -120,12 +125,16 @@ const CHECKS: [Check; 15] = [
                         coalesce(r.promised, 0) AS promised, coalesce(r.succeeded, 0) AS succeeded
                    FROM payment_orders o
                    LEFT JOIN (SELECT order_id,
-                                     sum(amount_fen) FILTER (WHERE status IN ('requested', 'processing', 'succeeded', 'abnormal')) AS promised,
-                                     sum(amount_fen) FILTER (WHERE status = 'succeeded') AS succeeded
+                                     sum(amount_fen) FILTER (WHERE status IN
+                                         ('requested', 'processing', 'succeeded', 'abnormal', 'paid_by_hand')) AS promised,
+                                     sum(amount_fen) FILTER (WHERE status IN ('succeeded', 'paid_by_hand')) AS succeeded,
+                                     sum(amount_fen) FILTER (WHERE status = 'not_owed') AS kept
                                 FROM refunds GROUP BY order_id) r USING (order_id)
                   WHERE o.refund_promised_fen <> coalesce(r.promised, 0) OR o.refunded_fen <> coalesce(r.succeeded, 0)
                      OR o.refund_promised_fen > o.paid_fen
-                     OR o.status IN ('refunding', 'refunded') AND o.refund_promised_fen <> o.paid_fen
+                     OR o.status IN ('refunding', 'refunded', 'cancelled')
+                        AND o.refund_promised_fen + coalesce(r.kept, 0) < o.paid_fen
+                     OR o.status = 'refunding' AND o.refund_promised_fen = o.refunded_fen
                      OR o.status = 'refunded' AND o.refunded_fen <> o.paid_fen",
     },
     Check {
@@ -146,8 +155,21 @@ const CHECKS: [Check; 15] = [
         name: "refunds_move",
         promise: "no unfinished refund is forgotten",
         checked: "refunds",
-        broken: "SELECT refund_id, order_id, status, amount_fen, next_check_at FROM refunds
-                  WHERE status IN ('requested', 'processing') AND (next_check_at IS NULL OR late(next_check_at))",
+        broken: concat!(
+            "SELECT refund_id, order_id, status, amount_fen, next_check_at FROM refunds
+              WHERE status IN ('requested', 'processing') AND (next_check_at IS NULL OR late(next_check_at))
+                AND NOT (status = 'requested' AND ",
+            asks_person!("refund_id"),
+            ")"
+        ),
+    },
+    Check {
+        name: "refunds_wait",
+        promise: "a refund about which a person decides is not sent",
+        checked: "refunds",
+        broken: "SELECT r.refund_id, r.order_id, r.status, r.amount_fen, r.sent_at, c.kind, c.opened_at
+                   FROM refunds r JOIN cases c ON c.subject = r.refund_id
+                  WHERE c.status = 'open' AND c.kind <> 'merchant_balance' AND r.sent_at > c.opened_at",
     },
     Check {
         name: "messages_due",

@@ -63,6 +63,7 @@ mod reconcile;
 mod reconciliation;
 mod refund_api;
 mod refund_doubts;
+mod refund_ends;
 mod refunds;
 mod releases;
 mod requirements;

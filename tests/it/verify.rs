@@ -20,7 +20,7 @@ struct Break {
     statements: &'static str,
 }
 
-const BREAKS: [Break; 22] = [
+const BREAKS: [Break; 23] = [
     Break {
         how: "a seat is booked twice",
         seen_by: &["seat_once"],
@@ -112,6 +112,13 @@ const BREAKS: [Break; 22] = [
         seen_by: &["refunds_move"],
         statements: "UPDATE refunds SET status = 'processing', next_check_at = now() - interval '1 hour';
             UPDATE payment_orders SET refunded_fen = 0",
+    },
+    Break {
+        how: "a refund is sent while a person decides about it",
+        seen_by: &["refunds_wait"],
+        statements: "UPDATE refunds SET sent_at = now();
+            INSERT INTO cases (kind, subject, order_id, money_fen, opened_at)
+            SELECT 'refund_refused', refund_id, order_id, amount_fen, now() - interval '1 hour' FROM refunds",
     },
     Break {
         how: "nobody means to tell a customer",

@@ -17,12 +17,16 @@ use super::super::{
     fields::{self, Fields, text},
     order_follow::order_id,
     paging::{PAGE, Page, Place},
-    problem::{Kind, Problem, ProblemDocument},
+    problem::{FieldError, Kind, Problem, ProblemDocument},
 };
 use super::dead_letters::line;
 use crate::{
-    domain::case::{CaseDocument, CaseStatus},
-    store::{self, case::CaseFilter},
+    desk,
+    domain::{
+        case::{CaseDocument, CaseStatus},
+        refund::EndedBy,
+    },
+    store::{self, case::CaseFilter, refund_person::Closing},
 };
 
 const BODY_BYTES_MAX: usize = 4 * 1024;
@@ -114,11 +118,19 @@ pub(in crate::api) struct Resolution {
     /// What became of the money, with the number that proves it: 1 to 500 characters.
     #[schema(min_length = 1, max_length = 500, example = "退款单 50000000382019052709732678859，商户平台")]
     resolution: String,
+    /// The case is about a refund that is still owed, and the money was given back outside WeChat: the receipt's number.
+    #[schema(min_length = 1, max_length = 64, example = "cash-2026-0412")]
+    paid_by_hand: Option<String>,
+    /// The case is about a refund that is still owed by the books, and the customer is not owed it.
+    #[schema(default = false)]
+    not_owed: Option<bool>,
 }
 
 /// Close a case
 ///
-/// For good, with the operator's name and words. A case whose fact is over closes by itself.
+/// With the operator's name and words. A case whose fact is over closes by itself. A case about a refund that is still owed
+/// (`owed_refund_id`) needs `paid_by_hand` or `not_owed`: the refund ends with the case, in one transaction, and is never
+/// sent to WeChat. For any other case they are refused.
 #[utoipa::path(
     post, path = "/v1/ops/cases/{id}/close", tag = "operators", security(("bearer" = ["operator"])),
     params(("id" = String, Path)),
@@ -131,7 +143,7 @@ pub(in crate::api) struct Resolution {
         (status = 409, description = "`case-closed`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`too-large`: more than 4 KiB", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported-media-type`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid-request`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid-request`; also when the case is about a refund that is still owed and neither `paid_by_hand` nor `not_owed` is given, or the other way round", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`temporarily-unavailable`", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = i64))),
     )
 )]
@@ -144,15 +156,36 @@ pub(in crate::api) async fn close(
 ) -> Result<Json<CaseDocument>, Problem> {
     let mut fields = fields::json_object(&headers, body, BODY_BYTES_MAX).await?;
     let resolution = fields.required("resolution", words);
+    let paid_by_hand = fields.optional("paid_by_hand", |value| EndedBy::receipt(text(value)?));
+    let not_owed = fields.optional("not_owed", |value| value.as_bool().ok_or("must be true or false")) == Some(true);
+    if not_owed && paid_by_hand.is_some() {
+        fields.wrong("not_owed", "a refund is either paid by hand or not owed");
+    }
     fields.finish()?;
-    let Resolution { resolution } =
-        resolution.map(|resolution| Resolution { resolution }).ok_or_else(|| Problem::new(Kind::InvalidRequest))?;
+    let asked = resolution.map(|resolution| Resolution { resolution, paid_by_hand, not_owed: Some(not_owed) });
+    let Resolution { resolution, paid_by_hand, not_owed } = asked.ok_or_else(|| Problem::new(Kind::InvalidRequest))?;
+    let ended = match paid_by_hand {
+        Some(receipt) => Some(EndedBy::Hand { receipt }),
+        None => not_owed.unwrap_or(false).then_some(EndedBy::NotOwed),
+    };
     let id = case_id(&id)?;
     let by = format!("operator:{}", operator.user);
-    let closed = store::case::settle(&api.desk, id, &by, &resolution).await;
-    let closed = closed.map_err(|error| Problem::from_store(&error))?;
-    let case = find(&api, id).await?;
-    if closed { Ok(Json(case)) } else { Err(Problem::new(Kind::CaseClosed)) }
+    let closing = desk::cases::close(&api.desk, Some(&api.cache), id, &by, &resolution, ended.as_ref()).await;
+    match closing.map_err(|error| Problem::from_store(&error))? {
+        Closing::Closed { .. } => find(&api, id).await.map(Json),
+        Closing::WasClosed => Err(Problem::new(Kind::CaseClosed)),
+        Closing::NoSuchCase => Err(Problem::new(Kind::NoSuchCase)),
+        Closing::RefundIsOwed(refund) => {
+            let problem =
+                format!("is missing: refund {refund} is still owed; give the receipt's number, or not_owed: true");
+            Err(Problem::invalid(vec![FieldError { field: "paid_by_hand".into(), problem }]))
+        }
+        Closing::NoRefundIsOwed => {
+            let problem = "the case is about no refund that is still owed: give the resolution alone".to_owned();
+            let field = if not_owed == Some(true) { "not_owed" } else { "paid_by_hand" };
+            Err(Problem::invalid(vec![FieldError { field: field.into(), problem }]))
+        }
+    }
 }
 
 /// A sentence that a person wrote for others.

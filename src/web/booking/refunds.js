@@ -19,6 +19,8 @@ const STATUSES = {
   succeeded: { word: "refund_succeeded", more: "refund_succeeded_text", tone: "good" },
   abnormal: { word: "refund_abnormal", more: "refund_abnormal_text", tone: "stop" },
   closed: { word: "refund_closed", more: "refund_closed_text", tone: "wait" },
+  paid_by_hand: { word: "refund_paid_by_hand", more: "refund_paid_by_hand_text", tone: "good" },
+  not_owed: { word: "refund_not_owed", more: "refund_not_owed_text", tone: "stop" },
   refused: { word: "refund_refused", more: "refund_refused_text", tone: "stop" },
 };
 const REFUSALS = {

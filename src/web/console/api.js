@@ -40,7 +40,9 @@ export const errors = (range, signal) => read(`${OPS}/errors${query({ range })}`
 
 export const cases = ({ status, cursor, signal }) => read(`${OPS}/cases${query({ status, cursor })}`, { signal });
 
-export const closeCase = (id, resolution) => act(`${OPS}/cases/${id}/close`, { resolution });
+export const closeCase = (id, { resolution, ended, receipt }) => act(`${OPS}/cases/${id}/close`, {
+  resolution, paid_by_hand: ended === "paid_by_hand" ? receipt : undefined, not_owed: ended === "not_owed" ? true : undefined,
+});
 
 export const overrides = ({ status, signal }) => read(`${OPS}/overrides${query({ status })}`, { signal });
 

@@ -51,6 +51,14 @@ export function casesView({ root, signal, retitle, query }) {
   }
 }
 
+/** How the refund ends that the case is about. */
+const refundEnd = () => [
+  { name: "ended", label: t("refund_ends"), kind: "choice", required: true, options: [
+    ["", t("refund_ends_choose")], ["paid_by_hand", t("refund_ends_paid_by_hand")], ["not_owed", t("refund_ends_not_owed")],
+  ] },
+  { name: "receipt", label: t("refund_receipt"), only: ({ ended }) => ended === "paid_by_hand" },
+];
+
 /** One case, as its own list and its order's page show it. */
 export const card = (one, onDone, { ofOrder = false } = {}) => el("li", {
   class: "card case", data: { testid: "case", kind: one.kind, status: one.status },
@@ -66,13 +74,16 @@ export const card = (one, onDone, { ofOrder = false } = {}) => el("li", {
     [t("case_closed"), one.closed_at && moment(one.closed_at)],
     [t("case_closed_by"), one.closed_by],
     [t("case_resolution"), one.resolution && quote(one.resolution)],
+    [t("case_refund"), one.owed_refund_id && quote(one.owed_refund_id, { kind: "id" })],
+    [t("case_earlier"), one.earlier?.length > 0 && one.earlier.map(({ closed_by: by, resolution }) => [by, resolution].filter(Boolean).join(": ")).join(" · ")],
   ]),
   Object.keys(one.details ?? {}).length > 0 && el("details", {}, el("summary", {}, t("details")),
     raw(one.details)),
   one.status === "open" && el("div", { class: "actions" }, deedButton(t("case_close"), () => ask({
-    title: t("case_close"), lead: t("case_close_lead"), confirm: t("case_close"),
-    fields: [{ name: "resolution", label: t("case_resolution"), kind: "long", required: true }],
-    act: async ({ resolution }) => { await api.closeCase(one.case_id, resolution); onDone(); },
+    title: t("case_close"), lead: one.owed_refund_id ? t("case_close_refund_lead") : t("case_close_lead"), confirm: t("case_close"),
+    fields: [...(one.owed_refund_id ? refundEnd() : []),
+      { name: "resolution", label: t("case_resolution"), kind: "long", required: true }],
+    act: async (said) => { await api.closeCase(one.case_id, said); onDone(); },
   }), { testid: "close-case" })));
 
 /** A decision, and the second word on it when it waits for one. */
