@@ -53,7 +53,7 @@ impl From<BadSetting> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Away(_) | StoreError::Conflict(_) => Self::Away(error.to_string()),
+            StoreError::Away(_) | StoreError::Conflict(_) | StoreError::Newer(_) => Self::Away(error.to_string()),
             StoreError::Bug(_) => Self::wrong(format!("{error}; is the schema at head? (`holdfast migrate`)")),
         }
     }

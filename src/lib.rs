@@ -27,6 +27,7 @@ mod crash;
 pub mod dead_letters;
 pub mod desk;
 pub mod domain;
+pub mod evidence;
 pub mod exit;
 pub mod gather;
 pub mod heartbeat;

@@ -126,7 +126,7 @@ pub(super) enum Shut {
     Closed,
     Paid(Box<Payment>),
     /// WeChat's answer proves neither.
-    Open(Verdict),
+    Open(Result<Verdict, Fault>),
 }
 
 impl Expiry {
@@ -186,7 +186,7 @@ impl Expiry {
                 Shut::Closed => {}
                 // Paid at WeChat as well: one settles the order, the other becomes a case.
                 Shut::Paid(payment) => messages.push(seen(*payment)),
-                Shut::Open(verdict) => return Ok(verdict),
+                Shut::Open(verdict) => return verdict,
             }
         }
         // An order that is over or settled by other money becomes a refund or a case: the worker `payments` decides.
@@ -226,7 +226,7 @@ impl Expiry {
             Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => {
                 self.close(order, ending.for_good()).await
             }
-            Err(doubt) => Ok(again(&doubt)),
+            Err(doubt) => self.again(&doubt),
         }
     }
 
@@ -235,7 +235,7 @@ impl Expiry {
         match self.shut(order).await {
             Shut::Closed => self.end(order, ending).await,
             Shut::Paid(payment) => Ok(paid(*payment)),
-            Shut::Open(verdict) => Ok(verdict),
+            Shut::Open(verdict) => verdict,
         }
     }
 
@@ -250,12 +250,12 @@ impl Expiry {
                 Ok(Standing::Closed) => Shut::Closed,
                 Ok(Standing::Unpaid) => {
                     let error = "WeChat did not close it, and it is not paid".to_owned();
-                    Shut::Open(Verdict::Retry { class: retry::Class::Unknown, error })
+                    Shut::Open(Ok(Verdict::Retry { class: retry::Class::Unknown, error }))
                 }
-                Ok(Standing::Unclear(why)) => Shut::Open(unclear(why)),
-                Err(doubt) => Shut::Open(again(&doubt)),
+                Ok(Standing::Unclear(why)) => Shut::Open(Ok(unclear(why))),
+                Err(doubt) => Shut::Open(self.again(&doubt)),
             },
-            Err(doubt) => Shut::Open(again(&doubt)),
+            Err(doubt) => Shut::Open(self.again(&doubt)),
         }
     }
 
@@ -279,6 +279,17 @@ impl Expiry {
 
     pub(super) async fn standing(&self, order: &Due) -> Result<Standing, Inconclusive> {
         Ok(self.wechat.query_order(order.order_id.as_str()).await?.standing())
+    }
+
+    /// WeChat's answer proved nothing: the same again, later, or once WeChat takes such a call at all.
+    pub(super) fn again(&self, doubt: &Inconclusive) -> Result<Verdict, Fault> {
+        let class = match doubt.class {
+            Class::Unknown | Class::Claimed(_) => retry::Class::Unknown,
+            Class::Busy => retry::Class::Busy,
+            Class::Misconfigured => return Err(super::barred(&self.wechat, doubt)),
+            Class::Refused => return Ok(Verdict::Park { class: "wechat_refused", error: doubt.to_string() }),
+        };
+        Ok(Verdict::Retry { class, error: doubt.to_string() })
     }
 
     /// Ends the order in the books, in one transaction, and says what follows.
@@ -346,14 +357,4 @@ fn not_in_the_books(id: &OrderId) -> Verdict {
 /// WeChat says something that this release does not know: for a person.
 pub(super) fn unclear(why: &str) -> Verdict {
     Verdict::Park { class: "wechat_unclear", error: why.to_owned() }
-}
-
-/// WeChat's answer proved nothing: the same again, later.
-pub(super) fn again(doubt: &Inconclusive) -> Verdict {
-    let class = match doubt.class {
-        Class::Unknown | Class::Claimed(_) => retry::Class::Unknown,
-        Class::Busy | Class::Misconfigured => retry::Class::Busy,
-        Class::Refused => return Verdict::Park { class: "wechat_refused", error: doubt.to_string() },
-    };
-    Verdict::Retry { class, error: doubt.to_string() }
 }

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-use super::expiry::{Ending, Expiry, Shut, again, paid, unclear};
+use super::expiry::{Ending, Expiry, Shut, paid, unclear};
 
 /// What came of a decision about an order that is paid: WeChat's word about it is on its way to the worker `payments`,
 /// and is asked for again when this message comes again before it is there.
@@ -69,7 +69,7 @@ impl Expiry {
             Err(Inconclusive { class: Class::Claimed(Claim::Absent), .. }) => {
                 self.refuse(document, order, "WeChat has no such order").await
             }
-            Err(doubt) => Ok(again(&doubt)),
+            Err(doubt) => self.again(&doubt),
         }
     }
 
@@ -81,7 +81,7 @@ impl Expiry {
                 self.settle(document.override_id, OverrideStatus::Refused, PAID).await?;
                 return Ok(paid(*payment));
             }
-            Shut::Open(verdict) => return Ok(verdict),
+            Shut::Open(verdict) => return verdict,
         }
         let mut step = self.db.begin("override.waive").await?;
         let locked = store::override_effects::lock(&mut step, document).await?;

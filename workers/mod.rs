@@ -22,16 +22,24 @@ use crate::{
         order::Status,
     },
     store::{self, Database, StoreError},
+    wechat::{answers::Inconclusive, exchange::PayClient},
 };
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Away(_) => Self::Away(error.to_string()),
-            StoreError::Conflict(_) => Self::Conflict(error.to_string()),
+            StoreError::Conflict(_) if error.is_own_when_lasting() => Self::Conflict(error.to_string()),
+            StoreError::Conflict(_) => Self::Contention(error.to_string()),
+            StoreError::Newer(_) => Self::Newer(error.to_string()),
             StoreError::Bug(_) => Self::Bug(error.to_string()),
         }
     }
+}
+
+/// WeChat refuses every call of this kind: the message waits in hand until WeChat answers one as it should.
+fn barred(wechat: &PayClient, doubt: &Inconclusive) -> Fault {
+    Fault::Barred { reason: doubt.to_string(), until: wechat.answered(doubt.call) }
 }
 
 /// Tells the cache what is new. After the commit, and never a reason to fail: the cache forgets by itself.

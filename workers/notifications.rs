@@ -21,6 +21,7 @@ use crate::{
         notification::{Facts, Kind, words},
         retry,
     },
+    evidence::Mark,
     store::{
         self, Database, StoreError,
         notification::{Addressed, Claim, Ended, Record},
@@ -71,6 +72,12 @@ enum Attempt {
         ended: Ended,
         error: String,
     },
+    /// Recorded as not sent; the account may send nothing until something is mended or the day's quota is back.
+    Barred {
+        ended: Ended,
+        reason: String,
+        until: Mark,
+    },
 }
 
 impl Notifications {
@@ -87,10 +94,11 @@ impl Notifications {
             Claim::Ours(addressed) => (self.attempt(due, &addressed).await, addressed.in_doubt_before),
         };
         let (ended, verdict) = match attempt {
-            Attempt::Ended(ended) => (Some(ended), Verdict::Done(Vec::new())),
-            Attempt::InDoubt(error) => (None, Verdict::Retry { class: retry::Class::Unknown, error }),
-            Attempt::Later { class, ended, error } => (Some(ended), Verdict::Retry { class, error }),
-            Attempt::Stopped { ended, error } => (Some(ended), Verdict::Park { class: "account_refused", error }),
+            Attempt::Ended(ended) => (Some(ended), Ok(Verdict::Done(Vec::new()))),
+            Attempt::InDoubt(error) => (None, Ok(Verdict::Retry { class: retry::Class::Unknown, error })),
+            Attempt::Later { class, ended, error } => (Some(ended), Ok(Verdict::Retry { class, error })),
+            Attempt::Stopped { ended, error } => (Some(ended), Ok(Verdict::Park { class: "account_refused", error })),
+            Attempt::Barred { ended, reason, until } => (Some(ended), Err(Fault::Barred { reason, until })),
         };
         if let Some(ended) = ended {
             let outcome = match &ended {
@@ -102,7 +110,7 @@ impl Notifications {
             metrics::counter!("notifications_total", "kind" => due.kind.as_str(), "outcome" => outcome).increment(1);
             self.records.ask(Record { order_id: due.order_id.clone(), kind: due.kind, ended, in_doubt_before }).await?;
         }
-        Ok(verdict)
+        verdict
     }
 
     async fn attempt(&self, due: &NotificationDue, addressed: &Addressed) -> Attempt {
@@ -148,13 +156,22 @@ impl Notifications {
             };
             let token = match self.token.get(fetch).await {
                 Ok(token) => token,
-                Err(fault) => return refused(fault.errcode, fault.reaction, fault.detail),
+                Err(fault) => {
+                    return refused(fault.errcode, fault.reaction, &fault.to_string(), self.account.token_given());
+                }
             };
             match self.account.send_template(&SecretString::from(token.clone()), &message).await {
                 Sending::Sent { msgid } => return Attempt::Ended(Ended::Sent { msgid: msgid.unwrap_or_default() }),
                 Sending::Unknown { detail } => return Attempt::InDoubt(detail),
                 Sending::Refused { reaction: Reaction::RefreshToken, .. } if !last => self.token.discard(&token).await,
-                Sending::Refused { errcode, reaction, detail } => return refused(Some(errcode), reaction, detail),
+                Sending::Refused { errcode, reaction, detail } => {
+                    return refused(
+                        Some(errcode),
+                        reaction,
+                        &format!("errcode {errcode}: {detail}"),
+                        self.account.message_sent(),
+                    );
+                }
             }
         }
         Attempt::InDoubt("the token was refused twice".into())
@@ -196,18 +213,20 @@ fn failed(errcode: Option<i64>, error: &str) -> Attempt {
     })
 }
 
-fn refused(errcode: Option<i64>, reaction: Reaction, detail: String) -> Attempt {
+/// WeChat refused; `until` is passed once it does the same for another message.
+fn refused(errcode: Option<i64>, reaction: Reaction, detail: &str, until: Mark) -> Attempt {
     let errcode_stored = errcode.and_then(|code| i32::try_from(code).ok());
     let not_now = |error: &str| Ended::NotNow { errcode: errcode_stored, error: error.to_owned() };
-    let later = |class| Attempt::Later { class, ended: not_now(&detail), error: detail.clone() };
+    let later = |class| Attempt::Later { class, ended: not_now(detail), error: detail.to_owned() };
     match reaction {
-        Reaction::Drop => failed(errcode, &detail),
-        Reaction::RefreshToken | Reaction::RetryLater => later(retry::Class::Busy),
+        Reaction::Drop => failed(errcode, detail),
+        Reaction::RetryLater => later(retry::Class::Busy),
         Reaction::RetryBounded => later(retry::Class::Unfamiliar),
-        Reaction::PauseUntilTomorrow => later(retry::Class::Quota),
-        Reaction::FixMessage | Reaction::FixAndStop => {
-            Attempt::Stopped { ended: not_now(&detail), error: detail.clone() }
+        // A fresh token that is dead as well is no message's fault.
+        Reaction::RefreshToken | Reaction::PauseUntilTomorrow | Reaction::FixAndStop => {
+            Attempt::Barred { ended: not_now(detail), reason: detail.to_owned(), until }
         }
+        Reaction::FixMessage => Attempt::Stopped { ended: not_now(detail), error: detail.to_owned() },
     }
 }
 

@@ -31,7 +31,10 @@ use crate::{
     },
 };
 
-use super::together::{InSets, Together};
+use super::{
+    barred,
+    together::{InSets, Together},
+};
 
 pub struct Prepay {
     db: Database,
@@ -68,7 +71,7 @@ impl Prepay {
             return Ok(Verdict::Park { class: "no_such_order", error: format!("{id} is not in the books") });
         };
         if is_given_up(order.status) {
-            return Ok(self.close(id).await);
+            return self.close(id).await;
         }
         if order.status == Status::AwaitingPayment {
             // Who stored the code may have died before the customer's page heard of it.
@@ -97,7 +100,7 @@ impl Prepay {
         };
         match made {
             Ok(code) => match self.codes.ask((id.clone(), code)).await? {
-                Some(status) if is_given_up(status) => Ok(self.close(id).await),
+                Some(status) if is_given_up(status) => self.close(id).await,
                 _ => Ok(Verdict::Done(Vec::new())),
             },
             Err(doubt) => self.settle(id, doubt).await,
@@ -119,16 +122,19 @@ impl Prepay {
     }
 
     /// Given up while our request was on its way: closing a number that WeChat did not know yet has closed nothing.
-    async fn close(&self, id: &OrderId) -> Verdict {
+    async fn close(&self, id: &OrderId) -> Result<Verdict, Fault> {
         match self.wechat.close_order(id.as_str()).await {
             Err(doubt @ Inconclusive { class: Class::Unknown, .. }) => {
-                Verdict::Retry { class: retry::Class::Unknown, error: doubt.to_string() }
+                Ok(Verdict::Retry { class: retry::Class::Unknown, error: doubt.to_string() })
             }
             Err(doubt @ Inconclusive { class: Class::Busy, .. }) => {
-                Verdict::Retry { class: retry::Class::Busy, error: doubt.to_string() }
+                Ok(Verdict::Retry { class: retry::Class::Busy, error: doubt.to_string() })
             }
-            // Whoever could pay it all the same gets the money back.
-            Ok(OrderClosed) | Err(_) => Verdict::Done(Vec::new()),
+            Err(doubt @ Inconclusive { class: Class::Misconfigured, .. }) => Err(barred(&self.wechat, &doubt)),
+            // A customer who can pay it all the same gets the money back.
+            Ok(OrderClosed) | Err(Inconclusive { class: Class::Claimed(_) | Class::Refused, .. }) => {
+                Ok(Verdict::Done(Vec::new()))
+            }
         }
     }
 
@@ -143,7 +149,7 @@ impl Prepay {
             Class::Claimed(Claim::NotEnough | Claim::PayerAccountAbnormal) | Class::Refused => {
                 Verdict::Park { class: "wechat_refused", error: doubt.to_string() }
             }
-            Class::Misconfigured => Verdict::Park { class: "wechat_misconfigured", error: doubt.to_string() },
+            Class::Misconfigured => return Err(barred(&self.wechat, &doubt)),
         })
     }
 
@@ -156,6 +162,7 @@ impl Prepay {
                 request_id: doubt.request_id.unwrap_or_default(),
             })]),
             Ok(Standing::Unpaid | Standing::Closed | Standing::Unclear(_)) => self.accept(id, &doubt).await?,
+            Err(doubt @ Inconclusive { class: Class::Misconfigured, .. }) => return Err(barred(&self.wechat, &doubt)),
             Err(error) => Verdict::Retry { class: retry::Class::Unknown, error: error.to_string() },
         })
     }
@@ -164,7 +171,7 @@ impl Prepay {
     /// person, unless the order's time ran out while we asked; then WeChat only says what we know.
     async fn accept(&self, id: &OrderId, doubt: &Inconclusive) -> Result<Verdict, Fault> {
         Ok(match self.orders.ask(id.clone()).await? {
-            Some(order) if is_given_up(order.status) => self.close(id).await,
+            Some(order) if is_given_up(order.status) => self.close(id).await?,
             Some(order) if order.status == Status::Held && order.in_time => {
                 Verdict::Park { class: "wechat_refused", error: doubt.to_string() }
             }

@@ -181,7 +181,8 @@ impl Refunds {
         store::refund::postpone(self.db.pool(), &due.refund_id, Some(&error)).await?;
         Ok(match doubt.class {
             Class::Unknown => Verdict::Retry { class: retry::Class::Unknown, error },
-            Class::Busy | Class::Misconfigured => Verdict::Retry { class: retry::Class::Busy, error },
+            Class::Busy => Verdict::Retry { class: retry::Class::Busy, error },
+            Class::Misconfigured => return Err(super::barred(&self.wechat, &doubt)),
             Class::Claimed(Claim::NotEnough) => {
                 self.open_case(due, CaseKind::MerchantBalance, &error).await?;
                 pending(&error)

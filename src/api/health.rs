@@ -19,7 +19,11 @@ use serde_json::{Map, json};
 use tokio::net::TcpListener;
 
 use super::Api;
-use crate::{broker::Broker, cache::Cache, store::Database};
+use crate::{
+    broker::{Broker, pulse::Pulses},
+    cache::Cache,
+    store::Database,
+};
 
 /// A server that has not answered by then is away.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -44,6 +48,8 @@ impl Check {
 /// What `/readyz` and `/metrics` tell of a process.
 pub struct Health {
     pub checks: Vec<Check>,
+    /// The process's consumers: each that waits for an outage to end says which.
+    pub consumers: Pulses,
     pub metrics: PrometheusHandle,
 }
 
@@ -57,11 +63,11 @@ pub fn router<S: Clone + Send + Sync + 'static>(health: Health) -> Router<S> {
     let [alive, ready, metrics] = PATHS;
     Router::new()
         .route(alive, get(|| async { Json(json!({"status": "alive"})) }))
-        .route(ready, get(move || async move { readiness(&checked.checks).await }))
+        .route(ready, get(move || async move { readiness(&checked.checks, &checked.consumers).await }))
         .route(metrics, get(move || async move { exposition(&health.metrics) }))
 }
 
-async fn readiness(checks: &[Check]) -> Response {
+async fn readiness(checks: &[Check], consumers: &Pulses) -> Response {
     let answers = join_all(checks.iter().map(|check| tokio::time::timeout(PROBE_LIMIT, (check.probe)()))).await;
     let mut all_needed = true;
     let mut dependencies = Map::new();
@@ -70,9 +76,14 @@ async fn readiness(checks: &[Check]) -> Response {
         all_needed &= here || !check.needed;
         dependencies.insert(check.name.into(), if here { "ok" } else { "away" }.into());
     }
-    let (status, word) =
-        if all_needed { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready") };
-    (status, Json(json!({"status": word, "dependencies": dependencies}))).into_response()
+    let waits: Map<_, _> =
+        consumers.read().into_iter().filter_map(|reading| Some((reading.queue, reading.waits_for?.into()))).collect();
+    let (status, word) = if all_needed && waits.is_empty() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unready")
+    };
+    (status, Json(json!({"status": word, "dependencies": dependencies, "waits": waits}))).into_response()
 }
 
 fn exposition(metrics: &PrometheusHandle) -> Response {
@@ -97,6 +108,7 @@ pub async fn serve_alone(
     metrics: PrometheusHandle,
 ) -> std::io::Result<SocketAddr> {
     let Dependencies { database, broker, cache } = dependencies;
+    let consumers = broker.pulses.clone();
     let checks = vec![
         Check::new("broker", true, move || ready(broker.is_ready())),
         database_check(database, true),
@@ -104,7 +116,7 @@ pub async fn serve_alone(
     ];
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(async move { axum::serve(listener, router::<()>(Health { checks, metrics })).await });
+    tokio::spawn(async move { axum::serve(listener, router::<()>(Health { checks, consumers, metrics })).await });
     Ok(address)
 }
 
@@ -120,7 +132,7 @@ pub(super) fn of_api(api: &Api) -> Health {
         database_check(api.database.clone(), false),
         cache_check(api.cache.clone()),
     ];
-    Health { checks, metrics: api.metrics.clone() }
+    Health { checks, consumers: Pulses::default(), metrics: api.metrics.clone() }
 }
 
 fn database_check(database: Database, needed: bool) -> Check {

@@ -247,7 +247,7 @@ impl Problem {
     pub fn from_store(error: &crate::store::StoreError) -> Self {
         use crate::store::StoreError as E;
         match error {
-            E::Away(_) | E::Conflict(_) => {
+            E::Away(_) | E::Conflict(_) | E::Newer(_) => {
                 tracing::warn!(%error, "a read failed");
                 Self::new(Kind::TemporarilyUnavailable).retry_after(Duration::from_secs(2))
             }

@@ -131,13 +131,22 @@ async fn take<H: Handler>(
 ) -> Result<(), Interruption> {
     let Shape { batch, concurrent } = H::SHAPE;
     loop {
-        // One that panicked has acknowledged nothing, and must not be covered by the next one's acknowledgement.
-        while in_hand.len() >= if work.breaker.is_open() { 1 } else { concurrent } {
-            in_hand.join_next().await.unwrap_or(Ok(()))?;
+        loop {
+            let changed = work.breaker.changed();
+            // Beside those that met an outage one fresh message at a time shows whether the outage is everybody's.
+            let open = work.breaker.is_open();
+            let room = if open { concurrent.min(work.breaker.victims() + 1) } else { concurrent };
+            if in_hand.len() < room {
+                break;
+            }
+            tokio::select! {
+                // One that panicked has acknowledged nothing, and must not be covered by the next one's acknowledgement.
+                ended = in_hand.join_next() => ended.unwrap_or(Ok(()))?,
+                () = changed => {}
+            }
         }
-        // Only one message probes whether the other side is back.
         let most = if work.breaker.is_open() {
-            drop(work.breaker.turn().await);
+            work.breaker.fresh_turn().await;
             1
         } else {
             batch

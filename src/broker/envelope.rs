@@ -10,7 +10,8 @@ use crate::domain::message::{Message, OrderAlarm, Queue, Unreadable};
 use crate::domain::retry::{Class, Tier};
 use crate::spans::TraceParent;
 
-/// The `x-schema` of the bodies that this release writes.
+/// The `x-schema` of the bodies that this release writes. A release that adds a kind of message, or a value to an enum in
+/// one, raises it, so that a worker of the release before leaves such a message alone.
 const SCHEMA: i32 = 1;
 /// Longest `x-error`: enough for a cause, small enough for a header.
 const LONGEST_ERROR: usize = 500;
@@ -81,6 +82,12 @@ pub fn read(properties: &BasicProperties, body: &[u8]) -> (Marks, Result<Message
     let marks = Marks::of(properties);
     let message = Message::read(&marks.kind, body);
     (marks, message)
+}
+
+/// Whether a newer release wrote it: this one cannot tell a fault from a kind or a value that it does not know.
+pub(super) fn is_newer(properties: &BasicProperties) -> bool {
+    let schema = properties.headers().as_ref().and_then(|table| table.inner().get("x-schema"));
+    schema.and_then(whole_number).is_some_and(|schema| schema > i64::from(SCHEMA))
 }
 
 /// `order.held>prepay`: what, and where it goes first. The lanes of `orders` are one place.

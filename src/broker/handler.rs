@@ -6,6 +6,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     domain::{message::Message, retry::Class},
+    evidence::Mark,
     spans::TraceParent,
 };
 
@@ -62,12 +63,22 @@ pub enum Verdict {
 /// Why a whole batch could not be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// A server is away. The batch stays in hand, in order, until a probe gets through.
+    /// A server is away, or fails for every message. The batch stays in hand, in order, until a probe gets through.
     #[error("{0}")]
     Away(String),
-    /// Another step was in the way; the same one will most likely pass now.
+    /// The other side answers, and refuses every message of this kind (rights, keys, clock, quota). As `Away`; it is
+    /// over once `until` is passed, since a message that passes may not have needed what is refused.
+    #[error("{reason}")]
+    Barred { reason: String, until: Mark },
+    /// Another step was in the way; the same one will most likely pass now. One that never passes is parked.
     #[error("{0}")]
     Conflict(String),
+    /// Another transaction holds what the step needs. As `Conflict`; while it lasts it is an outage.
+    #[error("{0}")]
+    Contention(String),
+    /// A newer release wrote what the message is about. It is tried again until such a release takes it.
+    #[error("{0}")]
+    Newer(String),
     /// Ours to mend. The batch is split until the culprit alone parks.
     #[error("{0}")]
     Bug(String),

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -26,6 +26,9 @@ pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Seconds between heartbeats: a stalled wire is noticed within two of them.
 const HEARTBEAT: u16 = 10;
 
+/// Between two log lines about a broker that stays away.
+const REMIND: Duration = Duration::from_secs(60);
+
 /// How often whoever waits on a channel looks whether it still stands.
 pub(super) const IDLE_LOOK: Duration = Duration::from_secs(1);
 
@@ -36,6 +39,8 @@ pub struct Link {
     /// Held while connecting, so that many askers make one connection.
     connecting: tokio::sync::Mutex<()>,
     current: Mutex<Option<Arc<Connection>>>,
+    /// When it was last logged that the broker is away; `None` while it is not.
+    logged_away: Mutex<Option<Instant>>,
     /// For good: an attempt to connect that the end of the process cut off would panic inside lapin.
     closed: CancellationToken,
 }
@@ -47,6 +52,7 @@ impl Link {
             name,
             connecting: tokio::sync::Mutex::default(),
             current: Mutex::default(),
+            logged_away: Mutex::default(),
             closed: CancellationToken::new(),
         }
     }
@@ -78,10 +84,19 @@ impl Link {
                 Ok(channel) => return channel,
                 Err(_) if self.closed.is_cancelled() => std::future::pending().await,
                 Err(error) => {
-                    tracing::warn!(connection = self.name, %error, "the broker is away");
+                    self.log_away(&error);
                     tokio::time::sleep(pause.next().unwrap_or(LONGEST_PAUSE)).await;
                 }
             }
+        }
+    }
+
+    /// Once when the broker goes, and then at a slow pace, however many ask for a channel.
+    fn log_away(&self, error: &lapin::Error) {
+        let mut logged = self.logged_away.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|at| at.elapsed() >= REMIND) {
+            *logged = Some(Instant::now());
+            tracing::warn!(connection = self.name, %error, "the broker is away; connecting again until it is back");
         }
     }
 
@@ -138,6 +153,9 @@ impl Link {
         }
         let connection = Arc::new(connect(self.url.expose_secret(), &self.name).await?);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+        if self.logged_away.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            tracing::info!(connection = self.name, "connected to the broker again");
+        }
         Ok(connection)
     }
 }

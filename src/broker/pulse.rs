@@ -28,6 +28,8 @@ pub struct Reading {
     /// When the longest due of those in hand was due (Unix seconds, by its sender's clock).
     pub oldest_due: Option<u64>,
     pub breaker_open: bool,
+    /// Why the breaker is open.
+    pub waits_for: Option<String>,
     /// Since the process began.
     pub settled: Settled,
 }
@@ -78,6 +80,7 @@ impl Pulse {
             in_hand: self.in_hand.load(Ordering::Relaxed),
             oldest_due: due.first_key_value().map(|(due, _)| *due),
             breaker_open: self.breaker.is_open(),
+            waits_for: self.breaker.reason(),
             settled: Settled {
                 done: self.done.load(Ordering::Relaxed),
                 retried: self.retried.load(Ordering::Relaxed),
@@ -129,6 +132,7 @@ impl Pulses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::breaker::Met;
 
     #[test]
     fn what_is_in_hand_is_told_until_it_is_settled_and_the_oldest_of_it_counts() {
@@ -139,9 +143,10 @@ mod tests {
         let old = pulse.take(1, Some(100));
         let same_age = pulse.take(1, Some(100));
         let ageless = pulse.take(1, None);
-        breaker.trip();
+        breaker.trip("PostgreSQL is away", None, Met::InHand);
         pulse.count("done");
         let reading = pulses.read().remove(0);
+        assert_eq!(reading.waits_for.as_deref(), Some("PostgreSQL is away"));
         assert_eq!((reading.in_hand, reading.oldest_due, reading.breaker_open), (6, Some(100), true));
         assert_eq!(reading.settled, Settled { done: 1, ..Settled::default() });
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Broker,
     acks::Acks,
-    breaker::Breaker,
+    breaker::{Breaker, Met, News, Victim},
     envelope::{self, Outgoing, Parking},
     handler::{Fault, Handler, Marked, Received, Verdict},
     pulse::Pulse,
@@ -26,9 +26,10 @@ use crate::{
     crash,
     domain::{
         message::Queue,
-        retry::Class,
+        retry::{Class, Tier},
         timeline::{EntryKind, Trace},
     },
+    evidence::Mark,
     spans::{self, Kind, Span, TraceParent},
     trace,
 };
@@ -52,6 +53,21 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 /// To begin it again is as safe as a redelivery.
 const STEP_WITHIN: Duration = Duration::from_secs(30);
 
+/// Failed probes after which a message makes room for one that passes beside it, or, when all that can be in hand have met
+/// the outage, for one that has not been tried.
+const PROBES_BESIDE_OTHERS: u32 = 3;
+const PROBES_IN_FULL_HANDS: u32 = 5;
+
+/// A message that met an outage, or the batch that it is in.
+struct Plight<'a> {
+    _victim: Victim<'a>,
+    probes: u32,
+    /// Messages that had passed when it began.
+    passed: u64,
+    /// Proof that the other side does the same for other messages.
+    until: Option<Mark>,
+}
+
 /// The process is stopping: what is not acknowledged will be delivered again.
 struct Stopping;
 
@@ -74,6 +90,9 @@ impl<H: Handler> Work<H> {
                 Ok(received) => {
                     readable.push(received);
                     places.push(place);
+                }
+                Err(error) if envelope::is_newer(&delivery.properties) => {
+                    outgoing.push(self.left_to_newer(delivery, &error));
                 }
                 Err(error) => outgoing.push(self.parked(delivery, "unreadable", &error)),
             }
@@ -154,6 +173,8 @@ impl<H: Handler> Work<H> {
         let mut parts = VecDeque::from([batch]);
         let mut turn = None;
         let mut conflicts = 0;
+        let mut plight: Option<Plight<'_>> = None;
+        let met = if self.breaker.is_open() { Met::Fresh } else { Met::InHand };
         while let Some(part) = parts.pop_front() {
             if part.is_empty() {
                 continue;
@@ -162,7 +183,7 @@ impl<H: Handler> Work<H> {
             let fault = match handled.unwrap_or_else(|_| Ok(Err(Fault::Away(format!("no end within {STEP_WITHIN:?}")))))
             {
                 Ok(Ok(judged)) if judged.len() == part.len() => {
-                    self.heed(&judged);
+                    self.heed(&judged, plight.take().is_some(), met == Met::Fresh);
                     self.tell_breaker();
                     verdicts.extend(judged);
                     turn = None;
@@ -171,15 +192,27 @@ impl<H: Handler> Work<H> {
                 }
                 Ok(Ok(judged)) => Fault::Bug(format!("{} verdicts for {} messages", judged.len(), part.len())),
                 Ok(Err(Fault::Conflict(words))) if conflicts == CONFLICTS_MAX => Fault::Bug(words),
+                Ok(Err(Fault::Contention(words))) if conflicts == CONFLICTS_MAX => Fault::Away(words),
                 Ok(Err(fault)) => fault,
                 Err(panic) => Fault::Bug(panic_words(panic.as_ref())),
             };
+            let until = if let Fault::Barred { until, .. } = &fault { Some(until.clone()) } else { None };
             match fault {
-                Fault::Away(server) => {
-                    tracing::warn!(worker = H::NAME, server, "waiting with the batch in hand");
-                    self.breaker.trip();
-                    self.tell_breaker();
+                Fault::Away(reason) | Fault::Barred { reason, .. } => {
+                    conflicts = 0;
                     drop(turn.take());
+                    if let Some(class) = plight.as_mut().and_then(|plight| self.set_aside(plight)) {
+                        plight = None;
+                        verdicts.push(Verdict::Retry { class, error: reason });
+                        continue;
+                    }
+                    self.trip(&reason, until.as_ref(), if plight.is_some() { Met::Again } else { met });
+                    plight.get_or_insert_with(|| Plight {
+                        _victim: self.breaker.victim(),
+                        probes: 0,
+                        passed: self.breaker.passed(),
+                        until,
+                    });
                     turn = tokio::select! {
                         turn = self.breaker.turn() => Some(turn),
                         () = self.stop.cancelled() => return Err(Stopping),
@@ -189,18 +222,22 @@ impl<H: Handler> Work<H> {
                     parts.push_front(rest);
                     parts.push_front(probe);
                 }
-                Fault::Conflict(words) => {
+                Fault::Conflict(words) | Fault::Contention(words) => {
                     tracing::info!(worker = H::NAME, words, "trying the batch again");
                     conflicts += 1;
                     tokio::time::sleep(CONFLICT_PAUSE * conflicts).await;
                     parts.push_front(part);
                 }
+                Fault::Newer(error) if part.len() == 1 => {
+                    verdicts.push(Verdict::Retry { class: Class::Newer, error });
+                    (plight, conflicts) = (None, 0);
+                }
                 Fault::Bug(error) if part.len() == 1 => {
                     tracing::error!(worker = H::NAME, error, "parked: this is ours to mend");
                     verdicts.push(Verdict::Park { class: "bug", error });
-                    conflicts = 0;
+                    (plight, conflicts) = (None, 0);
                 }
-                Fault::Bug(error) => {
+                Fault::Bug(error) | Fault::Newer(error) => {
                     tracing::warn!(worker = H::NAME, error, batch = part.len(), "splitting it to find the culprit");
                     let (left, right) = part.split_at(part.len() / 2);
                     parts.push_front(right);
@@ -211,15 +248,64 @@ impl<H: Handler> Work<H> {
         Ok(verdicts)
     }
 
+    /// Whether a message that probed in vain is no longer to be waited for, and what it is then. Only where messages come
+    /// one by one: a batch keeps its order.
+    fn set_aside(&self, plight: &mut Plight<'_>) -> Option<Class> {
+        plight.probes += 1;
+        if H::SHAPE.batch > 1 {
+            return None;
+        }
+        if let Some(until) = &plight.until {
+            // The same was done for another message since, and is still refused for this one.
+            if until.is_passed() {
+                return Some(Class::Singled);
+            }
+        } else if plight.probes >= PROBES_BESIDE_OTHERS && self.breaker.passed() > plight.passed {
+            return Some(Class::Outage);
+        }
+        let hands_are_full = self.breaker.victims() >= H::SHAPE.concurrent;
+        (hands_are_full && plight.probes >= PROBES_IN_FULL_HANDS).then_some(Class::Outage)
+    }
+
+    fn trip(&self, reason: &str, until: Option<&Mark>, met: Met) {
+        let queue = self.queue.name();
+        match self.breaker.trip(reason, until, met) {
+            News::Opened => {
+                metrics::counter!("outages_total", "queue" => queue.clone()).increment(1);
+                tracing::error!(
+                    worker = H::NAME,
+                    queue,
+                    reason,
+                    "stopped taking messages; one at a time probes until it passes"
+                );
+            }
+            News::StillOpen(lasts) => {
+                let seconds = lasts.as_secs();
+                tracing::warn!(
+                    worker = H::NAME,
+                    queue,
+                    reason,
+                    seconds,
+                    "still taking no messages; one at a time probes"
+                );
+            }
+            News::None => tracing::debug!(worker = H::NAME, queue, reason, "a probe failed"),
+        }
+        self.tell_breaker();
+    }
+
     /// Any answer of the other side, a refusal too, shows that it is there; silence and "slow down" do not.
-    fn heed(&self, judged: &[Verdict]) {
+    fn heed(&self, judged: &[Verdict], is_victim: bool, is_fresh: bool) {
         let silent = |verdict: &&Verdict| matches!(verdict, Verdict::Retry { class: Class::Unknown | Class::Busy, .. });
         let silences = judged.iter().filter(silent).count();
-        if silences < judged.len() {
-            self.breaker.succeeded();
+        if silences < judged.len()
+            && let Some(lasted) = self.breaker.succeeded(is_victim)
+        {
+            let (queue, seconds) = (self.queue.name(), lasted.as_secs());
+            tracing::info!(worker = H::NAME, queue, seconds, "takes messages again");
         }
         for _ in 0..silences {
-            self.breaker.failed();
+            self.breaker.failed(is_fresh);
         }
     }
 
@@ -288,6 +374,16 @@ impl<H: Handler> Work<H> {
                 outgoing.push(self.parked(delivery, class, &error).following(context));
             }
         }
+    }
+
+    /// A copy for a worker of the release that wrote the message; this release knows less.
+    fn left_to_newer(&self, delivery: &Delivery, error: &str) -> Outgoing {
+        self.count("retried");
+        tracing::info!(worker = H::NAME, queue = self.queue.name(), error, "left a message to a newer release");
+        let attempt = envelope::Marks::of(&delivery.properties).attempt;
+        let tier = Class::Newer.next(attempt).unwrap_or(Tier::H1);
+        let now = OffsetDateTime::now_utc();
+        envelope::retry_copy(&delivery.properties, &delivery.data, self.queue, tier, Class::Newer, now)
     }
 
     fn parked(&self, delivery: &Delivery, class: &str, error: &str) -> Outgoing {

@@ -47,14 +47,18 @@ pub enum Class {
     Unknown,
     /// The other side asked for patience.
     Busy,
-    /// A quota that comes back with the day.
-    Quota,
     /// A code or answer that this release does not know.
     Unfamiliar,
     /// What it needs is on its way: an alarm that rang early, an order that is still in another queue.
     Early,
     /// The other side is at work on it, for minutes or for days.
     Pending,
+    /// It met an outage that other messages do not meet now; it makes room for them.
+    Outage,
+    /// The other side refuses it while it does the same for others.
+    Singled,
+    /// A newer release wrote what it is about.
+    Newer,
 }
 
 impl Class {
@@ -62,10 +66,12 @@ impl Class {
         match self {
             Self::Unknown => "unknown",
             Self::Busy => "busy",
-            Self::Quota => "quota",
             Self::Unfamiliar => "unfamiliar",
             Self::Early => "early",
             Self::Pending => "pending",
+            Self::Outage => "outage",
+            Self::Singled => "singled_out",
+            Self::Newer => "newer_release",
         }
     }
 
@@ -73,7 +79,8 @@ impl Class {
     /// with the order's deadline, which the handler checks.
     fn limit(self) -> u32 {
         match self {
-            Self::Unknown | Self::Busy | Self::Quota => u32::MAX,
+            Self::Unknown | Self::Busy | Self::Outage | Self::Newer => u32::MAX,
+            Self::Singled => 4,
             Self::Unfamiliar => 6,
             Self::Early => 60,
             // Thirty days of hours, after the first minutes.
@@ -87,12 +94,15 @@ impl Class {
             return None;
         }
         Some(match (self, attempt) {
-            (Self::Quota, _) => Tier::H1,
             (Self::Early, 0..=10) => Tier::S1,
             (Self::Early, _) => Tier::S5,
             (Self::Pending, 0..=2) => Tier::S30,
             (Self::Pending, 3..=5) => Tier::M2,
             (Self::Pending, 6..=12) => Tier::M10,
+            // Soon after the outage is over, or the newer release is there, it must be done.
+            (Self::Outage | Self::Newer, 0 | 1) => Tier::S1,
+            (Self::Outage | Self::Newer, 2) => Tier::S5,
+            (Self::Outage | Self::Newer, _) => Tier::S30,
             (_, 0 | 1) => Tier::S1,
             (_, 2) => Tier::S5,
             (_, 3) => Tier::S30,
@@ -128,8 +138,8 @@ mod tests {
     proptest! {
         #[test]
         fn p3_no_wait_is_shorter_than_the_one_before_and_what_is_given_up_stays_so(attempt in 0..u32::MAX) {
-            use Class::{Busy, Early, Pending, Quota, Unfamiliar, Unknown};
-            for class in [Unknown, Busy, Quota, Unfamiliar, Early, Pending] {
+            use Class::{Busy, Early, Newer, Outage, Pending, Singled, Unfamiliar, Unknown};
+            for class in [Unknown, Busy, Unfamiliar, Early, Pending, Outage, Singled, Newer] {
                 match (class.next(attempt), class.next(attempt + 1)) {
                     (Some(now), Some(then)) => prop_assert!(then >= now, "{class:?}"),
                     (None, then) => prop_assert_eq!(then, None, "{:?}", class),

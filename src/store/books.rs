@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::{FromRow, PgExecutor};
 use time::{Date, Duration, OffsetDateTime, Time, UtcOffset};
 
-use super::{Database, Step, StoreError, case};
+use super::{Database, Step, StoreError, case, failure::NewerLabel};
 use crate::{
     crash,
     domain::{
@@ -316,7 +316,10 @@ struct DifferenceRow {
 
 impl DifferenceRow {
     fn document(self) -> Result<DifferenceDocument, StoreError> {
-        let unknown = |word: &str| StoreError::Bug(sqlx::Error::Decode(format!("{word:?} is no known word").into()));
+        let unknown = |word: &str| {
+            let newer = NewerLabel { label: word.to_owned(), of: "book_differences" };
+            StoreError::Newer(sqlx::Error::Decode(newer.into()))
+        };
         Ok(DifferenceDocument {
             kind: *Kind::ALL.iter().find(|kind| kind.as_str() == self.kind).ok_or_else(|| unknown(&self.kind))?,
             remedy: match self.remedy.as_str() {

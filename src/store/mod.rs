@@ -26,6 +26,7 @@ pub mod dead_letter_replay;
 pub mod doubt;
 pub mod ending;
 pub mod errors;
+pub mod failure;
 pub mod fairness;
 pub mod hold;
 pub mod leader;
@@ -56,7 +57,10 @@ pub mod user;
 pub mod verify;
 pub mod waitlist;
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
@@ -68,6 +72,8 @@ use sqlx::{
 use tokio::time::timeout;
 
 use crate::crash;
+
+use failure::Meaning;
 
 /// A place in the pool and a connection in it come by then, or not for now.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
@@ -118,18 +124,33 @@ impl Plans {
     }
 }
 
-/// A database error with the one distinction that callers act on.
+/// A database error with the distinctions that callers act on. Which error is which: [`failure::meaning`].
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The server is away, busy shutting down or out of connections: wait and try again.
+    /// Every statement fails now: the server is unreachable or refuses the account, or the schema is not this release's.
     #[error("PostgreSQL is away: {}", away_in_words(.0))]
     Away(#[source] sqlx::Error),
-    /// Another transaction was in the way (deadlock, serialization); the same step will pass next time.
+    /// Another transaction was in the way (deadlock, serialization, a lock), or the connection is older than the
+    /// schema; the same step will pass next time.
     #[error("PostgreSQL asks to try again: {0}")]
     Conflict(#[source] sqlx::Error),
-    /// A statement or a row is not what this release expects: ours to mend.
+    /// The row was written by a newer release.
+    #[error("a newer release wrote it: {0}")]
+    Newer(#[source] sqlx::Error),
+    /// A value or a row is not what this release expects: ours to mend.
     #[error("PostgreSQL refused a statement: {0}")]
     Bug(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether a conflict that does not end blames the step itself and not another transaction.
+    pub fn is_own_when_lasting(&self) -> bool {
+        match self {
+            Self::Conflict(sqlx::Error::RowNotFound) => true,
+            Self::Conflict(error) => failure::meaning(error) == Meaning::Clash,
+            Self::Away(_) | Self::Newer(_) | Self::Bug(_) => false,
+        }
+    }
 }
 
 /// The pool tries again and again, and in the end knows only that it did.
@@ -142,24 +163,37 @@ fn away_in_words(error: &sqlx::Error) -> String {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        use sqlx::Error as E;
-        match &error {
-            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => {
-                Self::Away(error)
-            }
-            E::Database(refusal) => match refusal.code().as_deref() {
-                // Class 08 connection, 53 resources, 57 operator intervention (shutdown, crash), 25006 standby,
-                // 25P03 the server thought us gone (a machine that was suspended).
-                Some(code) if ["08", "53", "57"].contains(&&code[..2]) || ["25006", "25P03"].contains(&code) => {
-                    Self::Away(error)
-                }
-                // 40001 serialization failure, 40P01 deadlock, 55P03 lock not available, 23505 a row that a
-                // concurrent step wrote first.
-                Some("40001" | "40P01" | "55P03" | "23505") => Self::Conflict(error),
-                _ => Self::Bug(error),
-            },
-            _ => Self::Bug(error),
+        if failure::is_of_connection(&error) {
+            Outdated::note();
         }
+        match failure::meaning(&error) {
+            Meaning::Outage => Self::Away(error),
+            Meaning::Contention | Meaning::Clash | Meaning::Stale => Self::Conflict(error),
+            Meaning::Newer => Self::Newer(error),
+            Meaning::Data => Self::Bug(error),
+        }
+    }
+}
+
+/// When a connection last failed for what may be its own reason. sqlx keeps what it prepared for as long as a connection
+/// lives, so every connection that was made before is closed instead of being used again.
+struct Outdated;
+
+static OUTDATED: Mutex<Option<Instant>> = Mutex::new(None);
+
+impl Outdated {
+    /// At most once a second: where every statement fails, not every statement may cost all connections.
+    fn note() {
+        let mut noted = OUTDATED.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.is_none_or(|noted| noted.elapsed() > Duration::from_secs(1)) {
+            *noted = Some(Instant::now());
+        }
+    }
+
+    /// Whether a connection of this age is older than that.
+    fn holds_for(age: Duration) -> bool {
+        let noted = *OUTDATED.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.is_some_and(|noted| noted.elapsed() <= age)
     }
 }
 
@@ -177,6 +211,9 @@ impl Database {
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
+                    if Outdated::holds_for(meta.age) {
+                        return Ok(false);
+                    }
                     if meta.idle_for > TRUSTED_IDLE {
                         ping(connection).await?;
                     }
@@ -195,7 +232,7 @@ impl Database {
 
     /// Opens a transaction. `name` says in metrics which step it carries.
     pub async fn begin(&self, name: &'static str) -> Result<Step<'static>, StoreError> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut transaction = self.opened("BEGIN").await?;
         let now = sqlx::query_scalar("SELECT now()").fetch_one(&mut *transaction).await?;
         Ok(Step { name, started, now, transaction })
@@ -247,7 +284,7 @@ async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// A named transaction. Dropped without [`Step::commit`] it changes nothing.
 pub struct Step<'a> {
     name: &'static str,
-    started: std::time::Instant,
+    started: Instant,
     /// The database's clock, the only one that deadlines are compared with: when the transaction began, or had its
     /// sessions locked.
     pub now: OffsetDateTime,

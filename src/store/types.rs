@@ -8,6 +8,8 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+use super::failure::NewerLabel;
+
 use crate::domain::{
     case::CaseStatus,
     dead_letter::{LetterState, ReplayResult, ReplayState},
@@ -81,7 +83,7 @@ macro_rules! stored_as_label {
                 <$label>::ALL
                     .into_iter()
                     .find(|known| known.as_str() == label)
-                    .ok_or_else(|| format!("{label:?} is no {}", $pg_type).into())
+                    .ok_or_else(|| NewerLabel { label: label.to_owned(), of: $pg_type }.into())
             }
         }
     };

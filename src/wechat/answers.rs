@@ -11,7 +11,7 @@
 //! | `Busy` | not done | the same, slower |
 //! | `Claimed` | WeChat says something about this number | ask by a call whose answer is signed |
 //! | `Refused` | not done; this request is wrong | park this message, go on with the others |
-//! | `Misconfigured` | not done; every request would fail | stop and alert |
+//! | `Misconfigured` | not done; every request would fail | wait, probe with one request, alert |
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -68,7 +68,7 @@ pub enum Class {
     Claimed(Claim),
     /// This request can never succeed as it is. Our mistake in one message.
     Refused,
-    /// Key, merchant, product or clock: no request would succeed. Stop and alert.
+    /// Key, merchant, product, quota or clock: no request of this kind would succeed. Wait, probe with one, alert.
     Misconfigured,
 }
 
@@ -197,7 +197,8 @@ fn classify(call: Call, status: u16, code: Option<&str>) -> Class {
         (429, _) => Class::Busy,
         (202 | 400..=499, Some(code)) => by_code(call, &plain(code)).unwrap_or(match status {
             202 => Class::Unknown,
-            401 => Class::Misconfigured,
+            // Who we are, or what we may: in a code that is not listed too.
+            401 | 403 => Class::Misconfigured,
             _ => Class::Refused,
         }),
         // A gateway's page, a redirect, a 5xx: nobody who knows the order has spoken.
@@ -220,7 +221,7 @@ const FOR_EVERY_CALL: &[(&str, Class)] = &[
     ("MCHNOTEXISTS", Class::Misconfigured),
     ("APPIDMCHIDNOTMATCH", Class::Misconfigured),
     ("ACCOUNTERROR", Class::Misconfigured),
-    ("RULELIMIT", Class::Busy),
+    ("RULELIMIT", Class::Misconfigured),
     ("FREQUENCYLIMITED", Class::Busy),
     ("FREQUENCYLIMITEXCEED", Class::Busy),
     ("RATELIMITEXCEEDED", Class::Busy),

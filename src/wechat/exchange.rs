@@ -10,6 +10,7 @@ use crate::wechat::verify::SignatureFault;
 use crate::wechat::{Ambient, aead::OpenFault};
 use crate::{
     domain::timeline::{EntryKind, Trace},
+    evidence::{Evidence, Mark},
     spans::{self, Kind, Span},
     trace,
 };
@@ -25,6 +26,8 @@ pub struct PayClient {
     pub(super) ambient: Ambient,
     http: reqwest::Client,
     learn: Mutex<LearnGate>,
+    /// Answers by which WeChat did what was asked, or spoke about the number; in the order of [`Call::ALL`].
+    answered: [Evidence; Call::ALL.len()],
 }
 
 /// What was asked, byte for byte.
@@ -56,7 +59,8 @@ pub enum Certificates {
 impl PayClient {
     /// Fails only when the TLS library cannot start.
     pub fn new(account: Arc<PayAccount>, ambient: Ambient) -> reqwest::Result<Self> {
-        Ok(Self { http: http_client(&account.base_url, account.timeout)?, account, ambient, learn: Mutex::default() })
+        let http = http_client(&account.base_url, account.timeout)?;
+        Ok(Self { http, account, ambient, learn: Mutex::default(), answered: Default::default() })
     }
 
     /// The merchant this client speaks for.
@@ -78,7 +82,18 @@ impl PayClient {
             Err(inconclusive) => Err(inconclusive),
         };
         record.end(&outcome);
+        match &outcome {
+            Ok(_) | Err(Inconclusive { class: Class::Claimed(_), .. }) => self.answered[call as usize].note(),
+            Err(Inconclusive {
+                class: Class::Unknown | Class::Busy | Class::Refused | Class::Misconfigured, ..
+            }) => {}
+        }
         outcome
+    }
+
+    /// A mark that is passed once WeChat answers a call of this kind as it should.
+    pub fn answered(&self, call: Call) -> Mark {
+        self.answered[call as usize].mark()
     }
 
     /// Fetches the platform certificates and trusts them in place of the ones before. To be called at start and

@@ -5,6 +5,7 @@
 
 use crate::crash;
 use crate::domain::json::json_fault;
+use crate::evidence::{Evidence, Mark};
 use crate::live::Live;
 use crate::setting::BadSetting;
 use crate::spans::{self, Kind, Span};
@@ -130,6 +131,9 @@ pub enum Sending {
 pub struct OfficialAccountClient {
     account: Arc<OfficialAccount>,
     http: reqwest::Client,
+    /// Tokens that were given, and messages that were sent.
+    given: Evidence,
+    sent: Evidence,
 }
 
 /// Either call's answer; which members are there depends on how it went.
@@ -147,12 +151,23 @@ impl OfficialAccountClient {
     /// Fails only when the TLS library cannot start.
     pub fn new(account: impl Into<Arc<OfficialAccount>>) -> reqwest::Result<Self> {
         let account = account.into();
-        Ok(Self { http: http_client(&account.base_url, account.timeout)?, account })
+        let http = http_client(&account.base_url, account.timeout)?;
+        Ok(Self { http, account, given: Evidence::default(), sent: Evidence::default() })
     }
 
     /// The account this client sends for.
     pub fn account(&self) -> &Arc<OfficialAccount> {
         &self.account
+    }
+
+    /// A mark that is passed once a token is given.
+    pub fn token_given(&self) -> Mark {
+        self.given.mark()
+    }
+
+    /// A mark that is passed once a message is sent.
+    pub fn message_sent(&self) -> Mark {
+        self.sent.mark()
     }
 
     /// POST /cgi-bin/stable_token. Gives everybody who asks the same token until its last five minutes.
@@ -180,7 +195,10 @@ impl OfficialAccountClient {
             Err(detail) => Err(TokenFault::unknown(detail)),
         };
         let (label, errcode, detail) = match &outcome {
-            Ok(_) => ("ok", None, ""),
+            Ok(_) => {
+                self.given.note();
+                ("ok", None, "")
+            }
             Err(fault) => (fault.reaction.label(), fault.errcode, fault.detail.as_str()),
         };
         record(span, "stable_token", label, errcode, detail, started.elapsed());
@@ -198,7 +216,10 @@ impl OfficialAccountClient {
             Err(detail) => Sending::Unknown { detail },
         };
         let (label, errcode, detail) = match &sending {
-            Sending::Sent { .. } => ("ok", None, ""),
+            Sending::Sent { .. } => {
+                self.sent.note();
+                ("ok", None, "")
+            }
             Sending::Refused { errcode, reaction, detail } => (reaction.label(), Some(*errcode), detail.as_str()),
             Sending::Unknown { detail } => ("unknown", None, detail.as_str()),
         };

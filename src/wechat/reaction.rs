@@ -13,9 +13,9 @@ pub enum Reaction {
     Drop,
     /// This message is wrong: a person mends it; the others go on.
     FixMessage,
-    /// No message would go through: stop sending and alert.
+    /// No message would go through: keep the messages, probe with one, alert.
     FixAndStop,
-    /// The day's quota is used up: keep the messages until tomorrow, China time.
+    /// The day's quota is used up: as `FixAndStop`, until tomorrow, China time.
     PauseUntilTomorrow,
 }
 
@@ -35,6 +35,11 @@ const REACTIONS: &[(i64, Reaction)] = &[
     (40164, Reaction::FixAndStop),         // our address is not on the white list
     (48001, Reaction::FixAndStop),         // not authorised
     (48002, Reaction::FixAndStop),         // forbidden
+    (48004, Reaction::FixAndStop),         // forbidden after a violation
+    (41002, Reaction::FixAndStop),         // appid missing
+    (41004, Reaction::FixAndStop),         // secret missing
+    (40243, Reaction::FixAndStop),         // secret frozen
+    (50001, Reaction::FixAndStop),         // the account has not this right
     (50002, Reaction::FixAndStop),         // account restricted
     (40037, Reaction::FixMessage),         // template id
     (44002, Reaction::FixMessage),         // empty body
@@ -49,11 +54,15 @@ impl Reaction {
         REACTIONS.iter().find(|(code, _)| *code == errcode).map_or(Self::RetryBounded, |(_, reaction)| *reaction)
     }
 
-    /// As for sending, but 40001 means a wrong secret here: there is no token yet that could be dead.
+    /// A token is every message's: what is refused here is refused for all, and 40001 means a wrong secret, as there is no
+    /// token yet that could be dead.
     pub(super) fn to_token_request(errcode: i64) -> Self {
         match Self::to_sending(errcode) {
-            Self::RefreshToken => Self::FixAndStop,
-            other => other,
+            Self::RetryLater => Self::RetryLater,
+            Self::PauseUntilTomorrow => Self::PauseUntilTomorrow,
+            Self::RefreshToken | Self::RetryBounded | Self::Drop | Self::FixMessage | Self::FixAndStop => {
+                Self::FixAndStop
+            }
         }
     }
 

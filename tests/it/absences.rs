@@ -246,7 +246,7 @@ fn a_worker_names_no_server() {
             assert_eq!(source.names(name).next(), None, "{}", source.path);
         }
         let known = source.parts();
-        let mut parts = ["broker", "cache", "crash", "domain", "store", "wechat"].into_iter();
+        let mut parts = ["broker", "cache", "crash", "domain", "evidence", "store", "wechat"].into_iter();
         assert!(known.iter().all(|part| parts.by_ref().any(|may| may == part)), "{}: {known:?}", source.path);
         // What workers share need not know what a message says.
         let of_all = if source.path == "workers/together.rs" {

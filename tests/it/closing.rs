@@ -124,7 +124,6 @@ async fn no_answer_to_a_close_ends_an_order_but_wechats_signed_word() {
     let refused = json!({ "on": "close", "status": 400, "code": "INVALID_REQUEST" });
     let rows = [
         (json!([{ "on": "close", "status": 429 }]), "delay.1s", "busy", "FREQUENCY_LIMITED"),
-        (json!([{ "on": "close", "status": 401 }]), "delay.1s", "busy", "SIGN_ERROR"),
         (
             json!([{ "on": "close", "status": 400, "code": "PARAM_ERROR" }]),
             "expiry.dead",

@@ -79,7 +79,16 @@ fn error_classes() -> BTreeSet<String> {
         }
     }
     use holdfast::domain::retry::Class;
-    let all = [Class::Unknown, Class::Busy, Class::Quota, Class::Unfamiliar, Class::Early, Class::Pending];
+    let all = [
+        Class::Unknown,
+        Class::Busy,
+        Class::Unfamiliar,
+        Class::Early,
+        Class::Pending,
+        Class::Outage,
+        Class::Singled,
+        Class::Newer,
+    ];
     let given_up = all.into_iter().filter(|class| class.next(u32::MAX - 1).is_none());
     classes.extend(given_up.map(|class| class.as_str().to_owned()));
     classes

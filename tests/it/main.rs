@@ -30,6 +30,7 @@ mod desk_schedules;
 mod documents;
 mod edge;
 mod endings;
+mod everybodys_fault;
 mod explain;
 mod flood;
 mod forgery;

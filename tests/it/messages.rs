@@ -174,13 +174,13 @@ async fn dead_letter_replayed_twice() {
     let stack = hasty("messages_replayed", 600, 1200).await;
     // Our template is unknown to the account, and our product is not enabled: both are for a person to mend.
     let template = json!({ "on": "template_send", "errcode": 40037 });
-    let product = json!({ "on": "order", "status": 403, "code": "NO_AUTH" });
+    let product = json!({ "on": "order", "status": 400, "code": "PARAM_ERROR" });
     stack.script(&json!({ "rules": [template, product] })).await;
     let (schedule, ann) = (stack.add_schedule(1).await, stack.quick_token("ann"));
     let order = stack.submit(&ann, &schedule).await;
     let queues = Queues::of(&stack).await;
     let held = queues.take("prepay.dead").await;
-    assert_eq!(held.header("x-error-class"), "wechat_misconfigured");
+    assert_eq!(held.header("x-error-class"), "wechat_refused");
     stack.script(&json!({ "rules": [template] })).await;
     for _ in 0..2 {
         queues.shovel(&held, held.header("x-queue")).await;

@@ -81,7 +81,7 @@ async fn tell(api: &Inner, events: &mpsc::UnboundedSender<Result<Event, Infallib
     let asked = verify::run_telling(&api.desk, GRACE, Some(LIMIT), |item| send("item", serde_json::to_string(&item)));
     let outcome = match tokio::time::timeout(LIMIT, asked).await {
         Ok(Ok(())) => "done",
-        Ok(Err(error @ (StoreError::Away(_) | StoreError::Conflict(_)))) => {
+        Ok(Err(error @ (StoreError::Away(_) | StoreError::Conflict(_) | StoreError::Newer(_)))) => {
             tracing::warn!(%error, "the invariants could not be asked");
             "store_away"
         }

@@ -73,8 +73,8 @@ async fn morning(test: &str) -> Morning {
     assert_eq!(stack.pay(&mismatched).await.status, 200);
     until("the wrong amount is a case", async || (!stack.open_cases().await.is_empty()).then_some(())).await;
 
-    // Orders whose code WeChat would not give: two for a wrong setting, one after some trouble.
-    let settings = json!({ "on": "order", "count": 2, "status": 400, "code": "APPID_MCHID_NOT_MATCH" });
+    // Orders whose code WeChat would not give: two that it refuses, one after some trouble.
+    let settings = json!({ "on": "order", "count": 2, "status": 400, "code": "PARAM_ERROR" });
     stack.script(&json!({ "rules": [slow, settings] })).await;
     for user in ["pia", "quin"] {
         stack.submit(&stack.quick_token(user), &pottery).await;

@@ -65,10 +65,10 @@ async fn p4_a_viewer_looks_at_dead_letters_and_an_operator_acts() {
     for screen in SCREENS {
         let browser = chromium.open(screen).await;
         arrive(&browser, &stack, Role::Viewer, "/letters?by=cause").await;
-        browser.until_says("[data-testid=letter-groups]", "wechat_misconfigured").await;
+        browser.until_says("[data-testid=letter-groups]", "wechat_refused").await;
         browser.picture("console-letter-groups").await;
         go(&browser, &stack, "/letters?queue=prepay.dead").await;
-        browser.until_says("[data-testid=letters]", "wechat_misconfigured").await;
+        browser.until_says("[data-testid=letters]", "wechat_refused").await;
         assert_eq!(browser.count("[data-testid=letters] tbody tr").await, 2, "the address holds the filter");
         assert_eq!(browser.count("[data-testid=replay], [data-testid=discard], input[type=checkbox]").await, 0);
         let refused = "fetch('/v1/ops/dead-letters/discard', { method: 'POST',
