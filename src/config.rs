@@ -13,7 +13,11 @@ use crate::{
     api::{ApiSettings, auth::AuthSettings},
     broker::BrokerSettings,
     cache::CacheSettings,
-    domain::{neighbours::Neighbours, schedule::Price},
+    domain::{
+        neighbours::Neighbours,
+        schedule::Price,
+        session_rules::{DefaultRules, RefundRules, SeatsPerCustomer},
+    },
     keys,
     setting::BadSetting,
     spans::TelemetrySettings,
@@ -84,6 +88,9 @@ pub struct OrderSettings {
     pub payment_seconds: u32,
     pub check_seconds: u32,
     pub refund_interval_seconds: u32,
+    pub unpaid_per_customer: u32,
+    pub seats_per_customer: u32,
+    pub refund_rules: String,
 }
 
 impl OrderSettings {
@@ -93,7 +100,8 @@ impl OrderSettings {
             hold: Duration::seconds(self.hold_seconds.into()),
             payment: Duration::seconds(self.payment_seconds.into()),
         };
-        Terms { id_prefix: self.id_prefix.clone(), deadlines }
+        let unpaid_per_customer = i64::from(self.unpaid_per_customer);
+        Terms { id_prefix: self.id_prefix.clone(), deadlines, unpaid_per_customer }
     }
 
     pub fn alarms(&self) -> AlarmTimes {
@@ -107,6 +115,19 @@ impl OrderSettings {
 
     pub fn refund_interval(&self) -> std::time::Duration {
         std::time::Duration::from_secs(self.refund_interval_seconds.into())
+    }
+
+    /// The rules of a session that is added without its own.
+    ///
+    /// # Errors
+    /// A rule contradicts itself or another one.
+    pub fn session_rules(&self) -> Result<DefaultRules, BadSetting> {
+        let seats = SeatsPerCustomer::try_from(i64::from(self.seats_per_customer));
+        let refunds = RefundRules::parse(&self.refund_rules);
+        Ok(DefaultRules {
+            seats_per_customer: seats.map_err(|wrong| problem("order.seats_per_customer", wrong.to_string()))?,
+            refund_rules: refunds.map_err(|wrong| problem("order.refund_rules", wrong.to_string()))?,
+        })
     }
 
     /// Other environments under this merchant number.
@@ -133,6 +154,10 @@ impl OrderSettings {
             problems.push(problem("order.id_prefix", "must be at most 8 of a-z and 0-9"));
         }
         problems.extend(self.price().err());
+        problems.extend(self.session_rules().err());
+        if self.unpaid_per_customer == 0 {
+            problems.push(problem("order.unpaid_per_customer", "must be above zero"));
+        }
         if self.hold_seconds == 0 || self.hold_seconds > self.payment_seconds {
             problems.push(problem("order.hold_seconds", "must be above zero and at most order.payment_seconds"));
         }

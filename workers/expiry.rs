@@ -141,6 +141,8 @@ impl Expiry {
         match alarm.alarm {
             Alarm::Hold if order.status == Status::Lapsed => self.done(&order).await,
             Alarm::Hold if !order.hold_over => Ok(early()),
+            // The sale of its session ended both: it is closed for good.
+            Alarm::Hold if order.deadline_over => self.close(&order, Ending::expire()).await,
             Alarm::Hold => self.lapse(&order, Ending::lapse()).await,
             Alarm::Payment if !order.deadline_over => Ok(early()),
             Alarm::Payment => self.close(&order, Ending::expire()).await,
@@ -148,6 +150,8 @@ impl Expiry {
                 self.close(&order, Ending::expire()).await
             }
             Alarm::SoldOut => Ok(Verdict::Done(Vec::new())),
+            // Its alarms are set for the ordinary times; the end of the sale may come before them.
+            Alarm::Check if order.deadline_over => self.close(&order, Ending::expire()).await,
             Alarm::Check => self.check(&order, alarm, attempt).await,
         }
     }

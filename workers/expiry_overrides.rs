@@ -51,7 +51,11 @@ impl Expiry {
             OverrideAction::Release if order.status == Status::Confirmed => self.revoke(&document, &order).await,
             OverrideAction::Release => self.end_for(&document, &order, Event::HoldOver, "released").await,
             OverrideAction::Close => self.end_for(&document, &order, Event::CancelClosed, "closed").await,
-            OverrideAction::Refund if order.status == Status::Confirmed => self.refund(&document, &order).await,
+            OverrideAction::Refund
+                if matches!(order.status, Status::Confirmed | Status::Refunding | Status::Refunded) =>
+            {
+                self.refund(&document, &order).await
+            }
             OverrideAction::Refund => self.give_back(&document, &order).await,
             OverrideAction::RecordPayment => self.record_payment(&document, standing.price_fen).await,
         }
@@ -192,6 +196,7 @@ impl Expiry {
                         amount_fen: document.amount_fen,
                         reason: document.reason.clone(),
                         requested_by: format!("operator:{by}"),
+                        requested_at: None,
                         request_id: document.override_id.to_string(),
                     }));
                 }

@@ -47,6 +47,17 @@ async fn tell_cache(cache: &Cache, snapshots: &[Snapshot], seats_changed_in: &[S
     // Seats first: who hears of an order may look at its session at once. Absent cache: readers ask PostgreSQL.
     let _ = cache.invalidate(seats_changed_in).await;
     let _ = cache.store(snapshots).await;
+    let frees_room = |snapshot: &&Snapshot| match snapshot.document.status {
+        Status::Confirmed
+        | Status::Lapsed
+        | Status::Cancelled
+        | Status::Expired
+        | Status::Refunding
+        | Status::Refunded => true,
+        Status::Submitted | Status::Held | Status::AwaitingPayment | Status::Rejected => false,
+    };
+    let freed = snapshots.iter().filter(frees_room).map(|snapshot| (snapshot.document.schedule_id, &snapshot.owner));
+    let _ = cache.lift_limits(&freed.collect::<Vec<_>>()).await;
 }
 
 /// The messages to customers that are due for these orders, from what is stored: the same after a crash.

@@ -17,12 +17,14 @@ use crate::{
         case::CaseKind,
         ids::{OrderId, RefundId},
         message::{Message, RefundDue, RefundFacts, RefundRequested, RefundSeen},
+        money::Fen,
         refund::{RefundStanding, RefundStatus},
         retry,
     },
     store::{
         self, Database,
-        refund::{Due, Recorded, Requested, Sending},
+        refund::{Due, Recorded, Sending},
+        refund_request::Requested,
         waitlist::Terms,
     },
     wechat::{
@@ -40,6 +42,8 @@ pub struct Refunds {
     pub wechat: Arc<PayClient>,
     pub terms: Terms,
     pub alarms: AlarmTimes,
+    /// Above it, what operators move for one order needs two of them.
+    pub second_person: Fen,
     /// Between two refunds of one order: WeChat takes one a minute.
     pub interval: Duration,
 }
@@ -86,14 +90,14 @@ impl Handler for Refunds {
 impl Refunds {
     async fn take_in(&self, request: &RefundRequested) -> Result<Verdict, Fault> {
         let mut step = self.db.begin("refunds.request").await?;
-        let requested = store::refund::request(&mut step, request, &self.terms).await?;
+        let requested = store::refund_request::request(&mut step, request, &self.terms, self.second_person).await?;
         step.commit().await?;
         match requested {
             Requested::NoOrder => {
                 let error = format!("{} is not in the books yet", request.order_id);
                 Ok(Verdict::Retry { class: retry::Class::Early, error })
             }
-            Requested::Refused => Ok(Verdict::Done(Vec::new())),
+            Requested::Refused | Requested::Proposed => Ok(Verdict::Done(Vec::new())),
             Requested::Accepted => {
                 let mut follow_ups = self.after(&request.order_id).await?;
                 follow_ups.push(Message::RefundDue(RefundDue { refund_id: request.refund_id.clone() }));

@@ -17,9 +17,11 @@ use crate::{
     cache::Cache,
     domain::{
         document::{Alternatives, Snapshot},
-        ids::{OrderId, ScheduleId},
+        ids::{OrderId, ScheduleId, SeatNo, UserId},
+        limits::{Holding, Limit},
         message::{Message, OrderSubmitted, WaitlistChange},
         seats::{Allotment, Wish, allot},
+        session_rules::Sale,
     },
     store::{
         self, Database, Step, StoreError,
@@ -75,7 +77,9 @@ impl Handler for Seats {
     const SHAPE: Shape = Shape { batch: 128, concurrent: 1 };
 
     async fn handle(&self, batch: &[Received<Arrival>]) -> Result<Vec<Verdict>, Fault> {
-        self.take_in(batch).await?;
+        let refused = self.take_in(batch).await?;
+        self.tell_refused(&refused).await;
+        let refused: HashSet<OrderId> = refused.into_iter().map(|refusal| refusal.snapshot.document.order_id).collect();
 
         let mut ids: Vec<OrderId> = Vec::with_capacity(batch.len());
         for received in batch {
@@ -111,12 +115,20 @@ impl Handler for Seats {
                         follow_ups.extend(super::follow_ups_of_held(snapshot, self.alarms));
                         Verdict::Done(follow_ups)
                     }
+                    // In no book, and not parked: what became of it was told.
+                    None if refused.contains(&order.order_id) => Verdict::Done(std::mem::take(&mut of_sessions)),
                     Some(_) => park("foreign_order", format!("{} belongs to another user", order.order_id)),
                     None => park("no_such_schedule", format!("there is no session {}", order.schedule_id)),
                 },
             })
             .collect())
     }
+}
+
+/// An order that a rule refused: told where its customer looks, and in no book.
+struct Refusal {
+    snapshot: Snapshot,
+    limit: Option<Limit>,
 }
 
 fn park(class: &'static str, error: String) -> Verdict {
@@ -126,10 +138,16 @@ fn park(class: &'static str, error: String) -> Verdict {
 impl Seats {
     /// Takes a batch into the books. Orders and changes of the waiting list keep their turns: whoever joined before
     /// somebody else ordered has the seat that was free.
-    async fn take_in(&self, batch: &[Received<Arrival>]) -> Result<(), StoreError> {
+    async fn take_in(&self, batch: &[Received<Arrival>]) -> Result<Vec<Refusal>, StoreError> {
         let mut step = self.db.begin("seats.take_in").await?;
         let schedules = batch.iter().map(|received| received.message.schedule_id()).collect();
         let sessions = store::hold::lock_sessions(&mut step, &schedules).await?;
+        let customers = batch.iter().filter_map(|received| match &received.message {
+            Arrival::Order(order) => Some(&order.user_id),
+            Arrival::Waitlist(_) => None,
+        });
+        store::limits::lock_customers(&mut step, customers).await?;
+        let mut refused = Vec::new();
         let is_order = |received: &Received<Arrival>| matches!(received.message, Arrival::Order(_));
         let mut taken = 0;
         for turn in batch.chunk_by(|one, next| is_order(one) == is_order(next)) {
@@ -140,12 +158,29 @@ impl Seats {
                     Arrival::Waitlist(change) => changes.push(change),
                 }
             }
-            taken += self.take_orders(&mut step, &submitted, &sessions).await?;
+            taken += self.take_orders(&mut step, &submitted, &sessions, &mut refused).await?;
             self.change_waitlists(&mut step, &changes).await?;
         }
         step.commit().await?;
         metrics::counter!("orders_taken_total").increment(taken);
-        Ok(())
+        Ok(refused)
+    }
+
+    /// Tells who waits for a refused order, and the ingress. After the commit; without Redis the order reads as unknown.
+    async fn tell_refused(&self, refused: &[Refusal]) {
+        let snapshots: Vec<Snapshot> = refused.iter().map(|refusal| refusal.snapshot.clone()).collect();
+        let limited: Vec<_> = refused
+            .iter()
+            .filter_map(|Refusal { snapshot, limit }| {
+                limit.map(|limit| (snapshot.document.schedule_id, snapshot.owner.clone(), limit))
+            })
+            .collect();
+        let _ = self.cache.store_refused(&snapshots).await;
+        let _ = self.cache.mark_limited(&limited).await;
+        for snapshot in &snapshots {
+            let reason = snapshot.document.reason.clone().unwrap_or_default();
+            metrics::counter!("orders_refused_by_rule_total", "reason" => reason).increment(1);
+        }
     }
 
     /// Decides and stores the orders that are not in the books yet; says how many.
@@ -154,6 +189,7 @@ impl Seats {
         step: &mut Step<'_>,
         submitted: &[Submitted<'_>],
         sessions: &HashMap<ScheduleId, Session>,
+        refused: &mut Vec<Refusal>,
     ) -> Result<u64, StoreError> {
         let known = store::hold::known(step, submitted.iter().map(|order| &order.order_id)).await?;
         let mut seen = HashSet::new();
@@ -165,11 +201,24 @@ impl Seats {
         if new.is_empty() {
             return Ok(0);
         }
-        let decided = self.decide(step, &new, sessions).await?;
-        let users = new.iter().map(|order| (&order.user_id, order.openid.as_ref()));
+        let mut decided = Vec::with_capacity(new.len());
+        for (order, decision) in self.decide(step, &new, sessions).await? {
+            match decision {
+                Outcome::Stored(decision) => decided.push((order, decision)),
+                Outcome::Refused { reason, limit, alternatives } => {
+                    let sale = (reason == NOT_ON_SALE).then(|| sessions[&order.schedule_id].times);
+                    let snapshot = Snapshot::of_refused(order, step.now, reason, alternatives, sale);
+                    refused.push(Refusal { snapshot, limit });
+                }
+            }
+        }
+        if decided.is_empty() {
+            return Ok(0);
+        }
+        let users = decided.iter().map(|(order, _)| (&order.user_id, order.openid.as_ref()));
         store::user::upsert(step, &self.personal, users).await?;
         store::hold::record(step, &decided, self.terms.deadlines).await?;
-        Ok(new.len() as u64)
+        Ok(decided.len() as u64)
     }
 
     async fn change_waitlists(&self, step: &mut Step<'_>, changes: &[&WaitlistChange]) -> Result<(), StoreError> {
@@ -188,7 +237,7 @@ impl Seats {
         step: &mut Step<'_>,
         new: &[Submitted<'a>],
         sessions: &HashMap<ScheduleId, Session>,
-    ) -> Result<Vec<(Submitted<'a>, Decision)>, StoreError> {
+    ) -> Result<Vec<(Submitted<'a>, Outcome)>, StoreError> {
         let mut wanted: HashMap<ScheduleId, SeatsWanted> = HashMap::new();
         for order in new {
             let seats = wanted.entry(order.schedule_id).or_default();
@@ -196,24 +245,56 @@ impl Seats {
             seats.these.extend(order.seat_no);
         }
         let mut free = store::hold::free_seats(step, &wanted).await?;
-        let mut decided: Vec<(Submitted<'a>, Decision)> = Vec::with_capacity(new.len());
+        let customers = new.iter().map(|order| (order.schedule_id, &order.user_id)).collect();
+        let mut holdings = store::limits::holdings(step, &customers).await?;
+        // Unpaid orders count over all sessions of the batch.
+        let mut unpaid_now: HashMap<&UserId, i64> = HashMap::new();
+        let mut decided: Vec<(Submitted<'a>, Outcome)> = Vec::with_capacity(new.len());
         for order in new {
             let session = &sessions[&order.schedule_id];
             let seats = free.entry(order.schedule_id).or_default();
-            decided.push((order, decide_one(order, session, seats)));
+            let holding = holdings.entry((order.schedule_id, order.user_id.clone())).or_default();
+            let unpaid_now = unpaid_now.entry(&order.user_id).or_default();
+            let has = Holding { unpaid: holding.unpaid + *unpaid_now, ..*holding };
+            let outcome = decide_one(
+                order,
+                session,
+                seats,
+                has.reached(session.seats_per_customer.into(), self.terms.unpaid_per_customer),
+            );
+            let outcome = match outcome {
+                Outcome::Stored(Decision::Held(seat)) => {
+                    holding.seats += 1;
+                    *unpaid_now += 1;
+                    Outcome::Stored(Decision::Held(seat))
+                }
+                // One row and one message: who was told once is only answered.
+                Outcome::Stored(Decision::Rejected { reason, .. }) if holding.rejected => {
+                    Outcome::Refused { reason, limit: None, alternatives: Some(Alternatives::default()) }
+                }
+                Outcome::Stored(rejected) => {
+                    holding.rejected = true;
+                    Outcome::Stored(rejected)
+                }
+                refused @ Outcome::Refused { .. } => refused,
+            };
+            decided.push((order, outcome));
         }
         self.suggest(step, &mut decided).await?;
         Ok(decided)
     }
 
     /// Gives every rejected order what could be booked instead, as it is after this batch.
-    async fn suggest(&self, step: &mut Step<'_>, decided: &mut [(Submitted<'_>, Decision)]) -> Result<(), StoreError> {
+    async fn suggest(&self, step: &mut Step<'_>, decided: &mut [(Submitted<'_>, Outcome)]) -> Result<(), StoreError> {
         let mut gone: HashMap<ScheduleId, HashSet<_>> = HashMap::new();
         let mut refused = BTreeSet::new();
         for (order, decision) in decided.iter() {
             match decision {
-                Decision::Held(seat) => drop(gone.entry(order.schedule_id).or_default().insert(*seat)),
-                Decision::Rejected { .. } => drop(refused.insert(order.schedule_id)),
+                Outcome::Stored(Decision::Held(seat)) => drop(gone.entry(order.schedule_id).or_default().insert(*seat)),
+                Outcome::Stored(Decision::Rejected { .. }) | Outcome::Refused { alternatives: Some(_), .. } => {
+                    refused.insert(order.schedule_id);
+                }
+                Outcome::Refused { alternatives: None, .. } => {}
             }
         }
         if refused.is_empty() {
@@ -227,7 +308,9 @@ impl Seats {
             }
         }
         for (order, decision) in decided {
-            if let Decision::Rejected { alternatives, .. } = decision {
+            if let Outcome::Stored(Decision::Rejected { alternatives, .. })
+            | Outcome::Refused { alternatives: Some(alternatives), .. } = decision
+            {
                 *alternatives = suggestions.get(&order.schedule_id).cloned().unwrap_or_default();
             }
         }
@@ -235,16 +318,35 @@ impl Seats {
     }
 }
 
-fn decide_one(order: &OrderSubmitted, session: &Session, free: &mut BTreeSet<crate::domain::ids::SeatNo>) -> Decision {
-    let rejected = |reason| Decision::Rejected { reason, alternatives: Alternatives::default() };
-    if !session.open {
+/// As documents and problems call it.
+const NOT_ON_SALE: &str = "not-on-sale";
+
+/// What becomes of one order.
+enum Outcome {
+    /// It goes into the books.
+    Stored(Decision),
+    /// It is answered and nothing else: no row, no message. `alternatives` where the answer tells them.
+    Refused { reason: &'static str, limit: Option<Limit>, alternatives: Option<Alternatives> },
+}
+
+fn decide_one(order: &OrderSubmitted, session: &Session, free: &mut BTreeSet<SeatNo>, limit: Option<Limit>) -> Outcome {
+    let rejected = |reason| Outcome::Stored(Decision::Rejected { reason, alternatives: Alternatives::default() });
+    let refused = |reason| Outcome::Refused { reason, limit, alternatives: None };
+    if !session.takes_place {
         return rejected("schedule-closed");
+    }
+    match session.sale {
+        Sale::Open => {}
+        Sale::NotYet | Sale::Over => return Outcome::Refused { reason: NOT_ON_SALE, limit: None, alternatives: None },
     }
     if order.amount_fen != session.price_fen {
         return rejected("amount-mismatch");
     }
+    if limit.is_some() {
+        return refused("limit-reached");
+    }
     match allot(order.seat_no.map_or(Wish::Any, Wish::This), free) {
-        Allotment::Seat(seat) => Decision::Held(seat),
+        Allotment::Seat(seat) => Outcome::Stored(Decision::Held(seat)),
         Allotment::SeatTaken => rejected("seat-taken"),
         Allotment::SoldOut => rejected("sold-out"),
     }

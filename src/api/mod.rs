@@ -6,6 +6,7 @@
 pub mod access;
 mod addresses;
 pub mod auth;
+pub mod database_clock;
 mod docs;
 mod fields;
 mod forms;
@@ -61,11 +62,12 @@ use crate::{
     broker::{Broker, Publisher},
     cache::{Cache, hub::OrderHub, rate::RateLimit},
     dead_letters::DeadLetters,
-    domain::{money::Fen, schedule::Price},
+    domain::{money::Fen, schedule::Price, session_rules::DefaultRules},
     live::Live,
     store::{Database, payment::Merchant, sealed::PersonalKeys},
     wechat::{account::PayAccount, exchange::PayClient},
 };
+use database_clock::DatabaseClock;
 
 /// What the process gives the API to work with.
 pub struct ApiParts {
@@ -78,12 +80,16 @@ pub struct ApiParts {
     pub second_person: Fen,
     /// Of a session that is added without a price.
     pub price: Price,
+    /// Of a session that is added without its own.
+    pub rules: DefaultRules,
     pub broker: Broker,
     /// For customers and WeChat: nothing of theirs is written from here.
     pub database: Database,
     /// For `/v1/ops`, whose decisions are written at once; where it is another role, only that one may.
     pub desk: Database,
     pub cache: Cache,
+    /// Read again with the catalogue.
+    pub database_clock: Arc<DatabaseClock>,
     pub account: Arc<PayAccount>,
     /// For operators who want WeChat's word; no customer's request waits for it.
     pub wechat: Arc<PayClient>,
@@ -103,6 +109,7 @@ struct Inner {
     order_id_prefix: String,
     second_person: Fen,
     price: Price,
+    rules: DefaultRules,
     publisher: Publisher,
     /// For questions about queues; the ingress consumes nothing.
     broker: Broker,
@@ -118,6 +125,7 @@ struct Inner {
     limits: Limits,
     metrics: PrometheusHandle,
     topology_checked: Arc<AtomicBool>,
+    database_clock: Arc<DatabaseClock>,
     now: fn() -> OffsetDateTime,
     random: fn() -> [u8; 24],
     stop: CancellationToken,
@@ -142,6 +150,7 @@ impl Inner {
             overviews: ops::Overviews::default(),
             second_person: parts.second_person,
             price: parts.price,
+            rules: parts.rules,
             database: parts.database,
             desk: parts.desk,
             hub: OrderHub::start(parts.cache.clone()),
@@ -151,6 +160,7 @@ impl Inner {
             limits: Limits::new(&parts.settings),
             metrics: parts.metrics,
             topology_checked: parts.topology_checked,
+            database_clock: parts.database_clock,
             now: OffsetDateTime::now_utc,
             random,
             stop: parts.stop,
@@ -242,6 +252,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(order_qr::png))
         .routes(routes!(order_cancel::cancel))
         .routes(routes!(refunds::request, refunds::list))
+        .routes(routes!(refunds::preview))
         .routes(routes!(order_notifications::list))
         .routes(routes!(waitlist::join, waitlist::leave, waitlist::place))
         .routes(routes!(wechat_notify::payments))

@@ -26,13 +26,14 @@ use super::{
     request::Context,
 };
 use crate::{
-    cache::catalogue::Known,
+    cache::catalogue::{Card, Known},
     domain::{
         document::{OrderDocument, Snapshot},
         ids::OrderId,
+        limits::Limit,
         message::{Message, OrderSubmitted},
-        money::Fen,
         order::Status,
+        session_rules::Sale,
     },
 };
 
@@ -66,7 +67,7 @@ pub(super) struct Receipt {
         (status = 400, description = "`unreadable`, `idempotency-key-missing`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`: not a customer's token", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 404, description = "`no-such-schedule`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 409, description = "With `Prefer: wait`: `sold-out`, `seat-taken` with `alternatives`; `schedule-closed`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "With `Prefer: wait`: `sold-out`, `seat-taken` with `alternatives`. Also at once: `schedule-closed`, `not-on-sale` with the times, `limit-reached`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`too-large`: more than 16 KiB", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported-media-type`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-request` with every wrong field, `amount-mismatch`, `idempotency-key-reused`", body = ProblemDocument, content_type = "application/problem+json"),
@@ -143,7 +144,7 @@ impl PlaceInLine<'_> {
     async fn admit(&self, wish: &OrderRequest) -> Result<Option<Snapshot>, Problem> {
         let Self { api, caller, order_id, request_hash } = *self;
         let (known, pace) = tokio::join!(
-            api.cache.admit(order_id, request_hash, wish.schedule_id),
+            api.cache.admit(order_id, request_hash, wish.schedule_id, &caller.user),
             api.limits.orders.take(&api.cache, caller.user.as_str()),
         );
         let pace = pace.map_err(|wait| Problem::new(Kind::TooManyRequests).retry_after(wait));
@@ -157,7 +158,8 @@ impl PlaceInLine<'_> {
             // What was let in once is not judged by today's price.
             Some(_) => pace.map(|()| known.snapshot.filter(|snapshot| snapshot.document.version > 0)),
             None => {
-                let verdict = judge(wish, known.schedule).and(pace);
+                let now = api.database_clock.now((api.now)());
+                let verdict = judge(wish, known.schedule, known.limit, now).and(pace);
                 if verdict.is_err() {
                     // Away: the same key will be refused with another body for a day; a new key helps.
                     let _ = api.cache.withdraw(order_id).await;
@@ -181,7 +183,7 @@ impl PlaceInLine<'_> {
             submitted_at: (self.api.now)(),
             request_id: context.request_id.clone(),
         };
-        let note = note(&message);
+        let note = Snapshot::of_submitted(&message);
         let sent = self.api.publisher.publish(&Message::OrderSubmitted(message)).await;
         sent.map_err(|error| {
             tracing::warn!(order_id = %self.order_id, %error, "an order could not be published");
@@ -196,46 +198,27 @@ impl PlaceInLine<'_> {
     }
 }
 
-/// Refuses what the catalogue shows to be hopeless.
-fn judge(wish: &OrderRequest, schedule: Known) -> Result<(), Problem> {
+/// Refuses what the catalogue, or a refusal of a moment ago, shows to be hopeless. `now` is the database's clock, where it
+/// is known; the worker judges by it as well.
+fn judge(
+    wish: &OrderRequest,
+    schedule: Known,
+    limit: Option<Limit>,
+    now: Option<OffsetDateTime>,
+) -> Result<(), Problem> {
     match schedule {
         Known::Card(card) if !card.open => Err(Problem::new(Kind::ScheduleClosed)),
+        Known::Card(Card { times: Some(times), .. }) if now.is_some_and(|now| times.at(now) != Sale::Open) => {
+            Err(Problem::not_on_sale(Some(times)))
+        }
         Known::Card(card) if card.price_fen != wish.amount_fen => {
             let words = format!("The session costs {} fen, not {}.", card.price_fen.0, wish.amount_fen.0);
             Err(Problem::new(Kind::AmountMismatch).detail(words))
         }
         Known::Absent => Err(Problem::new(Kind::NoSuchSchedule)),
-        Known::Card(_) | Known::Unknown => Ok(()),
-    }
-}
-
-/// The order as it reads until a worker takes it.
-fn note(message: &OrderSubmitted) -> Snapshot {
-    let at: OffsetDateTime = message.submitted_at;
-    Snapshot {
-        owner: message.user_id.clone(),
-        request_hash: message.request_hash.clone(),
-        document: OrderDocument {
-            order_id: message.order_id.clone(),
-            status: Status::Submitted,
-            schedule_id: message.schedule_id,
-            seat_no: None,
-            amount_fen: message.amount_fen,
-            currency: "CNY".into(),
-            channel: message.channel,
-            code_url: None,
-            jsapi: None,
-            hold_expires_at: None,
-            pay_before: None,
-            paid_at: None,
-            transaction_id: None,
-            refunded_fen: Fen::ZERO,
-            reason: None,
-            alternatives: None,
-            created_at: at,
-            updated_at: at,
-            version: 0,
-        },
+        Known::Card(_) | Known::Unknown => {
+            limit.map_or(Ok(()), |limit| Err(Problem::new(Kind::LimitReached).detail(limit.to_string())))
+        }
     }
 }
 
@@ -250,7 +233,8 @@ fn outcome(snapshot: Snapshot) -> Response {
     let document = snapshot.document;
     if document.status == Status::Rejected {
         let kind = document.reason.as_deref().and_then(Kind::from_slug).unwrap_or(Kind::SoldOut);
-        return Problem::new(kind).about(document.order_id, document.alternatives).into_response();
+        let problem = if kind == Kind::NotOnSale { Problem::not_on_sale(snapshot.sale) } else { Problem::new(kind) };
+        return problem.about(document.order_id, document.alternatives).into_response();
     }
     let location = location(&document.order_id);
     (StatusCode::CREATED, [(header::LOCATION, location)], Json(document)).into_response()

@@ -10,10 +10,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
 
 use super::language::Language;
-use crate::domain::{document::Alternatives, ids::OrderId};
+use crate::domain::{document::Alternatives, ids::OrderId, session_rules::SaleTimes};
 
 /// Each row: variant, slug, status, title, words for the customer in English and Chinese.
 macro_rules! problems {
@@ -82,6 +83,11 @@ problems! {
         "Sorry, this seat has just been taken. Please choose another." "抱歉，该座位刚被预订，请另选座位。"
     ScheduleClosed "schedule-closed" CONFLICT "The session takes no more orders"
         "Sorry, this session can no longer be booked." "抱歉，本场次已停止预订。"
+    NotOnSale "not-on-sale" CONFLICT "The session is not on sale now"
+        "This session is not on sale at this moment." "本场次当前不在售票时间内。"
+    LimitReached "limit-reached" CONFLICT "The customer has as many seats or unpaid orders as one may have"
+        "You have as many seats or unpaid orders as one customer may have. Please pay or cancel one first."
+        "您已达到每人可持有的座位或待付款订单上限，请先付款或取消。"
     NotPayable "not-payable" CONFLICT "There is nothing to pay on this order"
         "This order cannot be paid at present." "该订单当前无法支付。"
     AlreadyPaid "already-paid" CONFLICT "The order is paid; ask for a refund instead"
@@ -92,6 +98,8 @@ problems! {
         "This order has not been paid, so there is nothing to refund." "订单尚未付款，没有可退的款项。"
     NothingLeft "nothing-left" CONFLICT "Nothing is left to refund"
         "All the money of this order has been refunded or is on its way back." "款项已全部退还或正在退还。"
+    RefundNotAllowed "refund-not-allowed" CONFLICT "The session's rules give nothing back any more"
+        "The time to take this booking back yourself is over. Please contact the studio." "已过自助退款时间，请联系商家。"
     SeatsFree "seats-free" CONFLICT "Seats are free: order one instead of waiting"
         "Seats are free. You can book one right now." "目前有空位，可以直接预订。"
     NothingFits "nothing-fits" CONFLICT "No letter fits that this could be done to"
@@ -112,6 +120,8 @@ problems! {
         "Please check what you entered." "请检查填写的内容。"
     AmountMismatch "amount-mismatch" UNPROCESSABLE_ENTITY "The amount is not the session's price"
         "The price has changed. Please reload and try again." "价格已变动，请刷新页面后重试。"
+    AmountNotYours "amount-not-yours" UNPROCESSABLE_ENTITY "Customers do not choose what goes back"
+        "The amount of a refund follows from the rules of the session." "退款金额由场次的退款规则决定，不能自行填写。"
     IdempotencyKeyReused "idempotency-key-reused" UNPROCESSABLE_ENTITY
         "This Idempotency-Key was used for another request"
         "Please reload the page and try again." "请刷新页面后重试。"
@@ -188,6 +198,14 @@ struct Extensions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "/v1/orders/hf2m6qk0c9v1x8y4zt3w7p5rab/refunds")]
     instead: Option<String>,
+    /// From when orders are taken (`not-on-sale`).
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    sale_opens_at: Option<OffsetDateTime>,
+    /// Until when orders are taken (`not-on-sale`).
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    sale_closes_at: Option<OffsetDateTime>,
 }
 
 /// A problem as it is written (RFC 9457).
@@ -235,6 +253,19 @@ impl Problem {
     pub fn instead(mut self, address: impl Into<String>) -> Self {
         self.extensions.instead = Some(address.into());
         self
+    }
+
+    /// Outside the sale of a session, with its times where they are known.
+    pub fn not_on_sale(times: Option<SaleTimes>) -> Self {
+        let mut problem = Self::new(Kind::NotOnSale);
+        if let Some(SaleTimes { opens_at, closes_at }) = times {
+            let show = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
+            let from = opens_at.map(|at| format!("from {} ", show(at))).unwrap_or_default();
+            problem.detail = Some(format!("Orders are taken {from}until {}.", show(closes_at)));
+            problem.extensions.sale_opens_at = opens_at;
+            problem.extensions.sale_closes_at = Some(closes_at);
+        }
+        problem
     }
 
     pub fn invalid(errors: Vec<FieldError>) -> Self {

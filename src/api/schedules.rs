@@ -1,16 +1,18 @@
 //! `GET /v1/schedules`, `…/{id}` and `…/{id}/availability`: what can be booked; and the catalogue that orders are judged by.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Api, Inner,
     auth::Caller,
+    database_clock::DatabaseClock,
     fields::{Fields, course_id, moment, text},
     paging::{PAGE, Page, Place},
     problem::{Kind, Problem, ProblemDocument},
@@ -26,7 +28,10 @@ use crate::{
         document::{Availability, ScheduleDocument},
         ids::ScheduleId,
     },
-    store::{self, Database, StoreError, schedule::ScheduleFilter},
+    store::{
+        self, Database, StoreError,
+        schedule::{ForSale, ScheduleFilter},
+    },
 };
 
 /// List sessions
@@ -138,21 +143,29 @@ pub(super) async fn seats(api: &Inner, schedule: ScheduleId) -> Result<Option<Av
 }
 
 /// Keeps every session's card in Redis until `stop`; without it, orders are judged by the worker alone.
-pub(super) async fn keep_catalogue(database: Database, cache: Cache, stop: CancellationToken) {
+pub(super) async fn keep_catalogue(
+    database: Database,
+    cache: Cache,
+    clock: Arc<DatabaseClock>,
+    stop: CancellationToken,
+) {
     let mut tick = tokio::time::interval(Duration::from_secs(REFRESH_SECONDS));
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        if let Err(error) = refresh_catalogue(&database, &cache).await {
+        if let Err(error) = refresh_catalogue(&database, &cache, &clock).await {
             tracing::warn!(%error, "the catalogue could not be read");
         }
     }
 }
 
-async fn refresh_catalogue(database: &Database, cache: &Cache) -> Result<(), StoreError> {
-    let cards: Vec<_> = store::schedule::prices(database.pool())
-        .await?
-        .into_iter()
-        .map(|(schedule, price_fen, open)| (schedule, Card { price_fen, open }))
-        .collect();
+async fn refresh_catalogue(database: &Database, cache: &Cache, clock: &DatabaseClock) -> Result<(), StoreError> {
+    let asked = OffsetDateTime::now_utc();
+    let now = store::schedule::clock(database.pool()).await?;
+    clock.read(asked, now, OffsetDateTime::now_utc());
+    let card = |session: ForSale| {
+        let ForSale { schedule_id, price_fen, open, times } = session;
+        (schedule_id, Card { price_fen, open, times: Some(times) })
+    };
+    let cards: Vec<_> = store::schedule::for_sale(database.pool()).await?.into_iter().map(card).collect();
     // Away: the marker runs out by itself and nothing is concluded from missing cards.
     if cache.put_cards(&cards).await.is_ok() {
         let _ = cache.mark_catalogue_complete().await;

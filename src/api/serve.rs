@@ -39,7 +39,8 @@ pub async fn run(parts: ApiParts, drain: Duration) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::wrong(format!("api.listen {listen} cannot be used: {error}")))?;
     let stop = parts.stop.clone();
-    let catalogue = keep_catalogue(parts.database.clone(), parts.cache.clone(), stop.clone());
+    let catalogue =
+        keep_catalogue(parts.database.clone(), parts.cache.clone(), Arc::clone(&parts.database_clock), stop.clone());
     let broker = parts.broker.clone();
     let tls = parts.settings.tls()?;
     let door = Door::new(&parts.settings);

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Cache, CacheAway};
-use crate::domain::{document::ScheduleDocument, ids::ScheduleId, money::Fen};
+use crate::domain::{document::ScheduleDocument, ids::ScheduleId, money::Fen, session_rules::SaleTimes};
 
 /// Refreshed every [`REFRESH_SECONDS`]; the marker survives three missed refreshes, the cards outlive the marker.
 pub const REFRESH_SECONDS: u64 = 30;
@@ -20,11 +20,15 @@ pub struct Card {
     pub price_fen: Fen,
     /// False once the session is cancelled.
     pub open: bool,
+    /// Absent in cards of releases before the rules of sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<SaleTimes>,
 }
 
 impl Card {
     pub fn of(session: &ScheduleDocument) -> Self {
-        Self { price_fen: session.price_fen, open: session.status == "open" }
+        let times = SaleTimes { opens_at: session.sale_opens_at, closes_at: session.sale_closes_at };
+        Self { price_fen: session.price_fen, open: session.status == "open", times: Some(times) }
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`hub`] | (pub/sub) who waits for which order | re-reading on an interval |
 //! | [`availability`] | free seats per session | PostgreSQL |
 //! | [`catalogue`] | price of each session | the worker judges |
+//! | [`limit`] | who was just refused for a limit | the worker judges |
 //! | [`heartbeat`] | what workers have in hand | the console says "unknown" |
 //! | [`once`] | first refund request under each key, last look at each order | the stored refund; no look |
 //! | [`token`] | the Official Account's token | each process has its own |
@@ -18,6 +19,7 @@ pub mod availability;
 pub mod catalogue;
 pub mod heartbeat;
 pub mod hub;
+pub mod limit;
 pub mod once;
 pub mod order;
 pub mod rate;

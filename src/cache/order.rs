@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-use super::{Cache, CacheAway, catalogue::Known};
+use super::{Cache, CacheAway, catalogue::Known, limit::reached};
 use crate::domain::{
     document::Snapshot,
-    ids::{OrderId, ScheduleId},
+    ids::{OrderId, ScheduleId, UserId},
+    limits::Limit,
 };
 
 /// Long enough for customers who watch, short enough that a write lost on the way to Redis is soon forgotten.
@@ -43,6 +44,8 @@ pub struct Admission {
     pub earlier: Option<String>,
     pub snapshot: Option<Snapshot>,
     pub schedule: Known,
+    /// A limit for which the worker has refused this customer a moment ago.
+    pub limit: Option<Limit>,
 }
 
 impl Cache {
@@ -53,20 +56,23 @@ impl Cache {
         order: &OrderId,
         request_hash: &str,
         schedule: ScheduleId,
+        user: &UserId,
     ) -> Result<Admission, CacheAway> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("SET").arg(self.claim_key(order)).arg(request_hash);
         pipeline.arg("NX").arg("GET").arg("EX").arg(CLAIM_SECONDS);
         pipeline.get(self.order_key(order));
         self.ask_catalogue(&mut pipeline, schedule);
-        type Answers = (Option<String>, Option<String>, Option<String>, bool);
+        self.ask_limits(&mut pipeline, schedule, user);
+        type Answers = (Option<String>, Option<String>, Option<String>, bool, Vec<Option<i64>>);
         let mut connection = self.connection();
         let asked = pipeline.query_async::<Answers>(&mut connection);
-        let (earlier, snapshot, card, complete) = self.call("admit", asked).await?;
+        let (earlier, snapshot, card, complete, marks) = self.call("admit", asked).await?;
         Ok(Admission {
             earlier,
             snapshot: snapshot.as_deref().and_then(read),
             schedule: Known::from_redis(card.as_deref(), complete),
+            limit: reached(&marks),
         })
     }
 
@@ -87,6 +93,18 @@ impl Cache {
 
     /// Stores snapshots and tells those who wait; what is older than the stored one is left out.
     pub async fn store(&self, snapshots: &[Snapshot]) -> Result<(), CacheAway> {
+        self.store_for(snapshots, SNAPSHOT_SECONDS).await
+    }
+
+    /// Stores what became of orders that were refused for a rule and are in no book: as long as the note that it replaces.
+    ///
+    /// # Errors
+    /// Redis is unavailable: such an order reads as unknown.
+    pub async fn store_refused(&self, snapshots: &[Snapshot]) -> Result<(), CacheAway> {
+        self.store_for(snapshots, NOTE_SECONDS).await
+    }
+
+    async fn store_for(&self, snapshots: &[Snapshot], seconds: u64) -> Result<(), CacheAway> {
         // Redis does nothing else while a script runs.
         for some in snapshots.chunks(128) {
             let mut script = STORE.prepare_invoke();
@@ -94,7 +112,7 @@ impl Cache {
                 let document = &snapshot.document;
                 script.key(self.order_key(&document.order_id)).arg(document.version).arg(json(snapshot));
             }
-            script.arg(SNAPSHOT_SECONDS);
+            script.arg(seconds);
             self.run_script::<()>("store_orders", &script).await?;
         }
         Ok(())

@@ -150,6 +150,7 @@ impl<'a> Cancellation<'a> {
                 amount_fen: None,
                 reason: self.reason.to_owned(),
                 requested_by: self.requested_by.to_owned(),
+                requested_at: None,
                 request_id,
             })
         } else {

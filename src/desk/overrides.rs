@@ -7,9 +7,12 @@ use crate::{
     domain::{
         message::{Message, OrderOverride},
         money::Fen,
-        overrides::{OverrideDocument, OverrideStatus, Proposal, judge},
+        overrides::{OverrideDocument, OverrideStatus, Proposal},
     },
-    store::{self, Database, StoreError, overrides::OverrideFilter},
+    store::{
+        self, Database, StoreError,
+        overrides::{OverrideFilter, Proposed},
+    },
 };
 
 /// Why nothing was decided.
@@ -31,7 +34,8 @@ pub enum Refusal {
     Store(#[from] StoreError),
 }
 
-/// Decides, or asks for a second person when the money at stake is above `second_person`. The same proposal twice is
+/// Decides, or asks for a second person when the money at stake, with what operators moved for the order before, is above
+/// `second_person`. The same proposal twice is
 /// one.
 pub async fn propose(
     db: &Database,
@@ -43,16 +47,21 @@ pub async fn propose(
         // Whoever wrote it down may have died before the worker was told.
         return hand_over(db, publisher, proposal.override_id).await;
     }
-    let standing = store::overrides::standing(db.pool(), &proposal.order_id).await?.ok_or(Refusal::NoSuchOrder)?;
-    let money = judge(proposal.action, proposal.amount_fen, standing).map_err(Refusal::NotPossible)?;
-    if !store::overrides::propose(db, proposal, money, money > second_person).await? {
-        return match store::overrides::find(db.pool(), proposal.override_id).await? {
-            Some(known) => Ok(known),
-            None => Err(another(db, proposal).await?),
-        };
+    let mut step = db.begin("override.propose").await?;
+    match store::overrides::propose(&mut step, proposal, second_person).await? {
+        Proposed::Written => step.commit().await?,
+        Proposed::NoSuchOrder => return Err(Refusal::NoSuchOrder),
+        Proposed::NotPossible(why) => return Err(Refusal::NotPossible(why)),
+        Proposed::Known => {
+            drop(step);
+            return match store::overrides::find(db.pool(), proposal.override_id).await? {
+                Some(known) => Ok(known),
+                None => Err(another(db, proposal).await?),
+            };
+        }
     }
     tracing::info!(order_id = %proposal.order_id, action = proposal.action.as_str(), operator = proposal.operator,
-        money_fen = money.0, "an override was proposed");
+        "an override was proposed");
     metrics::counter!("overrides_proposed_total", "action" => proposal.action.as_str()).increment(1);
     hand_over(db, publisher, proposal.override_id).await
 }

@@ -186,6 +186,10 @@ pub fn cause(queue: &str, kind: &str, class: &str, error: &str) -> String {
 pub enum Unpatchable {
     #[error("an openid is not changed by hand")]
     Personal,
+    #[error(
+        "{0} is an amount, a name or WeChat's own word, which no patch changes: decide about the order by an override"
+    )]
+    Guarded(String),
     #[error("{0}")]
     Schema(String),
     #[error("its business key would be {0}: that is another message")]
@@ -202,12 +206,44 @@ pub fn mend(kind: &str, body: &[u8], message_id: Option<&str>, patch: &Value) ->
     }
     // What is no JSON has nothing to keep.
     let mut value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let before = value.clone();
     merge(&mut value, patch);
+    let was_readable = Message::read(kind, body).is_ok();
+    if let Some(path) = guarded_change(&before, &value, was_readable) {
+        return Err(Unpatchable::Guarded(path));
+    }
     let mended = value.to_string().into_bytes();
     let message = Message::read(kind, &mended).map_err(|unreadable| Unpatchable::Schema(unreadable.to_string()))?;
     let key_before = Message::read(kind, body).map(|message| message.key()).ok();
     let key = message.key();
     if key_before.as_deref().or(message_id) == Some(&key) { Ok(mended) } else { Err(Unpatchable::Key(key)) }
+}
+
+/// Members that say how much money moves, by whose will, and whose it is. What another one says of money is WeChat's
+/// signed word: `payment` and `facts` as a whole.
+const GUARDED: [&str; 12] = [
+    "amount_fen",
+    "payment",
+    "facts",
+    "source",
+    "user_id",
+    "operator",
+    "requested_by",
+    "requested_at",
+    "receipt",
+    "paid_at",
+    "submitted_at",
+    "override_id",
+];
+
+/// The first guarded member that differs, as a JSON pointer. In a letter that cannot be read one that is missing or empty
+/// may be filled in.
+fn guarded_change(before: &Value, after: &Value, was_readable: bool) -> Option<String> {
+    GUARDED.into_iter().find_map(|name| {
+        let (before, after) = (&before[name], &after[name]);
+        let is_filled_in = !was_readable && (before.is_null() || before.as_str() == Some(""));
+        (before != after && !is_filled_in).then(|| format!("/{name}"))
+    })
 }
 
 fn names_personal(patch: &Value) -> bool {
@@ -316,6 +352,29 @@ mod tests {
         assert_eq!(other, Err(Unpatchable::Key("hf00000002/notify/refunded".into())));
         assert!(matches!(mend("notification.due", broken, id, &json!({})), Err(Unpatchable::Schema(_))));
         assert_eq!(mend("notification.due", broken, id, &json!({ "openid": "o" })), Err(Unpatchable::Personal));
+    }
+
+    /// B7: no patch changes how much money moves, or by whose will.
+    #[test]
+    fn b7_amounts_and_names_are_not_patched() {
+        let refund = json!({
+            "refund_id": "hf00000001-k", "order_id": "hf00000001", "amount_fen": 100, "reason": "r",
+            "requested_by": "user:ann", "request_id": "q",
+        });
+        let body = refund.to_string();
+        for patch in [
+            json!({ "amount_fen": 20_000 }),
+            json!({ "amount_fen": null }),
+            json!({ "requested_by": "operator:olga" }),
+            json!({ "reason": "x", "requested_by": null }),
+        ] {
+            let mended = mend("refund.requested", body.as_bytes(), None, &patch);
+            assert!(matches!(mended, Err(Unpatchable::Guarded(_))), "{patch}: {mended:?}");
+        }
+        assert!(mend("refund.requested", body.as_bytes(), None, &json!({ "reason": "x" })).is_ok());
+        let seen = json!({ "payment": { "total_fen": 1 }, "source": { "by": "query" }, "request_id": "" }).to_string();
+        let mended = mend("payment.seen", seen.as_bytes(), None, &json!({ "payment": { "total_fen": 2 } }));
+        assert_eq!(mended, Err(Unpatchable::Guarded("/payment".into())));
     }
 
     #[test]

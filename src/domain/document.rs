@@ -6,8 +6,10 @@ use utoipa::ToSchema;
 
 use super::{
     ids::{OrderId, ScheduleId, SeatNo, UserId},
+    message::OrderSubmitted,
     money::Fen,
     order::{Channel, Status},
+    session_rules::{RefundRules, SaleTimes},
 };
 
 /// An order. Times are RFC 3339, money is fen.
@@ -43,7 +45,8 @@ pub struct OrderDocument {
     #[schema(value_type = i64)]
     pub refunded_fen: Fen,
     /// Why it was rejected, or paid without getting a seat: `sold-out`, `seat-taken`, `amount-mismatch`,
-    /// `no-such-schedule`, `schedule-closed`.
+    /// `no-such-schedule`, `schedule-closed`, `not-on-sale`,
+    /// `limit-reached`.
     pub reason: Option<String>,
     /// What else could be booked; only with a reason.
     pub alternatives: Option<Alternatives>,
@@ -87,6 +90,62 @@ pub struct Snapshot {
     /// See [`super::message::OrderSubmitted::request_hash`].
     pub request_hash: String,
     pub document: OrderDocument,
+    /// When its session is on sale, for an order that was refused because it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sale: Option<SaleTimes>,
+}
+
+impl Snapshot {
+    /// The order as it reads until a worker takes it.
+    pub fn of_submitted(message: &OrderSubmitted) -> Self {
+        let at = message.submitted_at;
+        Self {
+            owner: message.user_id.clone(),
+            request_hash: message.request_hash.clone(),
+            document: OrderDocument {
+                order_id: message.order_id.clone(),
+                status: Status::Submitted,
+                schedule_id: message.schedule_id,
+                seat_no: None,
+                amount_fen: message.amount_fen,
+                currency: "CNY".into(),
+                channel: message.channel,
+                code_url: None,
+                jsapi: None,
+                hold_expires_at: None,
+                pay_before: None,
+                paid_at: None,
+                transaction_id: None,
+                refunded_fen: Fen::ZERO,
+                reason: None,
+                alternatives: None,
+                created_at: at,
+                updated_at: at,
+                version: 0,
+            },
+            sale: None,
+        }
+    }
+
+    /// The order as it reads when it was refused and is in no book.
+    pub fn of_refused(
+        message: &OrderSubmitted,
+        at: OffsetDateTime,
+        reason: &str,
+        alternatives: Option<Alternatives>,
+        sale: Option<SaleTimes>,
+    ) -> Self {
+        let submitted = Self::of_submitted(message);
+        let document = OrderDocument {
+            status: Status::Rejected,
+            reason: Some(reason.to_owned()),
+            alternatives,
+            updated_at: at,
+            version: 1,
+            ..submitted.document
+        };
+        Self { document, sale, ..submitted }
+    }
 }
 
 /// One session, as anybody may see it.
@@ -105,6 +164,20 @@ pub struct ScheduleDocument {
     pub available: i64,
     /// `open` or `cancelled`.
     pub status: String,
+    /// Null: orders are taken at once.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub sale_opens_at: Option<OffsetDateTime>,
+    /// The start at the latest. Holds and payments end then, too.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub sale_closes_at: OffsetDateTime,
+    /// Held and booked seats that one customer may have.
+    #[schema(example = 4)]
+    pub seats_per_customer: i32,
+    /// What customers take back by themselves, the earliest rule first.
+    #[schema(value_type = Vec<super::session_rules::RefundRule>)]
+    pub refund_rules: RefundRules,
 }
 
 /// Seats of one session at the moment `as_of`.

@@ -83,6 +83,7 @@ fn owed_by(event: Event) -> Option<&'static str> {
         // A deadline comes by itself; the rest are wishes that nobody owes.
         Event::HoldOver
         | Event::DeadlineClosed
+        | Event::PaidTooLate
         | Event::PaymentMismatched
         | Event::CancelClosed
         | Event::RefundRequested { .. }
@@ -108,11 +109,13 @@ fn can_be_next(event: Event, from: Status, facts: &Facts, is_later: bool) -> boo
         }
         Event::Returned => facts.money.set_aside_fen > Fen::ZERO,
         Event::Revoked => facts.is_waived,
-        // A cancelled order has money only when a refund of it was ended as not owed.
-        Event::RefundRequested { .. } if from == Status::Cancelled => {
+        // These have money left only when a refund was ended as not owed, or the session's rules kept a part.
+        Event::RefundRequested { .. } if matches!(from, Status::Cancelled | Status::Refunding | Status::Refunded) => {
             !is_later && facts.money.promised_back_fen < facts.money.paid_fen
         }
         Event::RefundRequested { .. } => !facts.is_waived,
+        // WeChat is told the deadline, so nobody waits for it; it ends as a payment without a free seat does.
+        Event::PaidTooLate => false,
         // Of a part: nothing ends by it.
         Event::RefundSucceeded { left } => left == Left::Nothing,
         // Only about a refund that is owed, by the case about it.

@@ -255,6 +255,10 @@ pub struct RefundRequested {
     pub reason: String,
     /// `user:…` or `operator:…`
     pub requested_by: String,
+    /// When the ingress took the request, by the database's clock: a customer's refund is judged by it, however long the
+    /// message waits. Absent in messages of earlier releases, and where nobody waits for a rule.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<OffsetDateTime>,
     pub request_id: String,
 }
 

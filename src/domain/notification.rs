@@ -150,7 +150,7 @@ fn refusal(reason: Option<&str>) -> &'static str {
     match reason {
         Some("sold-out") => "已售罄",
         Some("seat-taken") => "座位已被选",
-        Some("schedule-closed") => "已停止报名",
+        Some("schedule-closed" | "not-on-sale") => "已停止报名",
         Some("amount-mismatch") => "价格已变动",
         _ => "未能预订",
     }

@@ -101,7 +101,7 @@ pub enum SeatAtPayment {
 /// What is left of a payment once a refund of it has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
-    /// All of it went back.
+    /// All of it went back, or all that the session's rules gave to the customer who gave the booking back.
     Nothing,
     /// Some of it is promised back and on its way.
     Promised,
@@ -117,6 +117,8 @@ pub enum Event {
     CodeIssued,
     /// WeChat's signed word, amounts compared.
     Paid(SeatAtPayment),
+    /// WeChat took the payment when the sale of the session was over already.
+    PaidTooLate,
     /// WeChat's signed word, but amount, currency, mchid or appid are not the order's.
     PaymentMismatched,
     /// The hold is over and WeChat says unpaid.
@@ -145,13 +147,14 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::SeatHeld,
         Self::NoSeat,
         Self::CodeIssued,
         Self::Paid(SeatAtPayment::Held),
         Self::Paid(SeatAtPayment::Free),
         Self::Paid(SeatAtPayment::None),
+        Self::PaidTooLate,
         Self::PaymentMismatched,
         Self::HoldOver,
         Self::DeadlineClosed,
@@ -161,6 +164,7 @@ impl Event {
         Self::RefundSucceeded { left: Left::Nothing },
         Self::RefundSucceeded { left: Left::Promised },
         Self::RefundSucceeded { left: Left::Kept },
+        Self::RefundDropped { left: Left::Nothing },
         Self::RefundDropped { left: Left::Promised },
         Self::RefundDropped { left: Left::Kept },
         Self::Granted(SeatAtPayment::Held),
@@ -265,9 +269,18 @@ pub fn step(status: Status, event: Event) -> Step {
         | (S::Cancelled, Event::Paid(_)) => {
             to(S::Refunding, &[E::RecordTransaction, E::RefundAutomatically, E::Notify(Kind::PaymentReceived)])
         }
-        (S::Confirmed | S::Refunding | S::Refunded, Event::Paid(_)) => Step::AlreadyDone,
+        (S::Held | S::AwaitingPayment, Event::PaidTooLate) => to(
+            S::Refunding,
+            &[E::RecordTransaction, E::FreeSeat, E::RefundAutomatically, E::Notify(Kind::PaymentReceived)],
+        ),
+        (S::Lapsed | S::Expired | S::Cancelled, Event::PaidTooLate) => {
+            to(S::Refunding, &[E::RecordTransaction, E::RefundAutomatically, E::Notify(Kind::PaymentReceived)])
+        }
+        (S::Confirmed | S::Refunding | S::Refunded, Event::Paid(_) | Event::PaidTooLate) => Step::AlreadyDone,
         // No code was ever given for these, so WeChat cannot have taken money: a person must look.
-        (S::Submitted | S::Rejected, Event::Paid(_)) => Step::Stay { effects: &[E::RecordTransaction, E::OpenCase] },
+        (S::Submitted | S::Rejected, Event::Paid(_) | Event::PaidTooLate) => {
+            Step::Stay { effects: &[E::RecordTransaction, E::OpenCase] }
+        }
         (_, Event::PaymentMismatched) => Step::Stay { effects: &[E::RecordTransaction, E::OpenCase] },
 
         (S::Held | S::AwaitingPayment, Event::HoldOver) => to(S::Lapsed, &[E::FreeSeat, E::Notify(Kind::HoldLapsed)]),
@@ -298,7 +311,9 @@ pub fn step(status: Status, event: Event) -> Step {
         // It ended with money that was not owed; a person found that it is. The seat is gone already.
         (S::Cancelled, Event::RefundRequested { whole: true }) => to(S::Refunding, &[]),
         (S::Confirmed | S::Cancelled, Event::RefundRequested { whole: false }) => Step::Stay { effects: &[] },
-        (S::Refunding | S::Refunded, Event::RefundRequested { .. }) => Step::AlreadyDone,
+        // The customer took back less than all; an operator gives more. The seat is gone already.
+        (S::Refunding, Event::RefundRequested { .. }) => Step::Stay { effects: &[] },
+        (S::Refunded, Event::RefundRequested { .. }) => to(S::Refunding, &[]),
         (
             S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Expired,
             Event::RefundRequested { .. },
@@ -317,6 +332,8 @@ pub fn step(status: Status, event: Event) -> Step {
         ) => Step::Irrelevant,
 
         (S::Refunding, Event::RefundDropped { left: Left::Kept }) => to(S::Cancelled, &[]),
+        // What the customer took back by the session's rules has gone back; more is not owed.
+        (S::Refunding, Event::RefundDropped { left: Left::Nothing }) => to(S::Refunded, &[]),
         (S::Confirmed | S::Refunding | S::Cancelled, Event::RefundDropped { .. }) => Step::Stay { effects: &[] },
         (
             S::Submitted | S::Held | S::AwaitingPayment | S::Rejected | S::Lapsed | S::Expired | S::Refunded,
@@ -408,7 +425,9 @@ mod tests {
                 if matches!(event, Event::Paid(SeatAtPayment::Held) | Event::Granted(SeatAtPayment::Held)) && seats == 0 { continue; }
                 if matches!(event, Event::Paid(SeatAtPayment::Free) | Event::Granted(SeatAtPayment::Free)) && seats == 1 { continue; }
                 if let Step::Move { to, effects } = step(status, event) {
-                    prop_assert!(!matches!(status, Status::Rejected | Status::Refunded));
+                    // A part that was kept can still be given back; nothing else leaves a refunded order.
+                    prop_assert!(status != Status::Rejected);
+                    prop_assert!(status != Status::Refunded || to == Status::Refunding);
                     for effect in effects {
                         match effect {
                             Effect::HoldSeat | Effect::TakeFreeSeat => seats += 1,
@@ -451,7 +470,8 @@ mod tests {
             assert!(!has(Effect::HoldSeat) || (!seated(status) && seated(to)), "{status:?} {event:?}");
             assert_eq!(has(Effect::IssueBooking), to == Status::Confirmed && to != status, "{status:?} {event:?}");
             assert!(!has(Effect::RefundAutomatically) || to == Status::Refunding, "{status:?} {event:?}");
-            let was_paid = matches!(status, Status::Confirmed | Status::Refunding);
+            let was_paid =
+                matches!(status, Status::Confirmed | Status::Refunding | Status::Refunded | Status::Cancelled);
             let is_refund = matches!(event, Event::RefundRequested { .. } | Event::RefundSucceeded { .. });
             assert!(!is_refund || was_paid, "{status:?} {event:?}");
         }

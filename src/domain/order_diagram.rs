@@ -12,11 +12,12 @@ use super::{
 
 /// Every event, those together that share a row when they lead to the same. [`words`] does not compile without the
 /// newest one, which is the reminder to add it here.
-const TOPICS: [&[Event]; 18] = [
+const TOPICS: [&[Event]; 20] = [
     &[Event::SeatHeld],
     &[Event::NoSeat],
     &[Event::CodeIssued],
     &PAID,
+    &[Event::PaidTooLate],
     &[Event::PaymentMismatched],
     &[Event::HoldOver],
     &[Event::DeadlineClosed],
@@ -26,6 +27,7 @@ const TOPICS: [&[Event]; 18] = [
     &[Event::RefundSucceeded { left: Left::Nothing }],
     &[Event::RefundSucceeded { left: Left::Promised }],
     &[Event::RefundSucceeded { left: Left::Kept }],
+    &[Event::RefundDropped { left: Left::Nothing }],
     &[Event::RefundDropped { left: Left::Promised }],
     &[Event::RefundDropped { left: Left::Kept }],
     &GRANTED,
@@ -46,6 +48,7 @@ pub(super) fn words(event: Event) -> &'static str {
         Event::Paid(SeatAtPayment::Held) => "paid, the seat is held",
         Event::Paid(SeatAtPayment::Free) => "paid, another seat is free",
         Event::Paid(SeatAtPayment::None) => "paid, no seat is left",
+        Event::PaidTooLate => "paid after the end of the sale",
         Event::PaymentMismatched => "paid, but not as ordered",
         Event::HoldOver => "hold over, WeChat says unpaid",
         Event::DeadlineClosed => "deadline over, WeChat closed it",
@@ -55,9 +58,10 @@ pub(super) fn words(event: Event) -> &'static str {
         Event::RefundSucceeded { left: Left::Nothing } => "all is given back",
         Event::RefundSucceeded { left: Left::Promised } => "a part is given back, more is on its way",
         Event::RefundSucceeded { left: Left::Kept } => "a part is given back, the rest stays",
-        Event::RefundDropped { left: Left::Promised | Left::Nothing } => {
-            "a person ends a refund as not owed, another is on its way"
+        Event::RefundDropped { left: Left::Nothing } => {
+            "a person ends a refund as not owed, what was owed is given back"
         }
+        Event::RefundDropped { left: Left::Promised } => "a person ends a refund as not owed, another is on its way",
         Event::RefundDropped { left: Left::Kept } => "a person ends the last refund as not owed",
         Event::Granted(SeatAtPayment::Held) => "an operator waives the price, the seat is held",
         Event::Granted(SeatAtPayment::Free) => "an operator waives the price, a seat is free",

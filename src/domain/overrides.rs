@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    ids::{IdempotencyKey, OrderId, wish_id},
+    ids::{IdempotencyKey, OrderId, RefundId, wish_id},
     money::Fen,
     order::Status,
 };
@@ -44,6 +44,15 @@ impl OverrideAction {
             Self::Refund => "refund",
             Self::RecordPayment => "record_payment",
             Self::Close => "close",
+        }
+    }
+
+    /// Whether money, or what stands for it, changes hands: such decisions count together for an order. The others ask
+    /// WeChat, or end what nobody has paid for.
+    pub fn moves_money(self) -> bool {
+        match self {
+            Self::Waive | Self::Refund | Self::RecordPayment => true,
+            Self::Confirm | Self::Release | Self::Close => false,
         }
     }
 
@@ -162,6 +171,13 @@ pub fn override_id(operator: &str, key: &IdempotencyKey) -> Uuid {
     wish_id(operator, key)
 }
 
+/// The override that a request for a refund becomes which one operator may not decide alone. No operator's own key can
+/// name it: operators' names have no control characters.
+pub fn override_of_refund(refund: &RefundId) -> Uuid {
+    let key = IdempotencyKey::try_from(refund.as_str()).expect("a refund's number is digits, letters and dashes");
+    wish_id("\u{1}refund", &key)
+}
+
 /// What decides whether an override makes sense.
 #[derive(Debug, Clone, Copy)]
 pub struct Standing {
@@ -214,7 +230,8 @@ pub fn judge(action: OverrideAction, amount: Option<Fen>, at: Standing) -> Resul
         (A::Close, S::Confirmed) => Err("it is paid: a refund ends it"),
         (A::Close, S::Rejected | S::Cancelled | S::Expired | S::Refunding | S::Refunded) => Err("it has ended already"),
 
-        (A::Refund, S::Confirmed) => {
+        // Of an order that is over something is left when its customer took back less than all.
+        (A::Refund, S::Confirmed | S::Refunding | S::Refunded) => {
             let sum = amount.unwrap_or(at.left_fen);
             if at.left_fen == Fen::ZERO {
                 Err("nothing is left to give back")
@@ -234,7 +251,6 @@ pub fn judge(action: OverrideAction, amount: Option<Fen>, at: Standing) -> Resul
             }
         }
         (A::Refund, S::Rejected) => Err("it is not paid"),
-        (A::Refund, S::Refunding | S::Refunded) => Err("nothing is left to give back"),
 
         (_, S::Submitted) => Err("no worker has taken the order yet"),
     }
@@ -261,7 +277,8 @@ mod tests {
         for status in Status::ALL {
             for amount in [None, Some(Fen(1)), Some(Fen(150)), Some(Fen(151)), Some(Fen(0)), Some(Fen(-1))] {
                 if let Ok(sum) = judge(OverrideAction::Refund, amount, at(status)) {
-                    assert!(status == Status::Confirmed && sum > Fen::ZERO && sum <= Fen(150), "{status:?} {amount:?}");
+                    let is_paid = matches!(status, Status::Confirmed | Status::Refunding | Status::Refunded);
+                    assert!(is_paid && sum > Fen::ZERO && sum <= Fen(150), "{status:?} {amount:?}");
                 }
             }
         }
@@ -289,8 +306,8 @@ mod tests {
             (S::Lapsed, &[A::Confirm, A::Waive, A::RecordPayment, A::Close]),
             (S::Cancelled, &[A::Confirm, A::Waive]),
             (S::Expired, &[A::Confirm, A::Waive, A::RecordPayment]),
-            (S::Refunding, &[]),
-            (S::Refunded, &[]),
+            (S::Refunding, &[A::Refund]),
+            (S::Refunded, &[A::Refund]),
         ] {
             let found: Vec<A> = A::ALL.into_iter().filter(|action| judge(*action, None, at(status)).is_ok()).collect();
             assert_eq!(found, possible, "{status:?}");

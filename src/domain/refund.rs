@@ -100,6 +100,25 @@ impl EndedBy {
     }
 }
 
+/// Who asks for a refund, as `requested_by` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requester<'a> {
+    /// Takes back what the session's rules allow.
+    Customer(&'a str),
+    /// May give back any amount, above a sum with a second person. Whoever is not named as a customer counts as one.
+    Operator(&'a str),
+}
+
+impl<'a> Requester<'a> {
+    pub fn of(requested_by: &'a str) -> Self {
+        match requested_by.split_once(':') {
+            Some(("user", user)) => Self::Customer(user),
+            Some(("operator", operator)) => Self::Operator(operator),
+            Some(_) | None => Self::Operator(requested_by),
+        }
+    }
+}
+
 /// What WeChat says of a refund. `status` in answers, `refund_status` in callbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

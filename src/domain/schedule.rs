@@ -4,6 +4,7 @@ use super::{
     calendar::Moment,
     ids::{CourseId, Malformed, ScheduleId},
     money::Fen,
+    session_rules::SessionRules,
     text::Title,
 };
 
@@ -17,6 +18,7 @@ pub struct NewSchedule {
     pub starts_at: Moment,
     pub price_fen: Price,
     pub capacity: Capacity,
+    pub rules: SessionRules,
 }
 
 /// Seats of a room: 1 to 100 000.

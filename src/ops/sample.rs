@@ -21,6 +21,7 @@ use crate::{
         notification::{Kind, NotificationStatus},
         order::Status,
         schedule::{Capacity, NewSchedule},
+        session_rules::GivenRules,
         text::Title,
     },
     exit::Failure,
@@ -119,13 +120,16 @@ async fn session_to_book(database: &Database, settings: &Settings) -> Result<Sch
         ];
         let mut step = database.begin("sample.programme").await?;
         for (course_id, course, days, capacity) in programme {
+            let starts_at = Moment::after(now, time::Duration::days(days));
+            let rules = GivenRules::default().complete(starts_at, &settings.order.session_rules()?);
             let new = NewSchedule {
                 schedule_id: ScheduleId(Uuid::now_v7()),
                 course_id: sound(CourseId::try_from(course_id)),
                 course: sound(Title::try_from(course)),
-                starts_at: Moment::after(now, time::Duration::days(days)),
+                starts_at,
                 price_fen: settings.order.price()?,
                 capacity: sound(Capacity::try_from(capacity)),
+                rules: sound(rules.map_err(|(_, why)| why)),
             };
             store::schedule::add(&mut step, &new).await?;
         }

@@ -12,6 +12,7 @@ use crate::{
         document::ScheduleDocument,
         ids::{CourseId, ScheduleId},
         schedule::{Capacity, NewSchedule, Price},
+        session_rules::{GivenRules, RefundRules, SeatsPerCustomer},
         text::Title,
     },
     exit::Failure,
@@ -37,6 +38,19 @@ pub enum Command {
         /// In fen; the configured price when left out.
         #[arg(long, allow_negative_numbers = true)]
         price_fen: Option<Price>,
+        /// When orders are taken first; at once when left out.
+        #[arg(long, value_parser = Moment::parse)]
+        sale_opens_at: Option<Moment>,
+        /// When orders are taken, and can be paid, no more; the start at the latest, which it is when left out.
+        #[arg(long, value_parser = Moment::parse)]
+        sale_closes_at: Option<Moment>,
+        /// Held and booked seats that one customer may have; the configured number when left out.
+        #[arg(long, allow_negative_numbers = true)]
+        seats_per_customer: Option<SeatsPerCustomer>,
+        /// What customers take back by themselves, a JSON list like [{"until_hours_before":24,"percent":100}]; the configured
+        /// rules when left out.
+        #[arg(long, value_parser = RefundRules::parse)]
+        refund_rules: Option<RefundRules>,
     },
     /// List sessions, soonest first.
     List {
@@ -58,14 +72,30 @@ pub enum Command {
 
 pub async fn run(command: Command, settings: &Settings, json: bool) -> Result<(), Failure> {
     match command {
-        Command::Add { capacity, course, title, starts_at, price_fen } => {
+        Command::Add {
+            capacity,
+            course,
+            title,
+            starts_at,
+            price_fen,
+            sale_opens_at,
+            sale_closes_at,
+            seats_per_customer,
+            refund_rules,
+        } => {
+            let starts_at = starts_at.unwrap_or_else(|| Moment::after(OffsetDateTime::now_utc(), Duration::days(7)));
+            let given = GivenRules { sale_opens_at, sale_closes_at, seats_per_customer, refund_rules };
+            let rules = given
+                .complete(starts_at, &settings.order.session_rules()?)
+                .map_err(|(field, why)| Failure::wrong(format!("--{}: {why}", field.replace('_', "-"))))?;
             let new = NewSchedule {
                 schedule_id: ScheduleId(Uuid::now_v7()),
                 course: title.unwrap_or_else(|| Title::from(&course)),
                 course_id: course,
-                starts_at: starts_at.unwrap_or_else(|| Moment::after(OffsetDateTime::now_utc(), Duration::days(7))),
+                starts_at,
                 price_fen: price_fen.map_or_else(|| settings.order.price(), Ok)?,
                 capacity,
+                rules,
             };
             add(&new, settings, json).await
         }
@@ -121,7 +151,19 @@ async fn add(new: &NewSchedule, settings: &Settings, json: bool) -> Result<(), F
     Ok(())
 }
 
-const COLUMNS: [&str; 7] = ["schedule_id", "course", "starts_at", "price", "available", "capacity", "status"];
+const COLUMNS: [&str; 11] = [
+    "schedule_id",
+    "course",
+    "starts_at",
+    "price",
+    "available",
+    "capacity",
+    "status",
+    "sale opens",
+    "sale closes",
+    "per customer",
+    "given back",
+];
 
 fn columns(schedule: &ScheduleDocument) -> Vec<String> {
     vec![
@@ -132,5 +174,9 @@ fn columns(schedule: &ScheduleDocument) -> Vec<String> {
         schedule.available.to_string(),
         schedule.capacity.to_string(),
         schedule.status.clone(),
+        schedule.sale_opens_at.map_or_else(|| "at once".into(), |at| at.format(&Rfc3339).unwrap_or_default()),
+        schedule.sale_closes_at.format(&Rfc3339).unwrap_or_default(),
+        schedule.seats_per_customer.to_string(),
+        schedule.refund_rules.to_string(),
     ]
 }

@@ -38,6 +38,14 @@ pub async fn apply(
 
 /// Frees the order's seat, if it has one, and offers it to the waiting list at once. The session is locked.
 async fn free_seat(step: &mut Step<'_>, order: &Locked, terms: &Terms) -> Result<(), StoreError> {
+    if vacate(step, order).await? {
+        waitlist::offer_free_seats(step, order.schedule_id, terms).await?;
+    }
+    Ok(())
+}
+
+/// Frees the order's seat and ends its booking; says whether it had one. The session is locked.
+pub(super) async fn vacate(step: &mut Step<'_>, order: &Locked) -> Result<bool, StoreError> {
     let freed = sqlx::query(
         "WITH gone AS (
              UPDATE seat_reservations SET status = 'cancelled', expires_at = NULL, updated_at = now()
@@ -51,8 +59,5 @@ async fn free_seat(step: &mut Step<'_>, order: &Locked, terms: &Terms) -> Result
     .execute(&mut *step.transaction)
     .await?
     .rows_affected();
-    if freed > 0 {
-        waitlist::offer_free_seats(step, order.schedule_id, terms).await?;
-    }
-    Ok(())
+    Ok(freed > 0)
 }

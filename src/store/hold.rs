@@ -17,15 +17,49 @@ use crate::domain::{
     message::OrderSubmitted,
     money::Fen,
     order::Status,
+    session_rules::{Sale, SaleTimes},
 };
 
 /// A session as the seats worker needs it, its row locked against other takers of seats.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Session {
     pub schedule_id: ScheduleId,
     pub price_fen: Fen,
-    pub starts_at: OffsetDateTime,
+    /// It is not cancelled.
+    pub takes_place: bool,
+    /// It takes place and has not begun.
     pub open: bool,
+    pub times: SaleTimes,
+    /// Where it is in its sale, at the moment of the lock.
+    pub sale: Sale,
+    /// Held and booked seats that one customer may have.
+    pub seats_per_customer: i32,
+}
+
+#[derive(FromRow)]
+struct SessionRow {
+    schedule_id: ScheduleId,
+    price_fen: Fen,
+    takes_place: bool,
+    starts_at: OffsetDateTime,
+    sale_opens_at: Option<OffsetDateTime>,
+    sale_closes_at: OffsetDateTime,
+    seats_per_customer: i32,
+}
+
+impl SessionRow {
+    fn at(self, now: OffsetDateTime) -> Session {
+        let times = SaleTimes { opens_at: self.sale_opens_at, closes_at: self.sale_closes_at };
+        Session {
+            schedule_id: self.schedule_id,
+            price_fen: self.price_fen,
+            takes_place: self.takes_place,
+            open: self.takes_place && now < self.starts_at,
+            times,
+            sale: times.at(now),
+            seats_per_customer: self.seats_per_customer,
+        }
+    }
 }
 
 /// Locks the sessions and reads them; unknown ones are left out.
@@ -39,8 +73,9 @@ pub async fn lock_sessions(
     step: &mut Step<'_>,
     schedules: &BTreeSet<ScheduleId>,
 ) -> Result<HashMap<ScheduleId, Session>, StoreError> {
-    let sessions: Vec<Session> = sqlx::query_as(
-        "SELECT schedule_id, price_fen, starts_at, status = 'open' AND starts_at > now() AS open
+    let sessions: Vec<SessionRow> = sqlx::query_as(
+        "SELECT schedule_id, price_fen, status = 'open' AS takes_place, starts_at, sale_opens_at,
+                coalesce(sale_closes_at, starts_at) AS sale_closes_at, seats_per_customer
            FROM course_schedules WHERE schedule_id = ANY($1)
           ORDER BY schedule_id FOR NO KEY UPDATE",
     )
@@ -48,7 +83,7 @@ pub async fn lock_sessions(
     .fetch_all(&mut *step.transaction)
     .await?;
     step.now = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *step.transaction).await?;
-    Ok(sessions.into_iter().map(|session| (session.schedule_id, session)).collect())
+    Ok(sessions.into_iter().map(|session| (session.schedule_id, session.at(step.now))).collect())
 }
 
 /// Which of these orders are in the books already.
@@ -121,11 +156,42 @@ pub enum Decision {
     },
 }
 
-/// How long a seat is held and an order can be paid, from now.
+/// How long a seat is held and an order can be paid, from now; the end of the session's sale comes first.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     pub hold: Duration,
     pub payment: Duration,
+}
+
+/// Until when one order's seat is held, and until when it can be paid.
+#[derive(Debug, Clone, Copy)]
+struct Until {
+    hold: OffsetDateTime,
+    payment: OffsetDateTime,
+}
+
+impl Deadlines {
+    fn until(self, now: OffsetDateTime, sale_closes_at: OffsetDateTime) -> Until {
+        Until { hold: (now + self.hold).min(sale_closes_at), payment: (now + self.payment).min(sale_closes_at) }
+    }
+}
+
+/// Reads the end of the sale of each of these locked sessions here, so that no caller can give an order that outlives it.
+async fn deadlines_of(
+    step: &mut Step<'_>,
+    decided: &[(&OrderSubmitted, Decision)],
+    deadlines: Deadlines,
+) -> Result<Vec<Until>, StoreError> {
+    let schedules: Vec<ScheduleId> = decided.iter().map(|(order, _)| order.schedule_id).collect();
+    let closes: Vec<(ScheduleId, OffsetDateTime)> = sqlx::query_as(
+        "SELECT schedule_id, coalesce(sale_closes_at, starts_at) FROM course_schedules WHERE schedule_id = ANY($1)",
+    )
+    .bind(&schedules)
+    .fetch_all(&mut *step.transaction)
+    .await?;
+    let closes: HashMap<ScheduleId, OffsetDateTime> = closes.into_iter().collect();
+    let until = |schedule| closes.get(schedule).map(|closes_at| deadlines.until(step.now, *closes_at));
+    schedules.iter().map(|schedule| until(schedule).ok_or(StoreError::Bug(sqlx::Error::RowNotFound))).collect()
 }
 
 /// Writes the batch: orders in arrival order, reservations, audit rows, notifications of rejections.
@@ -135,13 +201,12 @@ pub async fn record(
     decided: &[(&OrderSubmitted, Decision)],
     deadlines: Deadlines,
 ) -> Result<(), StoreError> {
-    let hold_expires_at = step.now + deadlines.hold;
-    let pay_before = step.now + deadlines.payment;
+    let until = deadlines_of(step, decided, deadlines).await?;
     let rows: Vec<AuditRow> =
-        decided.iter().map(|(order, decision)| first_audit_row(order, decision, hold_expires_at, pay_before)).collect();
+        decided.iter().zip(&until).map(|((order, decision), until)| first_audit_row(order, decision, *until)).collect();
 
-    insert_orders(step, decided, &rows, hold_expires_at, pay_before).await?;
-    take_seats(step, decided, hold_expires_at).await?;
+    insert_orders(step, decided, &rows, &until).await?;
+    take_seats(step, decided, &until).await?;
     audit::append(step, &rows).await?;
     let rejected: Vec<OrderId> = decided
         .iter()
@@ -151,18 +216,13 @@ pub async fn record(
     super::notification::intend(step, &rejected, crate::domain::notification::Kind::BookingFailed).await
 }
 
-fn first_audit_row(
-    order: &OrderSubmitted,
-    decision: &Decision,
-    hold_expires_at: OffsetDateTime,
-    pay_before: OffsetDateTime,
-) -> AuditRow {
+fn first_audit_row(order: &OrderSubmitted, decision: &Decision, until: Until) -> AuditRow {
     let (event, to, reason, after) = match decision {
         Decision::Held(seat) => (
             "seat_held",
             Status::Held,
             None,
-            json!({ "seat_no": seat, "hold_expires_at": hold_expires_at.unix_timestamp(), "pay_before": pay_before.unix_timestamp() }),
+            json!({ "seat_no": seat, "hold_expires_at": until.hold.unix_timestamp(), "pay_before": until.payment.unix_timestamp() }),
         ),
         Decision::Rejected { reason, .. } => {
             ("no_seat", Status::Rejected, Some((*reason).to_owned()), json!({ "reason": reason }))
@@ -187,8 +247,7 @@ async fn insert_orders(
     step: &mut Step<'_>,
     decided: &[(&OrderSubmitted, Decision)],
     rows: &[AuditRow],
-    hold_expires_at: OffsetDateTime,
-    pay_before: OffsetDateTime,
+    until: &[Until],
 ) -> Result<(), StoreError> {
     let column = |of: fn(&OrderSubmitted) -> String| decided.iter().map(|(order, _)| of(order)).collect::<Vec<_>>();
     let rejection = |decision: &Decision| match decision {
@@ -201,13 +260,14 @@ async fn insert_orders(
                 (order_id, user_id, schedule_id, status, channel, amount_fen, seat_wish, request_hash, reason, alternatives,
                  hold_expires_at, pay_before, audit_head, submitted_at)
          SELECT order_id, user_id, schedule_id, status, channel, amount_fen, seat_wish, request_hash, reason, alternatives,
-                CASE WHEN status = 'held' THEN $12::timestamptz END, CASE WHEN status = 'held' THEN $13::timestamptz END,
+                CASE WHEN status = 'held' THEN hold_expires_at END, CASE WHEN status = 'held' THEN pay_before END,
                 audit_head, submitted_at
            FROM unnest($1::text[], $2::text[], $3::uuid[], $4::order_status[], $5::payment_channel[], $6::bigint[], $7::int[],
-                       $8::text[], $9::text[], $10::jsonb[], $11::bytea[], $14::timestamptz[])
+                       $8::text[], $9::text[], $10::jsonb[], $11::bytea[], $12::timestamptz[], $13::timestamptz[],
+                       $14::timestamptz[])
                 WITH ORDINALITY
              AS t(order_id, user_id, schedule_id, status, channel, amount_fen, seat_wish, request_hash, reason, alternatives,
-                  audit_head, submitted_at, place)
+                  audit_head, hold_expires_at, pay_before, submitted_at, place)
           ORDER BY place",
     )
     .bind(column(|order| order.order_id.as_str().to_owned()))
@@ -221,8 +281,8 @@ async fn insert_orders(
     .bind(decided.iter().map(|(_, decision)| rejection(decision).0).collect::<Vec<_>>())
     .bind(decided.iter().map(|(_, decision)| rejection(decision).1).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.hash(step.now)).collect::<Vec<_>>())
-    .bind(hold_expires_at)
-    .bind(pay_before)
+    .bind(until.iter().map(|until| until.hold).collect::<Vec<_>>())
+    .bind(until.iter().map(|until| until.payment).collect::<Vec<_>>())
     .bind(decided.iter().map(|(order, _)| order.submitted_at).collect::<Vec<_>>())
     .execute(&mut *step.transaction)
     .await?;
@@ -232,34 +292,35 @@ async fn insert_orders(
 async fn take_seats(
     step: &mut Step<'_>,
     decided: &[(&OrderSubmitted, Decision)],
-    hold_expires_at: OffsetDateTime,
+    until: &[Until],
 ) -> Result<(), StoreError> {
-    let held = decided.iter().filter_map(|(order, decision)| match decision {
-        Decision::Held(seat) => Some((order.order_id.clone(), order.schedule_id, *seat)),
+    let held = decided.iter().zip(until).filter_map(|((order, decision), until)| match decision {
+        Decision::Held(seat) => Some((order.order_id.clone(), (order.schedule_id, (*seat, until.hold)))),
         Decision::Rejected { .. } => None,
     });
-    let (orders, (schedules, seats)): (Vec<_>, (Vec<_>, Vec<_>)) =
-        held.map(|(order, schedule, seat)| (order, (schedule, seat))).unzip();
+    type Columns = (Vec<OrderId>, (Vec<ScheduleId>, (Vec<SeatNo>, Vec<OffsetDateTime>)));
+    let (orders, (schedules, (seats, expire_at))): Columns = held.unzip();
     if orders.is_empty() {
         return Ok(());
     }
     // A reservation is made only for a seat whose row was there to be deleted.
     let taken = sqlx::query(
         "WITH wish AS (
-             SELECT t.order_id, t.schedule_id, t.seat_no
-               FROM unnest($1::text[], $2::uuid[], $3::int[]) AS t(order_id, schedule_id, seat_no)
+             SELECT t.order_id, t.schedule_id, t.seat_no, t.expires_at
+               FROM unnest($1::text[], $2::uuid[], $3::int[], $4::timestamptz[])
+                 AS t(order_id, schedule_id, seat_no, expires_at)
          ), taken AS (
              DELETE FROM free_seats f USING wish w
               WHERE f.schedule_id = w.schedule_id AND f.seat_no = w.seat_no
-          RETURNING w.order_id, f.schedule_id, f.seat_no
+          RETURNING w.order_id, f.schedule_id, f.seat_no, w.expires_at
          )
          INSERT INTO seat_reservations (order_id, schedule_id, seat_no, status, expires_at)
-         SELECT order_id, schedule_id, seat_no, 'temporary', $4 FROM taken",
+         SELECT order_id, schedule_id, seat_no, 'temporary', expires_at FROM taken",
     )
     .bind(&orders)
     .bind(schedules)
     .bind(seats)
-    .bind(hold_expires_at)
+    .bind(expire_at)
     .execute(&mut *step.transaction)
     .await?
     .rows_affected();

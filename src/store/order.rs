@@ -72,6 +72,7 @@ impl From<OrderRow> for Snapshot {
                 updated_at: row.updated_at,
                 version: row.version,
             },
+            sale: None,
         }
     }
 }
@@ -148,6 +149,8 @@ pub struct Locked {
     pub seat_no: Option<SeatNo>,
     /// Whether its reservation still holds a seat for it.
     pub holds_seat: bool,
+    /// When the sale of its session ends.
+    pub sale_closes_at: OffsetDateTime,
 }
 
 /// Locks the orders, in the order of their ids so that two transactions never wait for each other crosswise.
@@ -172,8 +175,10 @@ async fn read_locked(step: &mut Step<'_>, ids: &[OrderId]) -> Result<Vec<Locked>
     Ok(sqlx::query_as(
         "SELECT o.order_id, o.user_id, o.schedule_id, o.status, o.amount_fen, o.transaction_id, o.paid_fen,
                 o.refund_promised_fen, o.refunded_fen, o.version, o.audit_head,
-                r.reservation_id, r.seat_no, coalesce(r.status = 'temporary', false) AS holds_seat
+                r.reservation_id, r.seat_no, coalesce(r.status = 'temporary', false) AS holds_seat,
+                coalesce(s.sale_closes_at, s.starts_at) AS sale_closes_at
            FROM payment_orders o
+           JOIN course_schedules s USING (schedule_id)
            LEFT JOIN seat_reservations r ON r.order_id = o.order_id
           WHERE o.order_id = ANY($1)",
     )

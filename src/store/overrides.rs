@@ -1,6 +1,8 @@
 //! `order_overrides`: operators' decisions about orders, from the proposal to what came of them.
 
-use sqlx::{FromRow, PgExecutor, PgPool};
+use std::collections::HashSet;
+
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -11,10 +13,13 @@ use super::{
 use crate::{
     crash,
     domain::{
-        ids::OrderId,
+        ids::{OrderId, RefundId},
+        message::RefundRequested,
         money::Fen,
         order::Status,
-        overrides::{OverrideAction, OverrideDocument, OverrideStatus, Proposal, Standing, WAIVED},
+        overrides::{
+            OverrideAction, OverrideDocument, OverrideStatus, Proposal, Standing, WAIVED, judge, override_of_refund,
+        },
     },
 };
 
@@ -87,15 +92,52 @@ pub async fn subject(db: &PgPool, document: &OverrideDocument) -> Result<(Due, S
     Ok((due, standing))
 }
 
-/// Takes a proposal into the books; approved at once when one person is enough. `false`: this very one, or another
-/// one about the order, is there already.
-pub async fn propose(
-    db: &Database,
+/// What became of a proposal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proposed {
+    Written,
+    /// This very one, or another one about the order, is there already.
+    Known,
+    NoSuchOrder,
+    NotPossible(&'static str),
+}
+
+/// Judges a proposal under the order's lock and takes it into the books; approved at once when one person is enough for
+/// all money that operators move for the order, this included.
+///
+/// # Errors
+/// PostgreSQL is away or refuses.
+pub async fn propose(step: &mut Step<'_>, proposal: &Proposal, second_person: Fen) -> Result<Proposed, StoreError> {
+    if !lock_order(step, &proposal.order_id).await? {
+        return Ok(Proposed::NoSuchOrder);
+    }
+    let standing = standing(&mut *step.transaction, &proposal.order_id).await?;
+    let Some(standing) = standing else { return Ok(Proposed::NoSuchOrder) };
+    let money = match judge(proposal.action, proposal.amount_fen, standing) {
+        Ok(money) => money,
+        Err(why) => return Ok(Proposed::NotPossible(why)),
+    };
+    let needs_second_person = if proposal.action.moves_money() {
+        needs_second_person(step, &proposal.order_id, money, second_person).await?
+    } else {
+        money > second_person
+    };
+    let status = if needs_second_person { OverrideStatus::Proposed } else { OverrideStatus::Approved };
+    Ok(if write(step, proposal, money, status).await? { Proposed::Written } else { Proposed::Known })
+}
+
+/// The order's lock, also for a role that may not change orders.
+async fn lock_order(step: &mut Step<'_>, order: &OrderId) -> Result<bool, StoreError> {
+    let locked = sqlx::query("SELECT FROM payment_orders WHERE order_id = $1 FOR UPDATE").bind(order);
+    Ok(locked.execute(&mut *step.transaction).await?.rows_affected() > 0)
+}
+
+async fn write(
+    step: &mut Step<'_>,
     proposal: &Proposal,
     money: Fen,
-    needs_second_person: bool,
+    status: OverrideStatus,
 ) -> Result<bool, StoreError> {
-    let status = if needs_second_person { OverrideStatus::Proposed } else { OverrideStatus::Approved };
     let written = sqlx::query(
         "INSERT INTO order_overrides
                 (override_id, order_id, action, amount_fen, receipt, reason, money_fen, status, request_id, proposed_by)
@@ -110,9 +152,102 @@ pub async fn propose(
     .bind(money)
     .bind(status)
     .bind(&proposal.request_id)
-    .bind(&proposal.operator);
-    let written = crash::around("commit", "override.propose", written.execute(db.pool())).await?;
+    .bind(&proposal.operator)
+    .execute(&mut *step.transaction)
+    .await?;
     Ok(written.rows_affected() > 0)
+}
+
+/// The judge of all money that operators move: whether this sum, with what they have moved or want to move for the order
+/// before, is more than one person decides. The order is locked.
+pub async fn needs_second_person(
+    step: &mut Step<'_>,
+    order: &OrderId,
+    money: Fen,
+    second_person: Fen,
+) -> Result<bool, StoreError> {
+    let moved = moved(&mut step.transaction, order).await?;
+    // A sum that no number can hold is above every limit.
+    Ok(moved.checked_add(money).is_none_or(|sum| sum > second_person))
+}
+
+/// What operators have moved for an order, decided to move or proposed: by overrides, and by refunds that no override
+/// asked for.
+///
+/// # Errors
+/// PostgreSQL is away or refuses.
+pub async fn moved(db: &mut PgConnection, order: &OrderId) -> Result<Fen, StoreError> {
+    let decided: Vec<(Uuid, OverrideAction, Fen)> = sqlx::query_as(
+        "SELECT override_id, action, money_fen FROM order_overrides
+          WHERE order_id = $1 AND status IN ('proposed', 'approved', 'done')",
+    )
+    .bind(order)
+    .fetch_all(&mut *db)
+    .await?;
+    let refunded: Vec<(RefundId, Fen)> = sqlx::query_as(
+        "SELECT refund_id, amount_fen FROM refunds
+          WHERE order_id = $1 AND requested_by LIKE 'operator:%' AND replaces IS NULL
+            AND status::text NOT IN ('refused', 'not_owed')",
+    )
+    .bind(order)
+    .fetch_all(&mut *db)
+    .await?;
+    let of_overrides: HashSet<RefundId> = decided.iter().map(|(id, ..)| RefundId::of_override(order, *id)).collect();
+    let by_override = decided.iter().filter(|(_, action, _)| action.moves_money()).map(|(.., fen)| *fen);
+    let by_refund = refunded.iter().filter(|(id, _)| !of_overrides.contains(id)).map(|(_, fen)| *fen);
+    let sum = by_override.chain(by_refund).try_fold(Fen::ZERO, Fen::checked_add);
+    Ok(sum.unwrap_or(Fen(i64::MAX)))
+}
+
+/// What a refund would be judged by: its sum with all that operators moved for the order before. `None` when the order is
+/// not in the books. Read without a lock: the judge decides when it is proposed or carried out.
+///
+/// # Errors
+/// PostgreSQL is away or refuses.
+pub async fn refund_at_stake(db: &Database, order: &OrderId, amount: Option<Fen>) -> Result<Option<Fen>, StoreError> {
+    let Some(standing) = standing(db.pool(), order).await? else { return Ok(None) };
+    let mut connection = db.pool().acquire().await?;
+    let moved = moved(&mut connection, order).await?;
+    Ok(Some(moved.checked_add(amount.unwrap_or(standing.left_fen)).unwrap_or(Fen(i64::MAX))))
+}
+
+/// Whether a request for a refund is the deed of an override that was judged when it was proposed.
+pub(super) async fn allows_refund(step: &mut Step<'_>, request: &RefundRequested) -> Result<bool, StoreError> {
+    let decided: Vec<(Uuid, Option<Fen>)> = sqlx::query_as(
+        "SELECT override_id, amount_fen FROM order_overrides
+          WHERE order_id = $1 AND action = 'refund' AND status IN ('approved', 'done')",
+    )
+    .bind(&request.order_id)
+    .fetch_all(&mut *step.transaction)
+    .await?;
+    Ok(decided.into_iter().any(|(id, amount_fen)| {
+        RefundId::of_override(&request.order_id, id) == request.refund_id && amount_fen == request.amount_fen
+    }))
+}
+
+/// Makes a proposal of a request for a refund that one operator may not decide alone; one that is open, or was withdrawn,
+/// stays as it is. The order is locked.
+pub(super) async fn propose_refund(
+    step: &mut Step<'_>,
+    request: &RefundRequested,
+    operator: &str,
+    money: Fen,
+) -> Result<(), StoreError> {
+    let proposal = Proposal {
+        override_id: override_of_refund(&request.refund_id),
+        order_id: request.order_id.clone(),
+        action: OverrideAction::Refund,
+        amount_fen: request.amount_fen,
+        receipt: None,
+        reason: request.reason.clone(),
+        operator: operator.to_owned(),
+        request_id: request.request_id.clone(),
+    };
+    if write(step, &proposal, money, OverrideStatus::Proposed).await? {
+        tracing::warn!(order_id = %request.order_id, operator, money_fen = money.0,
+            "proposed a refund that one operator may not decide alone");
+    }
+    Ok(())
 }
 
 /// A second person agrees to, or anybody withdraws, what is still proposed; says whether it was. The database keeps

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Step, StoreError, hold,
+    Step, StoreError, ending, hold, limits,
     order::{self, Change, Locked, Paid},
     payment_books::{Books, Case, LateMoney, Outcome},
 };
@@ -37,7 +37,7 @@ pub async fn record(
         seen.iter().filter_map(|seen| OrderId::try_from(seen.payment.out_trade_no.clone()).ok()).collect();
     let orders: HashMap<String, Locked> =
         order::lock(step, &ids).await?.into_iter().map(|order| (order.order_id.to_string(), order)).collect();
-    let sessions = lock_sessions_of_the_unseated(step, &orders).await?;
+    let sessions = lock_sessions(step, &orders, seen).await?;
     let mut books = Books::default();
     let mut outcomes = Vec::with_capacity(seen.len());
     for seen in seen {
@@ -76,11 +76,14 @@ async fn settle<'a>(
     }
     let mismatch = mismatch.or(settled_by.map(|_| CaseKind::PaidTwice));
     let mut seat = None;
+    let mut is_at_limit = false;
     let event = match mismatch {
         Some(_) => Event::PaymentMismatched,
+        None if is_too_late(order, seen) => Event::PaidTooLate,
         None if order.holds_seat => Event::Paid(SeatAtPayment::Held),
         None => {
-            seat = take_free_seat(step, sessions, order).await?;
+            is_at_limit = may_take_free_seat(order) && !has_room(step, order, seen).await?;
+            seat = if is_at_limit { None } else { take_free_seat(step, sessions, order).await? };
             Event::Paid(if seat.is_some() { SeatAtPayment::Free } else { SeatAtPayment::None })
         }
     };
@@ -99,8 +102,13 @@ async fn settle<'a>(
             Effect::TakeFreeSeat => books.reseated.extend(seat.map(|seat| (order, seat))),
             Effect::RefundAutomatically => {
                 outcome = Outcome::Settled;
-                let open = sessions.get(&order.schedule_id).is_some_and(|session| session.open);
-                let why = if open { "sold-out" } else { "schedule-closed" };
+                let why = match sessions.get(&order.schedule_id) {
+                    _ if event == Event::PaidTooLate => "not-on-sale",
+                    _ if is_at_limit => "limit-reached",
+                    Some(session) if session.open => "sold-out",
+                    Some(session) if session.takes_place => "not-on-sale",
+                    Some(_) | None => "schedule-closed",
+                };
                 let no_seat = (order.status != Status::Cancelled).then_some(why);
                 books.refunds.push(LateMoney { order, fen: payment.total_fen, no_seat });
             }
@@ -109,8 +117,10 @@ async fn settle<'a>(
                 books.cases.push(Case::mismatch(order, payment, mismatch.unwrap_or(CaseKind::PaidWithoutCode)));
             }
             Effect::Notify(kind) => books.notices.push((order.order_id.clone(), *kind)),
-            // The held seat is confirmed with its booking; a payment holds and frees none.
-            Effect::ConfirmSeat | Effect::HoldSeat | Effect::FreeSeat => {}
+            // Nobody is offered it: the sale is over.
+            Effect::FreeSeat => drop(ending::vacate(step, order).await?),
+            // The held seat is confirmed with its booking; a payment holds none.
+            Effect::ConfirmSeat | Effect::HoldSeat => {}
         }
     }
     if to != order.status {
@@ -158,6 +168,17 @@ fn mismatch(merchant: &Merchant, order: &Locked, payment: &Payment) -> Option<Ca
     }
 }
 
+/// Whether the customer may have one more seat: a hold that ran out and was replaced must not become a seat beyond the
+/// limit when it is paid after all. What an operator takes by other means is the operator's decision.
+async fn has_room(step: &mut Step<'_>, order: &Locked, seen: &PaymentSeen) -> Result<bool, StoreError> {
+    match seen.source {
+        Source::Callback { .. } | Source::Query => {
+            limits::has_room_for_paid(step, order.schedule_id, &order.user_id).await
+        }
+        Source::Offline { .. } => Ok(true),
+    }
+}
+
 pub(super) type Sessions = HashMap<ScheduleId, hold::Session>;
 
 /// Whether a payment now would find no hold, but may find a seat.
@@ -166,15 +187,28 @@ fn may_take_free_seat(order: &Locked) -> bool {
         && matches!(order.status, Status::Held | Status::AwaitingPayment | Status::Lapsed | Status::Expired)
 }
 
-/// Locks the sessions in which seats may be taken anew: all at once, so that two batches never wait for each other
+/// Whether WeChat took the money when the session was on sale no more. Its own time counts: who paid in time keeps the
+/// seat, however late the callback is. What an operator takes by other means is the operator's decision.
+fn is_too_late(order: &Locked, seen: &PaymentSeen) -> bool {
+    match seen.source {
+        Source::Callback { .. } | Source::Query => seen.payment.success_time >= order.sale_closes_at,
+        Source::Offline { .. } => false,
+    }
+}
+
+/// Locks the sessions in which seats may be taken or freed: all at once, so that two batches never wait for each other
 /// crosswise.
-async fn lock_sessions_of_the_unseated(
+async fn lock_sessions(
     step: &mut Step<'_>,
     orders: &HashMap<String, Locked>,
+    seen: &[&PaymentSeen],
 ) -> Result<Sessions, StoreError> {
-    let unseated: BTreeSet<ScheduleId> =
-        orders.values().filter(|order| may_take_free_seat(order)).map(|order| order.schedule_id).collect();
-    if unseated.is_empty() { Ok(Sessions::new()) } else { hold::lock_sessions(step, &unseated).await }
+    let of_payment = |seen: &&PaymentSeen| {
+        let order = orders.get(&seen.payment.out_trade_no)?;
+        (may_take_free_seat(order) || is_too_late(order, seen)).then_some(order.schedule_id)
+    };
+    let touched: BTreeSet<ScheduleId> = seen.iter().filter_map(of_payment).collect();
+    if touched.is_empty() { Ok(Sessions::new()) } else { hold::lock_sessions(step, &touched).await }
 }
 
 /// For a customer who paid after the hold was gone: their own seat if it is free, else the lowest free one. None of

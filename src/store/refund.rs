@@ -13,14 +13,11 @@ use crate::crash;
 use crate::domain::{
     case::CaseKind,
     ids::{OrderId, RefundId},
-    message::{RefundFacts, RefundRequested, RefundSeen, Source},
+    message::{RefundFacts, RefundSeen, Source},
     money::Fen,
-    order::{Event, Status},
+    order::Event,
     refund::{RefundEffect, RefundStatus, RefundStep, step as decide},
 };
-
-/// WeChat takes at most so many partial refunds of one order (refund, rules).
-const MOST_PER_ORDER: i64 = 50;
 
 /// When the sweep should look again: later than the queue's own next look, which comes within ten minutes at
 /// first and within the hour when the refund is older.
@@ -28,63 +25,6 @@ macro_rules! next_look {
     () => {
         "now() + least(greatest(now() - created_at, interval '10 minutes'), interval '70 minutes')"
     };
-}
-
-/// What became of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Requested {
-    /// In the books, now or before.
-    Accepted,
-    /// It cannot be met; the row says why.
-    Refused,
-    /// The order is not in the books (yet).
-    NoOrder,
-}
-
-/// Takes a request into the books: the sum is promised, and the seat is free when everything goes back.
-pub async fn request(step: &mut Step<'_>, request: &RefundRequested, terms: &Terms) -> Result<Requested, StoreError> {
-    let Some(order) = order::lock(step, std::slice::from_ref(&request.order_id)).await?.pop() else {
-        return Ok(Requested::NoOrder);
-    };
-    let known: Option<RefundStatus> = sqlx::query_scalar("SELECT status FROM refunds WHERE refund_id = $1")
-        .bind(&request.refund_id)
-        .fetch_optional(&mut *step.transaction)
-        .await?;
-    match known {
-        Some(RefundStatus::Refused) => return Ok(Requested::Refused),
-        Some(_) => return Ok(Requested::Accepted),
-        None => {}
-    }
-    let left = order.paid_fen.checked_sub(order.refund_promised_fen).unwrap_or(Fen::ZERO);
-    let amount = request.amount_fen.unwrap_or(left);
-    let refusal = refusal(&order, request, amount, left, count(step, &order.order_id).await?);
-    let status = if refusal.is_some() { RefundStatus::Refused } else { RefundStatus::Requested };
-    sqlx::query(
-        "INSERT INTO refunds (refund_id, order_id, status, amount_fen, reason, requested_by, error, next_check_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $3 = 'requested'::refund_status THEN now() END)",
-    )
-    .bind(&request.refund_id)
-    .bind(&order.order_id)
-    .bind(status)
-    // The column wants a sum; of a request for nothing it is the order's.
-    .bind(if amount > Fen::ZERO { amount } else { order.amount_fen })
-    .bind(&request.reason)
-    .bind(&request.requested_by)
-    .bind(refusal)
-    .execute(&mut *step.transaction)
-    .await?;
-    if let Some(why) = refusal {
-        tracing::info!(refund_id = %request.refund_id, why, "a refund cannot be made");
-        return Ok(Requested::Refused);
-    }
-    let change = Change {
-        request_id: Some(request.request_id.clone()),
-        reason: Some(request.reason.clone()),
-        promised: amount,
-        ..Change::of_status(order.status, "refund_requested", request.requested_by.clone())
-    };
-    ending::apply(step, &order, Event::RefundRequested { whole: amount == left }, change, terms).await?;
-    Ok(Requested::Accepted)
 }
 
 /// Enters a refund that nobody has to ask for; the order's promise is made with it.
@@ -108,39 +48,6 @@ pub(super) async fn owe(
     .execute(&mut *step.transaction)
     .await?;
     Ok(())
-}
-
-fn refusal(order: &Locked, request: &RefundRequested, amount: Fen, left: Fen, count: i64) -> Option<&'static str> {
-    match order.status {
-        Status::Confirmed => {}
-        // A person ended its refund as not owed; only a person takes that back.
-        Status::Cancelled if order.paid_fen > Fen::ZERO && request.requested_by.starts_with("user:") => {
-            return Some("nothing-left");
-        }
-        Status::Cancelled if order.paid_fen > Fen::ZERO => {}
-        Status::Refunding | Status::Refunded => return Some("nothing-left"),
-        Status::Submitted
-        | Status::Held
-        | Status::AwaitingPayment
-        | Status::Rejected
-        | Status::Lapsed
-        | Status::Cancelled
-        | Status::Expired => return Some("not-paid"),
-    }
-    if amount <= Fen::ZERO || amount > left {
-        Some("more-than-left")
-    } else if count >= MOST_PER_ORDER {
-        Some("too-many-refunds")
-    } else {
-        None
-    }
-}
-
-async fn count(step: &mut Step<'_>, order: &OrderId) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar("SELECT count(*) FROM refunds WHERE order_id = $1 AND status <> 'refused'")
-        .bind(order)
-        .fetch_one(&mut *step.transaction)
-        .await?)
 }
 
 /// A refund as the worker needs it to carry it on.
@@ -353,7 +260,7 @@ async fn settle(
     terms: &Terms,
 ) -> Result<(), StoreError> {
     let refunded = order.refunded_fen.0.saturating_add(amount.0);
-    let left = refund_person::left(order.paid_fen, order.refund_promised_fen.0, refunded);
+    let left = refund_person::left(step, order, order.refund_promised_fen.0, refunded, None).await?;
     let change = Change { refunded: amount, ..Change::of_status(order.status, "refunded", "worker:refunds") };
     ending::apply(step, order, Event::RefundSucceeded { left }, change, terms).await?;
     case::close(step, id.as_str(), "worker:refunds", "WeChat refunded it").await

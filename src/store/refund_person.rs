@@ -33,14 +33,29 @@ pub enum Closing {
 }
 
 /// What is left of the payment when so much of it is promised and given back.
-pub(super) fn left(paid: Fen, promised: i64, refunded: i64) -> Left {
-    if refunded == paid.0 {
-        Left::Nothing
-    } else if promised > refunded {
-        Left::Promised
-    } else {
-        Left::Kept
+/// `dropped`: the refund that ends as not owed. Of a booking that its customer gave back, nothing is left once all that the session's rules gave went back.
+pub(super) async fn left(
+    step: &mut Step<'_>,
+    order: &Locked,
+    promised: i64,
+    refunded: i64,
+    dropped: Option<&RefundId>,
+) -> Result<Left, StoreError> {
+    if refunded == order.paid_fen.0 {
+        return Ok(Left::Nothing);
     }
+    if promised > refunded {
+        return Ok(Left::Promised);
+    }
+    let given_back: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM refunds WHERE order_id = $1 AND requested_by LIKE 'user:%'
+                           AND status NOT IN ('refused', 'not_owed') AND refund_id IS DISTINCT FROM $2)",
+    )
+    .bind(&order.order_id)
+    .bind(dropped)
+    .fetch_one(&mut *step.transaction)
+    .await?;
+    Ok(if given_back { Left::Nothing } else { Left::Kept })
 }
 
 /// Opens a case about a refund that WeChat refuses. A refund that has moved on meanwhile needs none.
@@ -141,7 +156,8 @@ async fn end(
         .await?;
     let (event, change) = match ended {
         EndedBy::Hand { receipt } => {
-            let left = left(order.paid_fen, order.refund_promised_fen.0, order.refunded_fen.0.saturating_add(amount.0));
+            let refunded = order.refunded_fen.0.saturating_add(amount.0);
+            let left = left(step, order, order.refund_promised_fen.0, refunded, None).await?;
             let change = Change {
                 refunded: amount,
                 reason: Some(format!("{resolution} (receipt {receipt})")),
@@ -156,7 +172,8 @@ async fn end(
                 reason: Some(resolution.to_owned()),
                 ..Change::of_status(order.status, "refund_not_owed", by.to_owned())
             };
-            (Event::RefundDropped { left: left(order.paid_fen, promised, order.refunded_fen.0) }, change)
+            let left = left(step, order, promised, order.refunded_fen.0, Some(refund)).await?;
+            (Event::RefundDropped { left }, change)
         }
     };
     // A refund that is owed belongs to an order with money, and of such an order each of these changes the sums.

@@ -60,6 +60,9 @@ BEGIN
             ('UPDATE (status)', 'course_schedules', 'desk'),
             ('INSERT', 'free_seats', 'desk'),
             ('INSERT', 'order_overrides', 'desk'),
+            ('UPDATE (created_at)', 'payment_orders', 'desk'),
+            -- A refund that one operator may not decide alone becomes a proposal.
+            ('INSERT', 'order_overrides', 'refunds'),
             ('UPDATE', 'order_overrides', 'desk expiry'),
             ('INSERT, UPDATE', 'dead_letters', 'desk reconcile'),
             ('INSERT, UPDATE', 'dead_letter_readings', 'desk reconcile'),

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-use sqlx::{FromRow, PgExecutor};
+use sqlx::{FromRow, PgExecutor, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Step, StoreError};
 use crate::domain::{
+    calendar::Moment,
     document::{Alternatives, Availability, OtherSchedule, ScheduleDocument, SeatDocument},
     ids::{OrderId, ScheduleId, SeatNo},
     money::Fen,
     order::Status,
     schedule::NewSchedule,
+    session_rules::{RefundRules, SaleTimes},
 };
 
 #[derive(FromRow)]
@@ -25,6 +27,10 @@ struct ScheduleRow {
     capacity: i32,
     available: i64,
     status: String,
+    sale_opens_at: Option<OffsetDateTime>,
+    sale_closes_at: OffsetDateTime,
+    seats_per_customer: i32,
+    refund_rules: Json<RefundRules>,
 }
 
 impl From<ScheduleRow> for ScheduleDocument {
@@ -38,6 +44,10 @@ impl From<ScheduleRow> for ScheduleDocument {
             capacity: row.capacity,
             available: row.available,
             status: row.status,
+            sale_opens_at: row.sale_opens_at,
+            sale_closes_at: row.sale_closes_at,
+            seats_per_customer: row.seats_per_customer,
+            refund_rules: row.refund_rules.0,
         }
     }
 }
@@ -52,14 +62,19 @@ pub async fn add(step: &mut Step<'_>, new: &NewSchedule) -> Result<bool, StoreEr
         .execute(&mut *tx)
         .await?;
     let added = sqlx::query(
-        "INSERT INTO course_schedules (schedule_id, course_id, starts_at, price_fen, capacity)
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (schedule_id) DO NOTHING",
+        "INSERT INTO course_schedules (schedule_id, course_id, starts_at, price_fen, capacity, sale_opens_at, sale_closes_at,
+                                       seats_per_customer, refund_rules)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (schedule_id) DO NOTHING",
     )
     .bind(new.schedule_id)
     .bind(new.course_id.as_str())
     .bind(new.starts_at.get())
     .bind(new.price_fen.get())
     .bind(new.capacity.get())
+    .bind(new.rules.sale_opens_at.map(Moment::get))
+    .bind(new.rules.sale_closes_at.map(Moment::get))
+    .bind(new.rules.seats_per_customer.get())
+    .bind(Json(&new.rules.refund_rules))
     .execute(&mut *tx)
     .await?;
     if added.rows_affected() == 0 {
@@ -91,7 +106,8 @@ pub async fn list(
 ) -> Result<Vec<ScheduleDocument>, StoreError> {
     let rows: Vec<ScheduleRow> = sqlx::query_as(
         "SELECT s.schedule_id, s.course_id, c.title AS course, s.starts_at, s.price_fen, s.capacity,
-                s.status::text AS status,
+                s.status::text AS status, s.sale_opens_at, coalesce(s.sale_closes_at, s.starts_at) AS sale_closes_at,
+                s.seats_per_customer, s.refund_rules,
                 (SELECT count(*) FROM free_seats f WHERE f.schedule_id = s.schedule_id) AS available
            FROM course_schedules s JOIN courses c USING (course_id)
           WHERE ($1::text IS NULL OR s.course_id = $1)
@@ -116,7 +132,8 @@ pub async fn list(
 pub async fn find(db: impl PgExecutor<'_>, id: ScheduleId) -> Result<Option<ScheduleDocument>, StoreError> {
     let row: Option<ScheduleRow> = sqlx::query_as(
         "SELECT s.schedule_id, s.course_id, c.title AS course, s.starts_at, s.price_fen, s.capacity,
-                s.status::text AS status,
+                s.status::text AS status, s.sale_opens_at, coalesce(s.sale_closes_at, s.starts_at) AS sale_closes_at,
+                s.seats_per_customer, s.refund_rules,
                 (SELECT count(*) FROM free_seats f WHERE f.schedule_id = s.schedule_id) AS available
            FROM course_schedules s JOIN courses c USING (course_id)
           WHERE s.schedule_id = $1",
@@ -194,7 +211,8 @@ pub async fn alternatives(
     let seats: Vec<(ScheduleId, SeatNo)> = sqlx::query_as(
         "SELECT f.schedule_id, f.seat_no
            FROM unnest($1::uuid[]) AS wanted(schedule_id)
-           JOIN course_schedules s ON s.schedule_id = wanted.schedule_id AND s.status = 'open' AND s.starts_at > now()
+           JOIN course_schedules s ON s.schedule_id = wanted.schedule_id AND s.status = 'open'
+                AND coalesce(s.sale_closes_at, s.starts_at) > now() AND (s.sale_opens_at IS NULL OR s.sale_opens_at <= now())
           CROSS JOIN LATERAL (
                 SELECT schedule_id, seat_no FROM free_seats
                  WHERE schedule_id = wanted.schedule_id ORDER BY seat_no LIMIT 20) f
@@ -215,7 +233,8 @@ pub async fn alternatives(
                        (SELECT count(*) FROM free_seats f WHERE f.schedule_id = other.schedule_id) AS available
                   FROM course_schedules other JOIN courses c USING (course_id)
                  WHERE other.course_id = s.course_id AND other.schedule_id <> s.schedule_id
-                   AND other.status = 'open' AND other.starts_at > now()
+                   AND other.status = 'open' AND coalesce(other.sale_closes_at, other.starts_at) > now()
+                   AND (other.sale_opens_at IS NULL OR other.sale_opens_at <= now())
                    AND EXISTS (SELECT FROM free_seats f WHERE f.schedule_id = other.schedule_id)
                  ORDER BY other.starts_at, other.schedule_id LIMIT 5) o
           ORDER BY o.starts_at, o.schedule_id",
@@ -235,9 +254,41 @@ pub async fn alternatives(
     Ok(found)
 }
 
-/// Price of every session, and whether it is open, for the catalogue that the ingress judges by.
-pub async fn prices(db: impl PgExecutor<'_>) -> Result<Vec<(ScheduleId, Fen, bool)>, StoreError> {
-    let rows =
-        sqlx::query_as("SELECT schedule_id, price_fen, status = 'open' FROM course_schedules").fetch_all(db).await?;
-    Ok(rows)
+/// What the ingress judges orders for a session by.
+#[derive(Debug, Clone, Copy)]
+pub struct ForSale {
+    pub schedule_id: ScheduleId,
+    pub price_fen: Fen,
+    /// It is not cancelled.
+    pub open: bool,
+    pub times: SaleTimes,
+}
+
+/// Every session, for the catalogue that the ingress judges by.
+///
+/// # Errors
+/// PostgreSQL is away or refuses.
+pub async fn for_sale(db: impl PgExecutor<'_>) -> Result<Vec<ForSale>, StoreError> {
+    type Row = (ScheduleId, Fen, bool, Option<OffsetDateTime>, OffsetDateTime);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT schedule_id, price_fen, status = 'open', sale_opens_at, coalesce(sale_closes_at, starts_at)
+           FROM course_schedules",
+    )
+    .fetch_all(db)
+    .await?;
+    let for_sale = |(schedule_id, price_fen, open, opens_at, closes_at)| ForSale {
+        schedule_id,
+        price_fen,
+        open,
+        times: SaleTimes { opens_at, closes_at },
+    };
+    Ok(rows.into_iter().map(for_sale).collect())
+}
+
+/// The clock that sales are judged by: the database's.
+///
+/// # Errors
+/// PostgreSQL is away or refuses.
+pub async fn clock(db: impl PgExecutor<'_>) -> Result<OffsetDateTime, StoreError> {
+    Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(db).await?)
 }

@@ -96,13 +96,16 @@ const CHECKS: [Check; 16] = [
     },
     Check {
         name: "every_fen",
-        promise: "what WeChat took for an order is a seat, a refund or a case",
+        promise: "what WeChat took for an order is a seat, a refund, a case, or what the session's rules kept of it",
         checked: "payment_transactions",
-        broken: "SELECT order_id, status, took, refunds, cases, seat FROM (
+        broken: "SELECT order_id, status, took, refunds, cases, seat, kept FROM (
                    SELECT o.order_id, o.status, t.took, coalesce(b.back, 0) AS refunds, t.cases,
                           CASE WHEN o.status = 'confirmed' THEN o.paid_fen - coalesce(b.back, 0) ELSE 0 END AS seat,
-                          -- Of an order without a seat: what a person ended as not owed.
+                          -- Of an order without a seat: what a person ended as not owed, or what the rules of the session
+                          -- left with the studio when the customer gave the booking back.
                           CASE WHEN o.status = 'confirmed' THEN 0
+                               WHEN o.status IN ('refunding', 'refunded') AND g.order_id IS NOT NULL
+                               THEN o.paid_fen - coalesce(b.back, 0)
                                ELSE least(coalesce(b.kept, 0), o.paid_fen - coalesce(b.back, 0)) END AS kept
                      FROM payment_orders o
                      JOIN (SELECT order_id, sum(total_fen) AS took,
@@ -114,7 +117,10 @@ const CHECKS: [Check; 16] = [
                                        sum(amount_fen) FILTER (WHERE status IN
                                            ('requested', 'processing', 'succeeded', 'abnormal', 'paid_by_hand')) AS back,
                                        sum(amount_fen) FILTER (WHERE status = 'not_owed') AS kept
-                                  FROM refunds GROUP BY order_id) b USING (order_id)) fen
+                                  FROM refunds GROUP BY order_id) b USING (order_id)
+                     LEFT JOIN (SELECT DISTINCT order_id FROM refunds
+                                 WHERE requested_by LIKE 'user:%' AND status NOT IN ('refused', 'not_owed')) g
+                       USING (order_id)) fen
                   WHERE took <> seat + refunds + cases + kept",
     },
     Check {
@@ -128,14 +134,16 @@ const CHECKS: [Check; 16] = [
                                      sum(amount_fen) FILTER (WHERE status IN
                                          ('requested', 'processing', 'succeeded', 'abnormal', 'paid_by_hand')) AS promised,
                                      sum(amount_fen) FILTER (WHERE status IN ('succeeded', 'paid_by_hand')) AS succeeded,
-                                     sum(amount_fen) FILTER (WHERE status = 'not_owed') AS kept
+                                     sum(amount_fen) FILTER (WHERE status = 'not_owed') AS kept,
+                                     bool_or(requested_by LIKE 'user:%' AND status NOT IN ('refused', 'not_owed')) AS by_customer
                                 FROM refunds GROUP BY order_id) r USING (order_id)
                   WHERE o.refund_promised_fen <> coalesce(r.promised, 0) OR o.refunded_fen <> coalesce(r.succeeded, 0)
                      OR o.refund_promised_fen > o.paid_fen
                      OR o.status IN ('refunding', 'refunded', 'cancelled')
-                        AND o.refund_promised_fen + coalesce(r.kept, 0) < o.paid_fen
+                        AND o.refund_promised_fen + coalesce(r.kept, 0) < o.paid_fen AND NOT coalesce(r.by_customer, false)
                      OR o.status = 'refunding' AND o.refund_promised_fen = o.refunded_fen
-                     OR o.status = 'refunded' AND o.refunded_fen <> o.paid_fen",
+                     OR o.status = 'refunded' AND o.refunded_fen <> o.paid_fen
+                        AND NOT (coalesce(r.by_customer, false) AND o.refunded_fen = o.refund_promised_fen)",
     },
     Check {
         name: "holds_end",

@@ -5,7 +5,7 @@ use sqlx::PgExecutor;
 use super::{
     Step, StoreError,
     hold::{self, Deadlines, Decision},
-    notification,
+    limits, notification,
     sealed::PersonalKeys,
     user,
 };
@@ -22,6 +22,8 @@ use crate::domain::{
 pub struct Terms {
     pub id_prefix: String,
     pub deadlines: Deadlines,
+    /// Unpaid orders that one customer may have over all sessions.
+    pub unpaid_per_customer: i64,
 }
 
 /// Joins and leaves, in the order given. Joining twice keeps the first place.
@@ -47,25 +49,34 @@ pub async fn change(step: &mut Step<'_>, keys: &PersonalKeys, changes: &[&Waitli
 /// Offers free seats of a session to those who wait, first come, first served, each with a hold of its own.
 /// The session is locked. Part of the transaction that frees the seat, so that nobody can come between.
 pub async fn offer_free_seats(step: &mut Step<'_>, schedule: ScheduleId, terms: &Terms) -> Result<(), StoreError> {
-    type Row = (i64, UserId, SeatNo, Fen);
-    let offers: Vec<Row> = sqlx::query_as(
-        "WITH waiting AS (
-             SELECT ticket, user_id, row_number() OVER (ORDER BY ticket) AS place FROM (
-                 SELECT ticket, user_id FROM waitlist
-                  WHERE schedule_id = $1 AND left_at IS NULL AND offered_order_id IS NULL ORDER BY ticket LIMIT 100) w
-         ), free AS (
-             SELECT seat_no, row_number() OVER (ORDER BY seat_no) AS place FROM (
-                 SELECT seat_no FROM free_seats WHERE schedule_id = $1 ORDER BY seat_no LIMIT 100) f
-         )
-         SELECT ticket, user_id, seat_no, s.price_fen
-           FROM waiting JOIN free USING (place)
-           JOIN course_schedules s ON s.schedule_id = $1 AND s.status = 'open' AND s.starts_at > now()
-          ORDER BY ticket",
+    let seats: Vec<(SeatNo, Fen)> = sqlx::query_as(
+        "SELECT f.seat_no, s.price_fen FROM free_seats f JOIN course_schedules s USING (schedule_id)
+          WHERE f.schedule_id = $1 AND s.status = 'open' AND coalesce(s.sale_closes_at, s.starts_at) > $2
+            AND (s.sale_opens_at IS NULL OR s.sale_opens_at <= $2)
+          ORDER BY f.seat_no LIMIT 100",
+    )
+    .bind(schedule)
+    .bind(step.now)
+    .fetch_all(&mut *step.transaction)
+    .await?;
+    if seats.is_empty() {
+        return Ok(());
+    }
+    let waiting: Vec<(i64, UserId)> = sqlx::query_as(
+        "SELECT ticket, user_id FROM waitlist
+          WHERE schedule_id = $1 AND left_at IS NULL AND offered_order_id IS NULL ORDER BY ticket LIMIT 100",
     )
     .bind(schedule)
     .fetch_all(&mut *step.transaction)
     .await?;
-    for (ticket, user_id, seat, price_fen) in offers {
+    let mut seats = seats.into_iter().peekable();
+    for (ticket, user_id) in waiting {
+        let Some((seat, price_fen)) = seats.peek().copied() else { break };
+        // Who is at a limit keeps the place in the line; the seat is for the next one.
+        if !limits::has_room(step, schedule, &user_id, terms.unpaid_per_customer).await? {
+            continue;
+        }
+        seats.next();
         let order_id = OrderId::derive(&terms.id_prefix, &user_id, &key_of(ticket));
         let offered = OrderSubmitted {
             order_id: order_id.clone(),

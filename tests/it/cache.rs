@@ -49,11 +49,16 @@ fn order_id() -> OrderId {
     OrderId::try_from(format!("t{}", &Uuid::now_v7().simple().to_string()[..24])).expect("an id")
 }
 
+fn ann() -> UserId {
+    UserId::try_from("ann".to_owned()).expect("a user")
+}
+
 fn snapshot(order_id: &OrderId, version: i32, status: Status) -> Snapshot {
     let at = OffsetDateTime::UNIX_EPOCH;
     Snapshot {
-        owner: UserId::try_from("ann".to_owned()).expect("a user"),
+        owner: ann(),
         request_hash: "hash".into(),
+        sale: None,
         document: OrderDocument {
             order_id: order_id.clone(),
             status,
@@ -119,7 +124,7 @@ async fn many_waiters_hear_of_their_own_order_only() {
 async fn s2_2_the_first_body_under_a_key_stands_until_it_is_withdrawn() {
     let cache = cache();
     let (id, schedule) = (order_id(), ScheduleId(Uuid::now_v7()));
-    let earlier = async |hash| cache.admit(&id, hash, schedule).await.expect("Redis").earlier;
+    let earlier = async |hash| cache.admit(&id, hash, schedule, &ann()).await.expect("Redis").earlier;
     assert_eq!(earlier("one").await, None);
     assert_eq!(earlier("two").await.as_deref(), Some("one"));
     cache.withdraw(&id).await.expect("Redis");
@@ -130,11 +135,11 @@ async fn s2_2_the_first_body_under_a_key_stands_until_it_is_withdrawn() {
 async fn a_missing_card_proves_something_only_when_all_are_there() {
     let cache = cache();
     let (id, schedule) = (order_id(), ScheduleId(Uuid::now_v7()));
-    let known = async || cache.admit(&id, "hash", schedule).await.expect("Redis").schedule;
+    let known = async || cache.admit(&id, "hash", schedule, &ann()).await.expect("Redis").schedule;
     assert_eq!(known().await, Known::Unknown);
     cache.mark_catalogue_complete().await.expect("Redis");
     assert_eq!(known().await, Known::Absent);
-    let card = Card { price_fen: Fen(20_000), open: true };
+    let card = Card { price_fen: Fen(20_000), open: true, times: None };
     cache.put_cards(&[(schedule, card)]).await.expect("Redis");
     assert_eq!(known().await, Known::Card(card));
 }
@@ -218,7 +223,7 @@ async fn without_redis_every_call_says_so_quickly_and_the_token_still_comes() {
     let began = Instant::now();
     let (id, schedule) = (order_id(), ScheduleId(Uuid::now_v7()));
     assert_eq!(cache.ping().await, Err(CacheAway));
-    assert!(cache.admit(&id, "hash", schedule).await.is_err());
+    assert!(cache.admit(&id, "hash", schedule, &ann()).await.is_err());
     assert_eq!(cache.note(&snapshot(&id, 0, Status::Submitted)).await, Err(CacheAway));
     assert_eq!(cache.invalidate(&[schedule]).await, Err(CacheAway));
     assert!(cache.snapshot(&id).await.is_err());

@@ -127,6 +127,7 @@ fn about(order: &str) -> [Message; PER_ORDER - 1] {
             amount_fen: Some(holdfast::domain::money::Fen(1_000)),
             reason: "一部分".into(),
             requested_by: "operator:test".into(),
+            requested_at: None,
             request_id: "test".into(),
         }),
     ]

@@ -63,7 +63,7 @@ pub(crate) enum Habit {
     Cancels,
     CancelsWhilePaying,
     WantsAllBack,
-    WantsBackInTwoParts,
+    WantsBackTwice,
 }
 
 impl Habit {
@@ -76,7 +76,7 @@ impl Habit {
             13 => Self::Cancels,
             14 | 15 => Self::CancelsWhilePaying,
             16..=18 => Self::WantsAllBack,
-            _ => Self::WantsBackInTwoParts,
+            _ => Self::WantsBackTwice,
         }
     }
 }
@@ -107,7 +107,7 @@ impl Customer {
             }
             Habit::Cancels => drop(self.post(&cancel, &nothing).await),
             Habit::CancelsWhilePaying => drop(tokio::join!(self.post(&cancel, &nothing), self.try_pay(order))),
-            Habit::WantsAllBack | Habit::WantsBackInTwoParts => {
+            Habit::WantsAllBack | Habit::WantsBackTwice => {
                 if self.try_pay(order).await == StatusCode::OK {
                     self.want_back(order, habit).await;
                 }
@@ -122,8 +122,8 @@ impl Customer {
         })
         .await;
         let path = format!("/v1/orders/{order}/refunds");
-        if matches!(habit, Habit::WantsBackInTwoParts) {
-            self.post(&path, &json!({ "reason": "一部分", "amount_fen": 7_000 })).await;
+        if matches!(habit, Habit::WantsBackTwice) {
+            self.post(&path, &json!({ "reason": "一部分" })).await;
         }
         self.post(&path, &json!({ "reason": "不去了" })).await;
     }

@@ -288,6 +288,7 @@ async fn poison_message_among_refunds() {
             amount_fen: None,
             reason: "r".into(),
             requested_by: "operator:o".into(),
+            requested_at: None,
             request_id: "r".into(),
         })
     };

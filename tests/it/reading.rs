@@ -79,7 +79,12 @@ async fn s2_4_a_reader_waits_for_the_next_change() {
 
 #[tokio::test]
 async fn a_customers_orders_come_in_pages_newest_first() {
-    let settings = vec![("HOLDFAST_API__ORDERS_BURST", "1000".into())];
+    // More orders than one customer may have at a time.
+    let settings = vec![
+        ("HOLDFAST_API__ORDERS_BURST", "1000".into()),
+        ("HOLDFAST_ORDER__SEATS_PER_CUSTOMER", "60".into()),
+        ("HOLDFAST_ORDER__UNPAID_PER_CUSTOMER", "60".into()),
+    ];
     let choice = Choice { settings, roles: vec!["api", "seats"], ..Choice::default() };
     let stack = Stack::start_with("reading-list", choice).await;
     let schedule = stack.add_schedule(60).await;

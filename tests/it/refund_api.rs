@@ -53,11 +53,15 @@ async fn s5_4_a_refund_is_asked_for_by_owner_or_operator() {
         assert_eq!(taken.body, expected);
         let message = queues.take("refunds").await;
         assert_eq!(message.properties.kind().as_ref().map(|kind| kind.as_str()), Some("refund.requested"));
+        let mut body = message.json();
+        // A customer's is judged by when it was taken.
+        let requested_at = body.as_object_mut().and_then(|members| members.remove("requested_at"));
+        assert_eq!(requested_at.is_some_and(|at| at.is_string()), requester == "user:ann");
         let expected = json!({
             "refund_id": id, "order_id": order, "amount_fen": null, "reason": "时间不合适", "requested_by": requester,
             "request_id": taken.headers["x-request-id"].to_str().expect("visible"),
         });
-        assert_eq!(message.json(), expected);
+        assert_eq!(body, expected);
         ids.push(id);
     }
     assert_ne!(ids[0], ids[1], "one key of two people is two wishes");
@@ -69,6 +73,8 @@ async fn s5_4_hopeless_requests_are_refused_at_once() {
     let (schedule, ann) = (stack.add_schedule(1).await, stack.quick_token("ann"));
     let paid = stack.stage_order("ann", &schedule, "confirmed").await;
     let plain = json!({ "reason": "r" });
+    // Amounts are operators' to choose.
+    let ops = stack.token_of_role("ops", Role::Operator);
 
     let path = format!("/v1/orders/{paid}/refunds");
     let keyless = stack.request(Method::POST, &path).bearer_auth(&ann).json(&plain);
@@ -82,11 +88,14 @@ async fn s5_4_hopeless_requests_are_refused_at_once() {
         (json!({ "reason": "r", "amount": 5 }), &["amount"]),
         (json!({ "reason": "r", "amount_fen": 20_001 }), &["amount_fen"]),
     ] {
-        let refused = Answer::of(request(&stack, &ann, &paid, "wrong", &body)).await;
+        let refused = Answer::of(request(&stack, &ops, &paid, "wrong", &body)).await;
         assert_eq!((refused.status.as_u16(), refused.problem()), (422, "invalid-request"), "{body}: {}", refused.body);
         let named: Vec<_> = refused.body["errors"].as_array().expect("errors").iter().map(|e| &e["field"]).collect();
         assert_eq!(named, fields, "{body}");
     }
+    let chosen = json!({ "reason": "r", "amount_fen": 1 });
+    let refused = Answer::of(request(&stack, &ann, &paid, "wrong", &chosen)).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (422, "amount-not-yours"), "{}", refused.body);
     for (status, problem) in [
         ("held", "not-paid"),
         ("awaiting_payment", "not-paid"),

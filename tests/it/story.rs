@@ -130,6 +130,7 @@ impl Stack {
             amount_fen: amount_fen.map(Fen),
             reason: "test".into(),
             requested_by: "operator:test".into(),
+            requested_at: None,
             request_id: "test".into(),
         };
         self.lay(&Message::RefundRequested(request)).await;

@@ -143,7 +143,12 @@ impl Span {
 }
 
 async fn traced(test: &str, endpoint: String, roles: Vec<&'static str>) -> Stack {
-    let settings = [deadlines(600, 1200), vec![("HOLDFAST_TELEMETRY__OTLP_ENDPOINT", endpoint)]].concat();
+    // One customer orders more in these stories than one may have at a time.
+    let limits = vec![
+        ("HOLDFAST_ORDER__SEATS_PER_CUSTOMER", "10".to_owned()),
+        ("HOLDFAST_ORDER__UNPAID_PER_CUSTOMER", "10".to_owned()),
+    ];
+    let settings = [deadlines(600, 1200), limits, vec![("HOLDFAST_TELEMETRY__OTLP_ENDPOINT", endpoint)]].concat();
     Stack::start_with(test, Choice { settings, roles, ..Choice::default() }).await
 }
 

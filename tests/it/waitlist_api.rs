@@ -24,7 +24,7 @@ async fn s5_3_who_may_wait_for_what() {
     let (free, full, closed) = (stack.add_schedule(2).await, stack.add_schedule(1).await, stack.add_schedule(1).await);
     sqlx::query("DELETE FROM free_seats WHERE schedule_id <> $1::uuid").bind(&free).execute(&stack.db).await.unwrap();
     let cache = Cache::open(&stack.settings().cache).expect("a readable URL");
-    let card = Card { price_fen: Fen(20_000), open: false };
+    let card = Card { price_fen: Fen(20_000), open: false, times: None };
     cache.put_cards(&[(ScheduleId::parse(&closed).expect("an id"), card)]).await.expect("Redis");
     let ann = stack.quick_token("ann");
     let join = async |token: &str, schedule: &str| waitlist(&stack, Method::POST, token, schedule).await;

@@ -9,7 +9,7 @@ mod errors;
 mod events;
 mod invariants;
 mod orders;
-mod overrides;
+pub(super) mod overrides;
 mod overview;
 mod queues;
 mod reconciliations;

@@ -241,7 +241,7 @@ pub(in crate::api) async fn withdraw(
     withdrawn.map(Json).map_err(refused)
 }
 
-fn refused(refusal: Refusal) -> Problem {
+pub(in crate::api) fn refused(refusal: Refusal) -> Problem {
     let kind = match &refusal {
         Refusal::Store(error) => return Problem::from_store(error),
         Refusal::NoSuchOrder => Kind::NoSuchOrder,

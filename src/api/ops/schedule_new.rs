@@ -15,7 +15,7 @@ use super::super::{
     auth::Operator,
     fields::{self, course_id, moment, number},
     headers::optional_idempotency_key,
-    problem::{Kind, Problem, ProblemDocument},
+    problem::{FieldError, Kind, Problem, ProblemDocument},
 };
 use crate::{
     desk::{self, schedules::Added},
@@ -24,6 +24,7 @@ use crate::{
         document::ScheduleDocument,
         ids::{CourseId, ScheduleId},
         schedule::{Capacity, NewSchedule, Price},
+        session_rules::{GivenRules, RefundRule, RefundRules, SeatsPerCustomer},
         text::{Title, Unfit},
     },
 };
@@ -49,6 +50,19 @@ pub(in crate::api) struct Wish {
     /// The configured price when left out.
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 100_000_000)]
     price_fen: Option<Price>,
+    /// When orders are taken first. At once when left out.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    sale_opens_at: Option<Moment>,
+    /// When orders are taken, and can be paid, no more: the start at the latest, which it is when left out.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    sale_closes_at: Option<Moment>,
+    /// Held and booked seats that one customer may have. The configured number when left out.
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 100_000)]
+    seats_per_customer: Option<SeatsPerCustomer>,
+    /// What customers take back by themselves: at most ten rules whose percentages do not grow towards the start; none:
+    /// nothing. The configured ones when left out.
+    #[schema(value_type = Option<Vec<RefundRule>>)]
+    refund_rules: Option<RefundRules>,
 }
 
 impl Wish {
@@ -59,10 +73,34 @@ impl Wish {
         let title = fields.optional("title", |value| Title::try_from(value.as_str().ok_or(Unfit::Length(100))?));
         let starts_at = fields.optional("starts_at", moment);
         let price_fen = fields.optional("price_fen", |value| Price::try_from(number(value)));
+        let sale_opens_at = fields.optional("sale_opens_at", moment);
+        let sale_closes_at = fields.optional("sale_closes_at", moment);
+        let seats_per_customer =
+            fields.optional("seats_per_customer", |value| SeatsPerCustomer::try_from(number(value)));
+        let refund_rules = fields.optional("refund_rules", |value| RefundRules::parse(&value.to_string()));
         fields.finish()?;
-        match (capacity, course_id) {
-            (Some(capacity), Some(course_id)) => Ok(Self { capacity, course_id, title, starts_at, price_fen }),
-            _ => Err(Problem::new(Kind::InvalidRequest)),
+        let (Some(capacity), Some(course_id)) = (capacity, course_id) else {
+            return Err(Problem::new(Kind::InvalidRequest));
+        };
+        Ok(Self {
+            capacity,
+            course_id,
+            title,
+            starts_at,
+            price_fen,
+            sale_opens_at,
+            sale_closes_at,
+            seats_per_customer,
+            refund_rules,
+        })
+    }
+
+    fn rules(&self) -> GivenRules {
+        GivenRules {
+            sale_opens_at: self.sale_opens_at,
+            sale_closes_at: self.sale_closes_at,
+            seats_per_customer: self.seats_per_customer,
+            refund_rules: self.refund_rules.clone(),
         }
     }
 
@@ -72,12 +110,13 @@ impl Wish {
             && self.course_id.as_str() == schedule.course_id
             && self.starts_at.is_none_or(|at| at.get() == schedule.starts_at)
             && self.price_fen.is_none_or(|price| price.get() == schedule.price_fen)
+            && self.rules().became(schedule)
     }
 }
 
 /// Add a session
 ///
-/// With all its seats free, open for orders at once. The same `Idempotency-Key` is the same session, however often it is
+/// With all its seats free; open for orders at once, unless its sale opens later. The same `Idempotency-Key` is the same session, however often it is
 /// sent; without one, repeating it adds another session.
 #[utoipa::path(
     post, path = "/v1/ops/schedules", tag = "operators", security(("bearer" = ["operator"])),
@@ -102,14 +141,20 @@ pub(in crate::api) async fn add(
 ) -> Result<(StatusCode, Json<ScheduleDocument>), Problem> {
     let key = optional_idempotency_key(&headers)?;
     let wish = Wish::read(&headers, body).await?;
+    let starts_at = wish.starts_at.unwrap_or_else(|| Moment::after((api.now)(), Duration::days(7)));
+    let rules = wish
+        .rules()
+        .complete(starts_at, &api.rules)
+        .map_err(|(field, why)| Problem::invalid(vec![FieldError { field: field.into(), problem: why.to_string() }]))?;
     let new = NewSchedule {
         schedule_id: key
             .map_or_else(|| ScheduleId(Uuid::now_v7()), |key| ScheduleId::derive(operator.user.as_str(), &key)),
         course: wish.title.clone().unwrap_or_else(|| Title::from(&wish.course_id)),
         course_id: wish.course_id.clone(),
-        starts_at: wish.starts_at.unwrap_or_else(|| Moment::after((api.now)(), Duration::days(7))),
+        starts_at,
         price_fen: wish.price_fen.unwrap_or(api.price),
         capacity: wish.capacity,
+        rules,
     };
     let added = desk::schedules::add(&api.desk, Some(&api.cache), &new).await;
     match added.map_err(|error| Problem::from_store(&error))? {

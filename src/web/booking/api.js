@@ -29,6 +29,9 @@ export const cancelOrder = (id, signal) => read(`${orderPath(id)}/cancel`, { met
 export const requestRefund = (id, body, key, signal) =>
   read(`${orderPath(id)}/refunds`, { method: "POST", body, signal, headers: { "Idempotency-Key": key } });
 
+/** What the customer would take back now: `{allowed, amount_fen, percent, until, refusal}`. */
+export const refundPreview = (id, signal) => read(`${orderPath(id)}/refunds/preview`, { signal });
+
 export const refunds = (id, cursor, signal) => read(`${orderPath(id)}/refunds${query({ cursor })}`, { signal });
 
 export const notifications = (id, signal) => read(`${orderPath(id)}/notifications`, { signal });

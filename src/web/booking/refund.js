@@ -1,9 +1,8 @@
-// The form that asks for money back: all of it, which gives the seat up, or a part, which keeps it.
-// Both are told before. Sent under one key until the API has answered, so that no click pays twice.
+// The form that gives a booking back. How much goes back follows from the session's rules, and is told before. Sent under one key until the API has answered, so that no click pays twice.
 
 import * as api from "./api.js";
 import { announce, el } from "../both/dom.js";
-import { money, parseMoney } from "./format.js";
+import { moment, money } from "./format.js";
 import { beginRefund, pendingRefund, settleRefund } from "./intent.js";
 import { t } from "../both/language.js";
 import { message, requestId } from "./notice.js";
@@ -16,53 +15,44 @@ export function refundForm(id, left, { signal, onTaken, onClose }) {
   if (pendingRefund(id)) doubt(null);
   else ask();
 
-  function ask() {
-    const whole = choice("whole", true);
-    const part = choice("part", false);
-    const sum = el("input", {
-      id: "refund-sum", inputmode: "decimal", autocomplete: "off", maxlength: 12, placeholder: "0.00",
-      "aria-describedby": "refund-wrong", data: { testid: "refund-sum" },
-    });
-    const wrong = el("p", { class: "lost", id: "refund-wrong", role: "alert", hidden: true });
+  /** Asks the API first: how much goes back follows from the rules of the session and the time. */
+  async function ask() {
+    const heading = el("h2", { id: "refund-title", tabindex: -1 }, t("refund_title"));
+    node.replaceChildren(heading, el("div", { class: "waiting", "aria-hidden": "true" }));
+    let share;
+    try {
+      share = await api.refundPreview(id, signal);
+    } catch (error) {
+      if (!signal.aborted) refused(error);
+      return;
+    }
+    if (!share.allowed) {
+      node.replaceChildren(heading, el("p", { role: "status" }, t("refund_over")),
+        el("div", { class: "actions" }, closing()));
+      return;
+    }
     const reason = el("select", { id: "refund-reason", data: { testid: "refund-reason" } },
       PRESETS.map((key) => el("option", { value: key }, t(key))));
-    const send = el("button", { type: "submit", class: "button", data: { testid: "refund-send" } });
-    const partly = el("div", { class: "refund-part", hidden: true },
-      el("label", { for: "refund-sum" }, t("refund_sum", { most: money(most) })),
-      el("div", { class: "sum" }, el("span", { "aria-hidden": "true" }, "¥"), sum), wrong);
-    const heading = el("h2", { id: "refund-title", tabindex: -1 }, t("refund_title"));
-    const show = () => {
-      partly.hidden = whole.checked;
-      wrong.hidden = true;
-      sum.removeAttribute("aria-invalid");
-      const fen = whole.checked ? most : parseMoney(sum.value);
-      send.textContent = whole.checked || fen === most ? t("refund_send_whole") : t("refund_send_part");
-    };
     const submit = (event) => {
       event.preventDefault();
-      const fen = whole.checked ? null : parseMoney(sum.value);
-      if (!whole.checked && !(fen > 0 && fen <= most)) {
-        wrong.textContent = t("refund_sum_wrong", { most: money(most) });
-        wrong.hidden = false;
-        sum.setAttribute("aria-invalid", "true");
-        sum.focus();
-        return;
-      }
-      beginRefund(id, { ...(fen === null ? {} : { amount_fen: fen }), reason: t(reason.value) });
+      beginRefund(id, { reason: t(reason.value) });
       deliver();
     };
-    node.replaceChildren(el("form", { novalidate: true, on: { submit, change: show, input: show } },
+    const amount = money(share.amount_fen);
+    const words = share.percent < 100 ? t("refund_share", { amount, percent: share.percent }) : t("refund_whole", { amount });
+    node.replaceChildren(el("form", { novalidate: true, on: { submit } },
       heading,
-      el("fieldset", {}, el("legend", { class: "unseen" }, t("refund_how_much")),
-        option(whole, t("refund_whole", { amount: money(most) }), t("refund_whole_hint")),
-        option(part, t("refund_part"), t("refund_part_hint"))),
-      partly,
+      el("p", {}, el("strong", {}, words), " ", t("refund_whole_hint")),
+      share.until ? el("p", { class: "hint" }, t("refund_until", { time: moment(share.until) })) : "",
       el("div", { class: "field" }, el("label", { for: "refund-reason" }, t("refund_reason")), reason),
-      el("div", { class: "actions" }, send,
-        el("button", { type: "button", class: "button quiet", data: { testid: "refund-close" }, on: { click: onClose } },
-          t("refund_close")))));
-    show();
+      el("div", { class: "actions" },
+        el("button", { type: "submit", class: "button", data: { testid: "refund-send" } }, t("refund_send_whole")),
+        closing())));
   }
+
+  const closing = () =>
+    el("button", { type: "button", class: "button quiet", data: { testid: "refund-close" }, on: { click: onClose } },
+      t("refund_close"));
 
   async function deliver() {
     const wish = pendingRefund(id);
@@ -117,9 +107,3 @@ export function refundForm(id, left, { signal, onTaken, onClose }) {
     },
   };
 }
-
-const choice = (value, checked) =>
-  el("input", { type: "radio", name: "refund-how-much", value, checked, data: { testid: `refund-${value}` } });
-
-const option = (input, title, hint) =>
-  el("label", { class: "option" }, input, el("span", {}, el("strong", {}, title), el("small", {}, hint)));

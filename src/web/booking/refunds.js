@@ -28,6 +28,7 @@ const REFUSALS = {
   "nothing-left": "refund_refused_nothing_left",
   "more-than-left": "refund_refused_more_than_left",
   "too-many-refunds": "refund_refused_too_many",
+  "refund-not-allowed": "refund_refused_not_allowed",
 };
 
 /** `{node, open(), update(order)}`. `wanted`: the form is to be open as soon as there is something to refund. */

@@ -25,6 +25,8 @@ const REASONS = {
   "seat-taken": "rejected_seat_taken",
   "amount-mismatch": "rejected_amount_mismatch",
   "schedule-closed": "rejected_schedule_closed",
+  "not-on-sale": "rejected_not_on_sale",
+  "limit-reached": "rejected_limit_reached",
   "no-such-schedule": "rejected_no_such_schedule",
 };
 
@@ -46,7 +48,8 @@ function sentence(order, known) {
   if (partly(order)) return t("confirmed_part", { amount: money(order.refunded_fen) });
   // Paid, but no seat was left.
   if (order.reason && ["refunding", "refunded"].includes(known)) {
-    return t(known === "refunding" ? "refunding_late" : "refunded_late", { amount: money(order.amount_fen) });
+    const why = order.reason === "not-on-sale" ? "closed" : "late";
+    return t(`${known}_${why}`, { amount: money(order.amount_fen) });
   }
   // Closed before its time: the last seat went to somebody else.
   if (known === "expired" && Date.parse(order.updated_at) < Date.parse(order.pay_before)) return t("expired_early");
