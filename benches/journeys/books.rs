@@ -277,6 +277,10 @@ impl Pgbench {
 }
 
 const COMMIT: &str = "COMMIT";
+/// How statements begin that a process makes for itself, whenever it comes to them, and that are no part of a journey: what a
+/// connection is told as it begins (a pool may grow at any time), the trace of orders, which is written in sets some time
+/// after, and the look at the account's rights.
+const OF_THE_PROCESS: [&str; 3] = ["SET ", "WITH unhurried AS", "SELECT current_user"];
 
 /// From here on the logs are of the next journey.
 fn mark(stack: &Stack) {
@@ -304,9 +308,8 @@ fn steps(log: &Path) -> Vec<String> {
                 let whole = line["db.statement"].as_str().filter(|text| !text.trim().is_empty());
                 let text = whole.or(line["summary"].as_str())?;
                 let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-                // A pool may grow at any time: what a connection is told and asks for as it begins is no part of a journey.
-                let of_a_connection = text.starts_with("SET ") || text.contains("pg_type");
-                (!of_a_connection && !text.is_empty()).then_some(text)
+                let of_the_process = OF_THE_PROCESS.iter().any(|beginning| text.starts_with(beginning));
+                (!of_the_process && !text.contains("pg_type") && !text.is_empty()).then_some(text)
             }
             "holdfast::store" if line["message"] == "committed" => Some(COMMIT.to_owned()),
             _ => None,
