@@ -139,10 +139,11 @@ impl<H: Handler> Work<H> {
         let marked = trace::is_kept().then(|| Marked::of(&message, marks.published_at)).flatten();
         let message = H::Message::try_from(message)
             .map_err(|other| format!("a {} does not belong in {}", other.kind(), self.queue.name()))?;
-        if let Some(published_at) = marks.published_at {
+        // Not since it was published: a timer waits in its delay queue as long as it is meant to.
+        if let Some(due_at) = envelope::due_at(&delivery.properties) {
             let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
             metrics::histogram!("messages_critical_seconds", "queue" => self.queue.name())
-                .record(f64::from(u32::try_from(now.saturating_sub(published_at)).unwrap_or(u32::MAX)));
+                .record(f64::from(u32::try_from(now.saturating_sub(due_at)).unwrap_or(u32::MAX)));
         }
         Ok(Received { message, attempt: marks.attempt, trace, marked })
     }

@@ -158,6 +158,27 @@ impl Prometheus {
         alerts.iter().filter_map(|alert| alert["labels"]["alertname"].as_str()).map(str::to_owned).collect()
     }
 
+    /// Every rule has been judged anew, on what was seen before.
+    async fn until_judged(&self) {
+        for _ in 0..2 {
+            let judged = async || Some(self.ask("rules").await?["data"]["groups"][0]["lastEvaluation"].clone());
+            let before = judged().await;
+            until("the rules are judged", async || (judged().await != before).then_some(())).await;
+        }
+    }
+
+    /// So many messages of a queue have been taken, as Prometheus knows it.
+    async fn until_taken(&self, queue: &str, count: usize) {
+        let query = format!("query?query=messages_critical_seconds_count%7Bqueue=%22{queue}%22%7D");
+        until(&format!("{count} messages of {queue} are counted"), async || {
+            let answer = self.ask(&query).await?;
+            let taken: usize = answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()?;
+            (taken >= count).then_some(())
+        })
+        .await;
+        self.until_judged().await;
+    }
+
     async fn until_firing(&self, alert: &str) {
         until(&format!("{alert} fires"), async || self.firing().await.contains(alert).then_some(())).await;
     }
@@ -184,12 +205,18 @@ impl Drop for Prometheus {
     }
 }
 
+/// Seconds until a look at WeChat for an unpaid order: more than a message may be late.
+const CHECK_SECONDS: u64 = 12;
+
+/// D8: also a healthy system whose timers wait as long as they are meant to is silent; a worker that lets messages wait as
+/// long is told of.
 #[tokio::test]
 async fn s5_2_prometheus_is_silent_in_health_and_tells_of_faults() {
     let roles: Vec<&'static str> = ["api"].into_iter().chain(WORKERS).chain(["reconcile"]).collect();
     let settings = vec![
         ("HOLDFAST_RECONCILE__EVERY_SECONDS", "1".to_owned()),
         ("HOLDFAST_RECONCILE__CANARY_SECONDS", "1".to_owned()),
+        ("HOLDFAST_ORDER__CHECK_SECONDS", CHECK_SECONDS.to_string()),
     ];
     let mut stack = Stack::start_with("alerts", Choice { settings, roles, ..Choice::default() }).await;
     let mut targets = vec![stack.api.trim_start_matches("http://").to_owned()];
@@ -201,6 +228,30 @@ async fn s5_2_prometheus_is_silent_in_health_and_tells_of_faults() {
     prometheus.until_all_is_seen(targets.len(), 13).await;
     // What fired before everything had started is over once everything is seen.
     until("silence", async || prometheus.firing().await.is_empty().then_some(())).await;
+
+    let schedule = stack.add_schedule(20).await;
+    let (token, order) = stack.payable("ann", &schedule).await;
+    let cancel = stack.request(reqwest::Method::POST, &format!("/v1/orders/{order}/cancel")).bearer_auth(&token);
+    assert_eq!(cancel.send().await.expect("an answer").status(), 202);
+    // A series counts what comes after it was first seen.
+    prometheus.until_taken("expiry", 1).await;
+    for user in ["bob", "cid", "dan"] {
+        stack.payable(user, &schedule).await;
+    }
+    prometheus.until_taken("expiry", 5).await;
+    assert_eq!(prometheus.firing().await, BTreeSet::new(), "timers that were on time");
+
+    let seats = stack.pid("seats").to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &seats]).status().expect("kill").success());
+    signal("-STOP");
+    let stopped = std::time::Instant::now();
+    for user in ["eve", "fay", "gil", "hal"] {
+        let token = stack.quick_token(user);
+        stack.submit(&token, &schedule).await;
+    }
+    until("they are late", async || (stopped.elapsed().as_secs() > CHECK_SECONDS).then_some(())).await;
+    signal("-CONT");
+    prometheus.until_firing("HoldfastQueueSlow").await;
 
     Queues::of(&stack).await.put("prepay", "order.held", b"nothing that can be read").await;
     prometheus.until_firing("HoldfastDeadLetters").await;

@@ -86,10 +86,10 @@ fn p4_each_worker_scales_by_its_own_queues_and_by_how_long_they_wait() {
     assert_eq!(covered, all);
 }
 
-/// The two shapes the script uses: `^name$` and `^orders\.[0-7]$`.
+/// The two shapes the script uses: `^name$` and `^orders[.][0-7]$`.
 fn matches(pattern: &str, queue: &str) -> bool {
     let bare = pattern.trim_start_matches('^').trim_end_matches('$');
-    match bare.split_once("\\.[0-7]") {
+    match bare.split_once("[.][0-7]") {
         Some((stem, "")) => queue
             .strip_prefix(stem)
             .and_then(|rest| rest.strip_prefix('.'))
