@@ -52,6 +52,11 @@ impl From<BadSetting> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
+        if error.lacks_right() {
+            return Self::wrong(format!(
+                "{error}; `holdfast migrate`, run as the owner, gives each account its rights"
+            ));
+        }
         match error {
             StoreError::Away(_) | StoreError::Conflict(_) | StoreError::Newer(_) => Self::Away(error.to_string()),
             StoreError::Bug(_) => Self::wrong(format!("{error}; is the schema at head? (`holdfast migrate`)")),

@@ -62,6 +62,9 @@ enum Command {
     Verify(ops::verify::Arguments),
     /// Compare our books of one China day with WeChat's bill; exit 1 if something needs a person.
     Reconcile(ops::reconcile::Arguments),
+    /// The addresses of a role's own accounts, made from the owner's in the environment.
+    #[command(hide = true)]
+    Accounts(ops::accounts::Arguments),
     /// Drive one sample booking through a running stack and its simulator, and tell its story.
     Sample(ops::sample::Arguments),
 }
@@ -98,6 +101,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
+    if let Command::Accounts(arguments) = &command {
+        return ops::accounts::run(arguments);
+    }
     let loaded = config::load(std::env::vars());
     if let Command::Config(command) = command {
         return ops::config::run(&command, loaded, json);
@@ -123,6 +129,6 @@ async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
         Command::Verify(arguments) => ops::verify::run(&arguments, &settings, json).await,
         Command::Reconcile(arguments) => ops::reconcile::run(&arguments, &settings, json).await,
         Command::Sample(arguments) => ops::sample::run(&arguments, &settings, json).await,
-        Command::Config(_) => Ok(()),
+        Command::Config(_) | Command::Accounts(_) => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! Boot and stop of every long-running role: settings → logs → metrics → topology → role, and out again.
 
 mod keys;
+pub mod role;
 
 use std::{
     sync::{
@@ -16,17 +17,23 @@ use secrecy::SecretString;
 use tokio::{signal::unix, sync::OnceCell, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use role::Role;
+
 use crate::{
     api::{self, ApiParts},
-    broker::{Broker, Link, consume, consume::Handler, topology::Topology},
+    broker::{
+        Broker, Link, consume,
+        consume::Handler,
+        topology::{Difference, Topology, Uses},
+    },
     cache::{Cache, token::SharedToken},
     config::{Settings, needed},
     dead_letters::DeadLetters,
-    domain::{message::Queue, money::Fen},
+    domain::money::Fen,
     exit::Failure,
     gather::Kept,
     heartbeat, spans,
-    store::{self, Database, Plans, payment::Merchant},
+    store::{self, Database, Plans, StoreError, payment::Merchant, rights},
     telemetry, trace,
     wechat::{
         Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
@@ -107,22 +114,25 @@ impl Process {
         Cache::open(&self.settings.cache).map_err(|error| Failure::wrong(format!("cache.url cannot be read: {error}")))
     }
 
-    /// Waits for the broker and refuses to run on one that differs from `rabbitmq/definitions.json`. `mend` first
-    /// declares what is missing.
-    async fn check_topology(&self, mend: bool) -> Result<(), Failure> {
-        let link = Link::new(self.broker_url()?, "topology check".into());
-        let topology = Topology::required();
-        loop {
-            let differences = if mend { topology.apply(&link).await } else { topology.check(&link).await };
-            match differences {
-                Ok(differences) if differences.is_empty() => break,
-                Ok(differences) => {
-                    let mut problems: Vec<String> = differences.iter().map(ToString::to_string).collect();
-                    problems.push(
-                        "the broker is not as rabbitmq/definitions.json says; see `holdfast topology apply`".into(),
-                    );
-                    return Err(Failure::Wrong(problems));
+    /// Waits for the broker and refuses to run on one where these roles cannot do their work. What must be there and is
+    /// missing is declared first where one of them does that.
+    async fn check_broker(&self, roles: &[Role]) -> Result<(), Failure> {
+        let link = Link::new(self.broker_url()?, "start check".into());
+        let uses = roles.iter().map(|role| role.uses()).fold(Uses::default(), Uses::and);
+        let look = async || {
+            if uses.declares {
+                // The worker that heals a broker without queues must not be kept from it by their absence.
+                let differences = Topology::required().apply(&link).await?;
+                if !differences.is_empty() {
+                    return Ok(differences);
                 }
+            }
+            Topology::check(&uses, &link).await
+        };
+        loop {
+            match look().await {
+                Ok(differences) if differences.is_empty() => break,
+                Ok(differences) => return Err(unfit(roles, &differences)),
                 Err(away) => tracing::warn!(%away, "waiting for the broker"),
             }
             tokio::select! {
@@ -133,6 +143,58 @@ impl Process {
         link.close().await;
         Ok(())
     }
+}
+
+/// Role, the setting that names the account, its kind and its connections: what is compared with `store/rights.sql`.
+type Checked = (Role, &'static str, &'static str, Database);
+
+/// Looks a few times, as a migration that is under way gives new tables their rights last.
+const RIGHTS_LOOKS: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// Refuses to run under accounts that lack a right in the database.
+///
+/// # Errors
+/// Of the result: PostgreSQL is away, so nothing is known. Of its value: what is lacking, all at once.
+async fn check_rights(accounts: &[Checked]) -> Result<Result<(), Failure>, StoreError> {
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let mut problems = Vec::new();
+        for (role, setting, kind, database) in accounts {
+            let lacking = rights::missing(database, kind).await?;
+            problems.extend(lacking.iter().map(|right| format!("{}: {right} ({setting})", role.name())));
+        }
+        if problems.is_empty() {
+            return Ok(Ok(()));
+        }
+        if looks == RIGHTS_LOOKS {
+            problems.push("`holdfast migrate`, run as the owner, gives each account its rights".into());
+            return Ok(Err(Failure::Wrong(problems)));
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
+/// The same, however long PostgreSQL is away.
+async fn check_rights_when_possible(accounts: &[Checked]) -> Result<(), Failure> {
+    loop {
+        match check_rights(accounts).await {
+            Ok(known) => return known,
+            Err(error) => tracing::warn!(%error, "rights are not known yet"),
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
+/// Why these roles cannot work at this broker.
+fn unfit(roles: &[Role], differences: &[Difference]) -> Failure {
+    let who = roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", ");
+    let mut problems: Vec<String> = differences.iter().map(|difference| format!("{who}: {difference}")).collect();
+    if differences.iter().any(|difference| !matches!(difference, Difference::NoRight { .. })) {
+        problems.push("the broker is not as rabbitmq/definitions.json says; see `holdfast topology apply`".into());
+    }
+    Failure::Wrong(problems)
 }
 
 /// Runs the ingress until it is told to stop.
@@ -163,12 +225,18 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     };
     let _certificates = tokio::spawn(keep_certificates(wechat));
     let traces = keep_traces(parts.database.clone());
-    // Callbacks and orders are taken (or answered 503) from the first moment; only a broker that is there and
-    // differs ends the process.
+    // Callbacks and orders are taken (or answered 503) from the first moment; only a server that is there and does not
+    // let it work ends the process.
+    let (ordinary, desk) = (parts.database.clone(), parts.desk.clone());
+    let operators = process.settings.database.for_operators()?.0;
     let check = async {
-        process.check_topology(false).await?;
-        topology_checked.store(true, Ordering::Relaxed);
-        Ok(())
+        let broker = async {
+            process.check_broker(&[Role::Api]).await?;
+            topology_checked.store(true, Ordering::Relaxed);
+            Ok(())
+        };
+        let accounts = [(Role::Api, "database.url", role::INGRESS, ordinary), (Role::Api, operators, role::DESK, desk)];
+        tokio::try_join!(broker, check_rights_when_possible(&accounts)).map(drop)
     };
     let ended = tokio::select! {
         served = api::serve::run(parts, process.grace()) => served,
@@ -188,8 +256,28 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     let database = process.database(Plans::ByKey)?;
     let cache = process.cache()?;
     let broker = Broker::start(&process.broker_url()?, "worker", process.settings.broker.confirm_within());
-    // The worker that heals a broker without queues must not be kept from it by their absence.
-    process.check_topology(names.contains(&WorkerName::Reconcile)).await?;
+    let roles: Vec<Role> = names.iter().copied().map(Role::Worker).collect();
+    process.check_broker(&roles).await?;
+    let accounts: Vec<Checked> =
+        roles.iter().map(|role| (*role, "database.url", role.name(), database.clone())).collect();
+    // PostgreSQL may be away at a start; then its rights are looked at as soon as it is back.
+    let rights_known = match check_rights(&accounts).await {
+        Ok(known) => known.map(|()| true)?,
+        Err(error) => {
+            tracing::warn!(%error, "rights are not known yet");
+            false
+        }
+    };
+    let rights_later = async {
+        if rights_known {
+            std::future::pending::<()>().await;
+        }
+        match check_rights_when_possible(&accounts).await {
+            Ok(()) => std::future::pending().await,
+            Err(failure) => failure,
+        }
+    };
+    tokio::pin!(rights_later);
 
     let traces = keep_traces(database.clone());
     let personal = OnceCell::new();
@@ -205,21 +293,19 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                     terms: process.settings.order.terms(),
                     alarms: process.settings.order.alarms(),
                 });
-                for queue in Queue::order_lanes() {
-                    spawn(&mut running, &broker, queue, seats.clone(), &process.stop);
-                }
+                spawn(&mut running, &broker, *name, seats, &process.stop);
             }
             WorkerName::Prepay => {
                 let wechat = pay_client(process.pay_account()?)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
                 let prepay = Prepay::new(database.clone(), cache.clone(), wechat, personal().await?);
-                spawn(&mut running, &broker, Queue::Prepay, Arc::new(prepay), &process.stop);
+                spawn(&mut running, &broker, *name, Arc::new(prepay), &process.stop);
             }
             WorkerName::Payments => {
                 let account = process.pay_account()?;
                 let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
                 let payments = Payments { db: database.clone(), cache: cache.clone(), merchant };
-                spawn(&mut running, &broker, Queue::Payments, Arc::new(payments), &process.stop);
+                spawn(&mut running, &broker, *name, Arc::new(payments), &process.stop);
             }
             WorkerName::Expiry => {
                 let wechat = pay_client(process.pay_account()?)?;
@@ -232,7 +318,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                     terms: order.terms(),
                     alarms: order.alarms(),
                 };
-                spawn(&mut running, &broker, Queue::Expiry, Arc::new(expiry), &process.stop);
+                spawn(&mut running, &broker, *name, Arc::new(expiry), &process.stop);
             }
             WorkerName::Refunds => {
                 let wechat = pay_client(process.pay_account()?)?;
@@ -247,19 +333,19 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                     alarms: order.alarms(),
                     interval: order.refund_interval(),
                 };
-                spawn(&mut running, &broker, Queue::Refunds, Arc::new(refunds), &process.stop);
+                spawn(&mut running, &broker, *name, Arc::new(refunds), &process.stop);
             }
             WorkerName::Notifications => {
                 let account = OfficialAccountClient::new(process.official_account()?)
                     .map_err(|error| Failure::wrong(format!("the HTTP client cannot start: {error}")))?;
                 let token = SharedToken::new(cache.clone());
                 let notifications = Notifications::new(database.clone(), personal().await?, account, token);
-                spawn(&mut running, &broker, Queue::Notifications, Arc::new(notifications), &process.stop);
+                spawn(&mut running, &broker, *name, Arc::new(notifications), &process.stop);
             }
             WorkerName::Reconcile => {
                 let pace = process.settings.reconcile.pace(&process.settings.retention, &process.settings.order);
                 let reconcile = Reconcile { db: process.database(Plans::Chosen)?, broker: broker.clone(), pace };
-                running.spawn(reconcile.run(process.stop.clone()));
+                running.spawn(endless(reconcile.run(process.stop.clone())));
                 let account = process.pay_account()?;
                 let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
                 let (db, broker, personal) = (database.clone(), broker.clone(), personal().await?);
@@ -268,8 +354,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let neighbours = process.settings.order.neighbours()?;
                 let books = Books { db: database.clone(), publisher: broker.publisher.clone(), wechat, neighbours };
                 let ready = process.settings.reconcile.bill_ready();
-                running.spawn(books.run(pace.every, ready, process.stop.clone()));
-                running.spawn(DeadLetters { db, broker, personal, merchant }.look_after(process.stop.clone()));
+                running.spawn(endless(books.run(pace.every, ready, process.stop.clone())));
+                running.spawn(endless(DeadLetters { db, broker, personal, merchant }.look_after(process.stop.clone())));
             }
         }
     }
@@ -282,9 +368,14 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     .await
     .map_err(|error| Failure::wrong(format!("health.listen cannot be used: {error}")))?;
     tracing::info!(workers = ?names, health = %health, "working");
-    while let Some(ended) = running.join_next().await {
+    loop {
+        let ended = tokio::select! {
+            ended = running.join_next() => ended,
+            failure = &mut rights_later => return Err(failure),
+        };
+        let Some(ended) = ended else { break };
         // One that consumes no more must not look alive: the whole process ends, to be started again.
-        ended.map_err(|panic| Failure::Away(format!("a consumer ended: {panic}")))?;
+        ended.map_err(|panic| Failure::Away(format!("a consumer ended: {panic}")))??;
     }
     finish([traces, process.spans]).await;
     broker.close().await;
@@ -292,14 +383,25 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
     Ok(())
 }
 
+/// One consumer for each queue that the worker takes from.
 fn spawn<H: Handler>(
-    running: &mut JoinSet<()>,
+    running: &mut JoinSet<Result<(), Failure>>,
     broker: &Broker,
-    queue: Queue,
+    worker: WorkerName,
     handler: Arc<H>,
     stop: &CancellationToken,
 ) {
-    running.spawn(consume::run(broker.clone(), queue, handler, stop.clone()));
+    for queue in worker.takes_from() {
+        let consumer = consume::run(broker.clone(), queue, handler.clone(), stop.clone());
+        running
+            .spawn(async move { consumer.await.map_err(|difference| unfit(&[Role::Worker(worker)], &[difference])) });
+    }
+}
+
+/// What goes on until the process stops.
+async fn endless(work: impl Future<Output = ()>) -> Result<(), Failure> {
+    work.await;
+    Ok(())
 }
 
 /// Writes the trace of orders for as long as the process lives.

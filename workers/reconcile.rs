@@ -23,7 +23,7 @@ use watch::Watch;
 use crate::{
     broker::{
         Broker, BrokerAway, PublishError,
-        topology::{Difference, Topology},
+        topology::{Difference, Topology, Uses},
     },
     domain::{
         ids::OrderId,
@@ -157,13 +157,13 @@ impl Reconcile {
     /// Declares what the broker has lost; says whether there was anything. What is there and different is a
     /// person's to mend, since there may be messages in it.
     async fn mend_topology(&self) -> Result<bool, BrokerAway> {
-        let topology = Topology::required();
-        let mut differences = topology.check(&self.broker.consuming).await?;
+        let uses = Uses { declares: true, ..Uses::default() };
+        let mut differences = Topology::check(&uses, &self.broker.consuming).await?;
         let were_missing = differences.iter().filter(|found| matches!(found, Difference::Missing { .. })).count();
         if were_missing > 0 {
             tracing::error!(were_missing, "the broker has lost queues or exchanges; declaring them");
             metrics::counter!("topology_mended_total").increment(were_missing as u64);
-            differences = topology.apply(&self.broker.consuming).await?;
+            differences = Topology::required().apply(&self.broker.consuming).await?;
         }
         for difference in &differences {
             metrics::counter!("topology_differences_total").increment(1);

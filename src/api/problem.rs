@@ -277,13 +277,17 @@ impl Problem {
     /// The store is away, or we made a mistake; the log knows which.
     pub fn from_store(error: &crate::store::StoreError) -> Self {
         use crate::store::StoreError as E;
+        if error.lacks_right() {
+            tracing::error!(%error, "database account of this process lacks a right; answered 503");
+            return Self::new(Kind::TemporarilyUnavailable).retry_after(Duration::from_secs(2));
+        }
         match error {
             E::Away(_) | E::Conflict(_) | E::Newer(_) => {
-                tracing::warn!(%error, "a read failed");
+                tracing::warn!(%error, "database call of a request came to nothing; answered 503");
                 Self::new(Kind::TemporarilyUnavailable).retry_after(Duration::from_secs(2))
             }
             E::Bug(_) => {
-                tracing::error!(%error, "a read failed");
+                tracing::error!(%error, "database refused a statement of a request; answered 500");
                 Self::new(Kind::Internal)
             }
         }

@@ -24,7 +24,9 @@ use super::{
     acks::Acks,
     breaker::Breaker,
     link::{IDLE_LOOK, answered, close},
+    permissions::is_want_of_right,
     settle::Work,
+    topology::{Difference, Right},
 };
 use crate::domain::message::Queue;
 
@@ -39,30 +41,49 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const FORGOTTEN_LOOK: Duration = Duration::from_secs(5);
 
 /// Runs `handler` on `queue` until `stop`: then takes no more, finishes what is in hand and returns.
-pub async fn run<H: Handler>(broker: Broker, queue: Queue, handler: Arc<H>, stop: CancellationToken) {
+///
+/// # Errors
+/// The account has no right to read the queue, found at the first attempt. A right that is taken away later is an outage:
+/// the consumer goes on trying.
+pub async fn run<H: Handler>(
+    broker: Broker,
+    queue: Queue,
+    handler: Arc<H>,
+    stop: CancellationToken,
+) -> Result<(), Difference> {
     let breaker = Arc::new(Breaker::default());
     let pulse = broker.pulses.begin(queue.name(), breaker.clone());
     let work = Arc::new(Work { broker, queue, handler, breaker, pulse, stop });
     let mut pause = SHORTEST_PAUSE;
+    let mut has_consumed = false;
     while !work.stop.is_cancelled() {
         let channel = tokio::select! {
             channel = work.broker.consuming.channel_when_possible() => channel,
-            () = work.stop.cancelled() => return,
+            () = work.stop.cancelled() => return Ok(()),
         };
         let began = Instant::now();
-        if let Err(error) = consume(&work, &channel).await {
+        if let Err(error) = consume(&work, &channel, &mut has_consumed).await {
+            if !has_consumed && matches!(&error, Interruption::Channel(error) if is_want_of_right(error)) {
+                let account = work.broker.consuming.account();
+                return Err(Difference::NoRight { account, right: Right::Read, what: "queue", name: queue.name() });
+            }
             tracing::warn!(worker = H::NAME, queue = work.queue.name(), %error, "consuming was interrupted");
             pause = if began.elapsed() > LONGEST_PAUSE { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = work.stop.cancelled() => return,
+                () = work.stop.cancelled() => return Ok(()),
             }
         }
     }
+    Ok(())
 }
 
 /// Consumes on one channel until it breaks or the process stops; returns when nothing is in hand any more.
-async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(), Interruption> {
+async fn consume<H: Handler>(
+    work: &Arc<Work<H>>,
+    channel: &Channel,
+    has_consumed: &mut bool,
+) -> Result<(), Interruption> {
     let Shape { batch, concurrent } = H::SHAPE;
     let prefetch = u16::try_from(batch * concurrent * 2).unwrap_or(u16::MAX);
     answered(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
@@ -73,6 +94,7 @@ async fn consume<H: Handler>(work: &Arc<Work<H>>, channel: &Channel) -> Result<(
         FieldTable::default(),
     );
     let consumer = answered(consumer).await?;
+    *has_consumed = true;
     let tag = consumer.tag();
     // What was prefetched on a channel that has broken since will come again. Fused, as its end may be met while a
     // batch is gathered, and must be met again: lapin's own stream would stay silent then.

@@ -57,6 +57,14 @@ impl Link {
         }
     }
 
+    /// The account's name, as the URL gives it.
+    pub fn account(&self) -> String {
+        let parsed = Secured::parse(self.url.expose_secret())
+            .ok()
+            .and_then(|secured| secured.url.as_str().parse::<AMQPUri>().ok());
+        parsed.map_or_else(|| "unknown".into(), |uri| uri.authority.userinfo.username)
+    }
+
     /// A fresh channel, on the standing connection or on a new one.
     ///
     /// # Errors

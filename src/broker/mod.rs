@@ -15,6 +15,7 @@ pub mod dead;
 pub mod envelope;
 mod handler;
 mod link;
+mod permissions;
 pub mod publish;
 pub mod pulse;
 mod settle;
@@ -32,7 +33,7 @@ pub use publish::{PublishError, Publisher};
 use crate::setting::BadSetting;
 
 /// What no log filter may switch on: lapin would log a returned message whole, customers' openids included, and each "no"
-/// of the broker as an error, which most processes hear at every start, as their accounts may declare nothing.
+/// of the broker as an error, which every process hears at its start, as it tries what its account may do.
 /// What came of it is told by [`publish`], [`topology`] and [`consume`].
 pub const NEVER_LOGGED: [&str; 2] = ["lapin::returned_messages=off", "lapin::channel=off"];
 
@@ -78,6 +79,7 @@ pub struct Broker {
     pub publisher: Publisher,
     /// What this process's consumers have in hand.
     pub pulses: pulse::Pulses,
+    unseen: watch::Unseen,
 }
 
 impl Broker {
@@ -87,6 +89,7 @@ impl Broker {
             consuming: Arc::new(Link::new(url.clone(), format!("{process} consume"))),
             publisher: Publisher::start(Link::new(url.clone(), format!("{process} publish")), confirm_within),
             pulses: pulse::Pulses::default(),
+            unseen: watch::Unseen::default(),
         }
     }
 

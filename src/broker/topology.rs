@@ -1,7 +1,7 @@
 //! The queues and exchanges there must be: `rabbitmq/definitions.json`, in RabbitMQ's own import format,
-//! is the only source. Every process checks it at start; `holdfast topology apply` declares what is missing.
+//! is the only source. Every process checks at start what it uses; `holdfast topology apply` declares what is missing.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use lapin::{
     Channel, ErrorKind, ExchangeKind,
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::{
     BrokerAway, Link,
     link::{ANSWERS_WITHIN, answered_within, close},
+    permissions,
 };
 
 /// A new queue begins with an election among its replicas, which a busy broker needs seconds for.
@@ -74,12 +75,101 @@ pub enum Difference {
         name: String,
         broker_says: String,
     },
+    /// Our account lacks a right that the process needs.
+    NoRight {
+        account: String,
+        right: Right,
+        what: &'static str,
+        name: String,
+    },
+}
+
+/// A right that RabbitMQ gives for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    Configure,
+    Write,
+    Read,
+}
+
+impl Right {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Configure => "configure",
+            Self::Write => "write",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// What a process does at the broker. Names of queues and exchanges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Queues that it consumes from its start to its end: needs the right to read them.
+    pub consumes: BTreeSet<String>,
+    /// Queues that it reads on demand: needs the right to read them.
+    pub reads: BTreeSet<String>,
+    /// Queues that it publishes to through the default exchange, for which no right of the queue's own is needed.
+    pub publishes_to: BTreeSet<String>,
+    /// Delay exchanges that it publishes to, each with the queue of the same name: needs the right to write to them.
+    pub waits_in: BTreeSet<&'static str>,
+    /// Declares what is missing: needs every right on everything.
+    pub declares: bool,
+}
+
+impl Uses {
+    /// What a process does that is several at once.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.consumes.extend(other.consumes);
+        self.reads.extend(other.reads);
+        self.publishes_to.extend(other.publishes_to);
+        self.waits_in.extend(other.waits_in);
+        self.declares |= other.declares;
+        self
+    }
+
+    fn queue(&self, name: &str) -> bool {
+        self.declares
+            || [&self.consumes, &self.reads, &self.publishes_to].iter().any(|names| names.contains(name))
+            || self.waits_in.contains(name)
+    }
+
+    /// The right without which the process cannot do its work there; none where it needs no right of that name's own.
+    fn needed(&self, what: &'static str, name: &str) -> Option<Right> {
+        if self.declares {
+            Some(Right::Configure)
+        } else if what == QUEUE && (self.consumes.contains(name) || self.reads.contains(name)) {
+            Some(Right::Read)
+        } else {
+            self.waits_in.contains(name).then_some(Right::Write)
+        }
+    }
+}
+
+const QUEUE: &str = "queue";
+const EXCHANGE: &str = "exchange";
+
+/// What a look at the broker gave.
+#[derive(Debug)]
+pub struct Survey {
+    pub differences: Vec<Difference>,
+    /// Kind and name of what this account may not look at (RabbitMQ from 4.2.6 on): nothing is known of it.
+    pub unseen: Vec<(&'static str, String)>,
+    /// Whether arguments were compared, which only an account can that may declare.
+    pub compared: bool,
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing { what, name } => write!(f, "{what} {name} is missing"),
+            Self::NoRight { account, right, what, name } => write!(
+                f,
+                "the account {account} lacks the right \"{}\" on {what} {name} at RabbitMQ; rabbitmq/permissions.json gives it",
+                right.as_str()
+            ),
             Self::Refused { what, name, broker_says } => write!(f, "{what} {name} may not be declared: {broker_says}"),
             Self::Different { what, name, broker_says } => write!(f, "{what} {name} is different: {broker_says}"),
         }
@@ -101,34 +191,76 @@ impl Topology {
         serde_json::from_str(DEFINITIONS).expect("rabbitmq/definitions.json is checked by a test")
     }
 
+    /// The part of it that a process with these uses meets.
+    #[must_use]
+    pub fn used_by(mut self, uses: &Uses) -> Self {
+        self.exchanges.retain(|exchange| uses.declares || uses.waits_in.contains(exchange.name.as_str()));
+        self.queues.retain(|queue| uses.queue(&queue.name));
+        let exchanges: BTreeSet<&str> = self.exchanges.iter().map(|exchange| exchange.name.as_str()).collect();
+        self.bindings.retain(|binding| exchanges.contains(binding.source.as_str()));
+        self
+    }
+
     /// Compares the broker with what must be there. Changes nothing, but for bindings: AMQP cannot ask
     /// for one, so they are asserted, which on an intact broker does nothing. An account that may declare nothing, as
     /// most processes' is, learns only that all is there; whether it is as written, `reconcile` goes on comparing.
     ///
     /// # Errors
     /// The broker is away.
-    pub async fn check(&self, link: &Link) -> Result<Vec<Difference>, BrokerAway> {
+    pub async fn survey(&self, link: &Link) -> Result<Survey, BrokerAway> {
         let mut inquiry = Inquiry { link, channel: None };
         let mut differences = Vec::new();
-        let mut may_declare = true;
+        let mut unseen = Vec::new();
+        // Each refusal leaves an error in the broker's log: not asked where the answer is known.
+        let mut may_declare = permissions::may_declare(&link.account());
         for exchange in &self.exchanges {
             let found = match inquiry.exchange(exchange, true).await? {
                 Found::Same if may_declare => inquiry.exchange(exchange, false).await?.unless_refused(&mut may_declare),
+                Found::Refused(_) => {
+                    unseen.push((EXCHANGE, exchange.name.clone()));
+                    continue;
+                }
                 otherwise => otherwise,
             };
-            differences.extend(found.difference("exchange", &exchange.name));
+            differences.extend(found.difference(EXCHANGE, &exchange.name));
         }
         for queue in &self.queues {
             let found = match inquiry.queue(queue, true).await? {
                 Found::Same if may_declare => inquiry.queue(queue, false).await?.unless_refused(&mut may_declare),
+                Found::Refused(_) => {
+                    unseen.push((QUEUE, queue.name.clone()));
+                    continue;
+                }
                 otherwise => otherwise,
             };
-            differences.extend(found.difference("queue", &queue.name));
+            differences.extend(found.difference(QUEUE, &queue.name));
         }
-        if differences.is_empty() && may_declare {
+        if differences.is_empty() && unseen.is_empty() && may_declare {
             inquiry.bind(&self.bindings).await?;
         }
         inquiry.end().await;
+        Ok(Survey { differences, unseen, compared: may_declare })
+    }
+
+    /// Looks whether a process can do its work at this broker: what it uses is there, and its account has the rights
+    /// that it needs. What another process uses, and what this account may not look at, is no difference.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn check(uses: &Uses, link: &Link) -> Result<Vec<Difference>, BrokerAway> {
+        let Survey { mut differences, unseen, compared: _ } = Self::required().used_by(uses).survey(link).await?;
+        let mut lacking = BTreeSet::new();
+        for (what, name) in unseen {
+            if let Some(right) = uses.needed(what, &name) {
+                lacking.insert((right.as_str(), what, name.clone()));
+                differences.push(Difference::NoRight { account: link.account(), right, what, name });
+            }
+        }
+        for (right, what, name) in permissions::lacking(uses, link).await? {
+            if lacking.insert((right.as_str(), what, name.clone())) {
+                differences.push(Difference::NoRight { account: link.account(), right, what, name });
+            }
+        }
         Ok(differences)
     }
 
@@ -141,10 +273,10 @@ impl Topology {
         let mut inquiry = Inquiry { link, channel: None };
         let mut differences = Vec::new();
         for exchange in &self.exchanges {
-            differences.extend(inquiry.exchange(exchange, false).await?.difference("exchange", &exchange.name));
+            differences.extend(inquiry.exchange(exchange, false).await?.difference(EXCHANGE, &exchange.name));
         }
         for queue in &self.queues {
-            differences.extend(inquiry.queue(queue, false).await?.difference("queue", &queue.name));
+            differences.extend(inquiry.queue(queue, false).await?.difference(QUEUE, &queue.name));
         }
         // What differs is there all the same.
         if !differences.iter().any(|difference| matches!(difference, Difference::Refused { .. })) {

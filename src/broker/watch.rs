@@ -1,6 +1,12 @@
 //! What the broker can tell of its queues, and the canary: a message of the loop's own that shows a queue's consumer
 //! still takes what it is sent.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use lapin::{
     BasicProperties,
     options::QueueDeclareOptions,
@@ -12,6 +18,7 @@ use super::{
     Broker, BrokerAway, PublishError,
     envelope::Outgoing,
     link::{answered, close},
+    permissions,
     topology::Topology,
 };
 use crate::domain::{message::Queue, retry::Tier};
@@ -28,24 +35,61 @@ pub struct Depth {
     pub consumers: u32,
 }
 
+/// What the broker tells of all queues of the topology; one that is missing is in neither list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Depths {
+    pub told: Vec<Depth>,
+    /// Queues that this account may not look at (RabbitMQ from 4.2.6 on).
+    pub unseen: BTreeSet<String>,
+}
+
+/// What an account may not look at is asked for again after that. Each refusal closes a channel and leaves an error in the
+/// broker's log.
+const UNSEEN_FOR: Duration = Duration::from_secs(600);
+
+/// Queues that the broker refused to tell of, and when.
+#[derive(Debug, Clone, Default)]
+pub struct Unseen(Arc<Mutex<BTreeMap<String, Instant>>>);
+
+impl Unseen {
+    fn holds(&self, queue: &str) -> bool {
+        let unseen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        unseen.get(queue).is_some_and(|since| since.elapsed() < UNSEEN_FOR)
+    }
+
+    fn note(&self, queue: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.to_owned(), Instant::now());
+    }
+}
+
 impl Broker {
-    /// How full every queue of the topology is; one that is missing is left out.
+    /// How full every queue of the topology is.
     ///
     /// # Errors
     /// The broker is away.
-    pub async fn depths(&self) -> Result<Vec<Depth>, BrokerAway> {
+    pub async fn depths(&self) -> Result<Depths, BrokerAway> {
         let passive = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
-        let mut depths = Vec::new();
+        let mut depths = Depths::default();
         let mut channel = self.consuming.channel().await?;
         for queue in Topology::required().queues {
+            if self.unseen.holds(&queue.name) {
+                depths.unseen.insert(queue.name);
+                continue;
+            }
             match answered(channel.queue_declare(queue.name.as_str().into(), passive, FieldTable::default())).await {
-                Ok(found) => depths.push(Depth {
+                Ok(found) => depths.told.push(Depth {
                     queue: queue.name,
                     ready: found.message_count(),
                     consumers: found.consumer_count(),
                 }),
                 // The broker closes the channel on a "no".
-                Err(_) => channel = self.consuming.channel().await?,
+                Err(error) => {
+                    if permissions::is_want_of_right(&error) {
+                        self.unseen.note(&queue.name);
+                        depths.unseen.insert(queue.name);
+                    }
+                    channel = self.consuming.channel().await?;
+                }
             }
         }
         close(&channel).await;

@@ -1,5 +1,6 @@
 //! The operator's commands, one file each. Results go to standard output, everything else to standard error.
 
+pub mod accounts;
 pub mod audit;
 pub mod case;
 pub mod config;

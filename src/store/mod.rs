@@ -47,6 +47,7 @@ pub mod refund_request;
 mod replay;
 pub mod reseal;
 pub mod retention;
+pub mod rights;
 pub mod schedule;
 pub mod sealed;
 pub mod seating;
@@ -76,6 +77,7 @@ use tokio::time::timeout;
 use crate::crash;
 
 use failure::Meaning;
+use rights::RIGHTS;
 
 /// A place in the pool and a connection in it come by then, or not for now.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
@@ -152,6 +154,12 @@ impl StoreError {
             Self::Conflict(error) => failure::meaning(error) == Meaning::Clash,
             Self::Away(_) | Self::Newer(_) | Self::Bug(_) => false,
         }
+    }
+
+    /// Whether the database account lacks a right: what fails so fails for everybody until its owner gives it.
+    pub fn lacks_right(&self) -> bool {
+        let (Self::Away(error) | Self::Conflict(error) | Self::Newer(error) | Self::Bug(error)) = self;
+        error.as_database_error().is_some_and(|refusal| refusal.code().as_deref() == Some("42501"))
     }
 }
 
@@ -263,7 +271,7 @@ impl Database {
     /// Brings the schema to head, gives each role its rights and makes the next partitions. As the schema's owner.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         sqlx::migrate!("./migrations").run(&self.pool).await?;
-        sqlx::raw_sql(include_str!("rights.sql")).execute(&self.pool).await?;
+        sqlx::raw_sql(RIGHTS).execute(&self.pool).await?;
         self.make_partitions(KEEP_ALL_MONTHS).await?;
         Ok(())
     }

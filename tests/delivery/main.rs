@@ -1,6 +1,8 @@
-//! What an installation lives through: the next release takes over while people book, and the books are lost and restored.
+//! What an installation lives through: the next release takes over while people book, the books are lost and restored, and
+//! people act on what `./dev up` has started.
 //!
-//! `./dev test upgrade` lends the first the former release's executable; `./dev test restore` runs the second.
+//! `./dev test upgrade` lends the first the former release's executable; `./dev test restore` runs the second, `./dev test up`
+//! the third.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 // Shared with the tests, which use more of it.
@@ -10,6 +12,7 @@
 mod books;
 #[path = "../it/customer.rs"]
 mod customer;
+mod dev_up;
 #[path = "../it/habits.rs"]
 mod habits;
 #[path = "../it/load.rs"]

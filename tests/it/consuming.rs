@@ -74,7 +74,7 @@ async fn what_conflicts_for_ever_parks_alone() {
     until("the others are done", async || (clashing.done.lock().expect("no panic").len() == 39).then_some(())).await;
     until("it is parked", async || (host.ready_in("prepay.dead").await == 1).then_some(())).await;
     stop.cancel();
-    running.await.expect("an orderly end");
+    running.await.expect("an orderly end").expect("the right to read");
     broker.close().await;
     assert_eq!(host.ready_in("prepay").await, 0);
 }
@@ -125,7 +125,7 @@ async fn what_is_in_hand_is_finished_before_it_is_taken_again() {
     slow.may_finish.add_permits(100);
     until("all are done", async || (taken() == 28).then_some(())).await;
     stop.cancel();
-    running.await.expect("an orderly end");
+    running.await.expect("an orderly end").expect("the right to read");
     broker.close().await;
     assert_eq!(host.ready_in("prepay").await, 0);
     assert_eq!(*slow.twice_at_once.lock().expect("no panic"), []);
@@ -163,7 +163,7 @@ async fn left_by_one_who_stops(unfinished: Option<OrderId>) -> u32 {
     until("its hands are full", async || (hands.taken.load(Ordering::Relaxed) == 64).then_some(())).await;
     stop.cancel();
     hands.may_finish.add_permits(1_000);
-    running.await.expect("an orderly end");
+    running.await.expect("an orderly end").expect("the right to read");
     broker.close().await;
     until("the rest is in the queue again", async || (host.ready_in("prepay").await >= 200 - 64).then_some(())).await;
     host.ready_in("prepay").await

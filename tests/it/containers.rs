@@ -1,8 +1,9 @@
 //! What the containers may do, read from `Dockerfile` and `docker-compose.yml`: little; and that neither tells a secret.
 
+use holdfast::process::role::Role;
 use serde_json::Value;
 
-use crate::stack::{WORKERS, checkout};
+use crate::stack::checkout;
 
 const SERVERS: [&str; 3] = ["postgres", "rabbitmq", "redis"];
 /// Done once and gone.
@@ -61,14 +62,12 @@ fn s6_4_every_role_in_a_container_has_an_account_of_its_own() {
         let address = environment(service, name);
         address.split("://").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default().to_owned()
     };
-    for worker in WORKERS.into_iter().chain(["reconcile"]) {
-        for address in ["DATABASE_URL", "AMQP_URL"] {
-            assert_eq!(account_of(worker, address), format!("holdfast_{worker}"), "{worker}, {address}");
+    for role in Role::all() {
+        for account in role.accounts() {
+            let named = account_of(role.name(), account.setting);
+            assert_eq!(named, format!("holdfast_{}", account.kind), "{role:?}, {}", account.setting);
         }
     }
-    assert_eq!(account_of("api", "DATABASE_URL"), "holdfast_ingress");
-    assert_eq!(account_of("api", "HOLDFAST_DATABASE__OPERATORS_URL"), "holdfast_desk");
-    assert_eq!(account_of("api", "AMQP_URL"), "holdfast_api");
 }
 
 #[test]

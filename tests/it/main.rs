@@ -83,6 +83,7 @@ mod sessions;
 mod sources;
 mod stack;
 mod staged;
+mod start_checks;
 mod stopping;
 mod story;
 mod tls;

@@ -8,11 +8,12 @@ use std::{
     sync::atomic::{AtomicU16, AtomicUsize, Ordering},
 };
 
+use holdfast::process::role::Role;
 use tokio::net::TcpListener;
 
 use super::{
     Choice, KEYS, Stack,
-    server_resources::{account, database_url, server},
+    server_resources::{database_url, server},
 };
 
 impl Stack {
@@ -32,21 +33,13 @@ impl Stack {
 
     /// Each process works under an account of its own at PostgreSQL and RabbitMQ, which may do no more than it must: so
     /// every test is one of these rights too.
-    fn accounts(&self, role: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn accounts(&self, role: &str) -> Vec<(&'static str, String)> {
         if self.executable != Choice::default().executable {
             // A former release, as it was installed: before there were such accounts.
             return Vec::new();
         }
-        let account = |setting: &str, kind: &str| account(&self.environment[setting], kind);
-        if role == "api" {
-            vec![
-                ("DATABASE_URL", account("DATABASE_URL", "ingress")),
-                ("HOLDFAST_DATABASE__OPERATORS_URL", account("DATABASE_URL", "desk")),
-                ("AMQP_URL", account("AMQP_URL", "api")),
-            ]
-        } else {
-            vec![("DATABASE_URL", account("DATABASE_URL", role)), ("AMQP_URL", account("AMQP_URL", role))]
-        }
+        let accounts = Role::of_name(role).expect("a role").accounts().into_iter();
+        accounts.map(|account| (account.setting, account.address(&self.environment[account.server]))).collect()
     }
 
     /// Ends a process at once, as `kill -9` does.

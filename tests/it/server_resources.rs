@@ -56,7 +56,7 @@ pub(crate) async fn drop_keys(prefix: &str) {
 
 /// The same address for the account of a kind of process. That of a stranger's server stays as it is.
 pub(crate) fn account(url: &str, kind: &str) -> String {
-    url.replacen("holdfast:", &format!("holdfast_{kind}:"), 1)
+    holdfast::process::role::address_of(kind, url)
 }
 
 /// The management API, which can make virtual hosts.
@@ -90,6 +90,11 @@ impl Management {
             permission["vhost"] = vhost.into();
         }
         self.call(Method::POST, "/api/definitions", &given).await;
+    }
+
+    /// Other rights of one user in this virtual host.
+    pub(crate) async fn permit_user(&self, vhost: &str, user: &str, rights: &Value) {
+        self.call(Method::PUT, &format!("/api/permissions/{vhost}/{user}"), rights).await;
     }
 
     pub(crate) async fn drop_vhost(&self, name: &str) {

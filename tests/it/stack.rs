@@ -231,6 +231,13 @@ impl Stack {
         ready_in(&self.amqp_url, queue).await
     }
 
+    /// Gives an account other rights at the broker than rabbitmq/permissions.json does; patterns of names.
+    #[allow(dead_code, reason = "for the tests of rights")]
+    pub(crate) async fn permit(&self, user: &str, configure: &str, write: &str, read: &str) {
+        let rights = json!({ "configure": configure, "write": write, "read": read });
+        self.management.permit_user(&self.name, user, &rights).await;
+    }
+
     pub(crate) async fn until_ready(&self) {
         until("the API is ready", async || {
             let answer = self.request(Method::GET, "/readyz").send().await.ok()?;

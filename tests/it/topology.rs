@@ -17,7 +17,7 @@ async fn a_broker_without_queues_is_seen_so_however_often_it_is_asked() {
     let all = topology.queues.len() + topology.exchanges.len();
     // Each "no" closes a channel; after 2 047 channels a connection gives out their numbers again.
     for _ in 0..3 * 2_047 / all {
-        let missing = topology.check(&link).await.expect("the broker is here").len();
+        let missing = topology.survey(&link).await.expect("the broker is here").differences.len();
         assert_eq!(missing, all);
     }
     assert!(topology.apply(&link).await.expect("the broker is here").is_empty());
@@ -34,7 +34,7 @@ async fn a_broker_that_takes_long_to_make_a_queue_is_waited_for() {
     let (directly, queues) =
         (Link::new(host.amqp_url.clone().into(), "look".into()), Topology::required().queues.len());
     until("the first queue is made", async || {
-        let missing = Topology::required().check(&directly).await.expect("the broker is here").len();
+        let missing = Topology::required().survey(&directly).await.expect("the broker is here").differences.len();
         (missing < queues).then_some(())
     })
     .await;

@@ -38,7 +38,7 @@ impl Watch {
         for open in &standing {
             tell_open(open, pass.now, &mut told);
         }
-        let depths = broker.depths().await?;
+        let depths = broker.depths().await?.told;
         for depth in &depths {
             gauge(&mut told, "queue_messages_ready", "queue", &depth.queue, f64::from(depth.ready));
             gauge(&mut told, "queue_consumers", "queue", &depth.queue, f64::from(depth.consumers));

@@ -14,7 +14,7 @@ use crate::{
         auth::Viewer,
         problem::{Problem, ProblemDocument},
     },
-    broker::{topology::Topology, watch::Depth},
+    broker::{topology::Topology, watch::Depths},
     cache::heartbeat::{Heartbeat, LastMinute},
 };
 
@@ -122,15 +122,15 @@ pub(super) async fn look(api: &Inner) -> QueueList {
         heartbeats: told(beats.is_some()),
         items: QUEUES
             .iter()
-            .map(|(purpose, name)| document(name, *purpose, depths.as_deref(), beats.as_deref()))
+            .map(|(purpose, name)| document(name, *purpose, depths.as_ref(), beats.as_deref()))
             .collect(),
         next: (),
     }
 }
 
 /// From what the broker and Redis tell; `None` for one that cannot be asked.
-fn document(queue: &str, purpose: Purpose, depths: Option<&[Depth]>, beats: Option<&[Heartbeat]>) -> QueueDocument {
-    let found = depths.into_iter().flatten().find(|depth| depth.queue == queue);
+fn document(queue: &str, purpose: Purpose, depths: Option<&Depths>, beats: Option<&[Heartbeat]>) -> QueueDocument {
+    let found = depths.into_iter().flat_map(|depths| &depths.told).find(|depth| depth.queue == queue);
     let mine: Vec<&Heartbeat> = beats.into_iter().flatten().filter(|beat| beat.queue == queue).collect();
     let consumers = found.map(|found| found.consumers);
     // Consumers that do not tell of themselves have an unknown number in hand.
@@ -150,42 +150,46 @@ fn document(queue: &str, purpose: Purpose, depths: Option<&[Depth]>, beats: Opti
         }),
         oldest_seconds: mine.iter().filter_map(|beat| beat.oldest_seconds).max(),
         breaker: (!mine.is_empty()).then_some(if open { BreakerState::Open } else { BreakerState::Closed }),
-        missing: depths.is_some() && found.is_none(),
+        missing: found.is_none() && depths.is_some_and(|depths| !depths.unseen.contains(queue)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::watch::Depth;
 
     fn beat(queue: &str, in_hand: u32, breaker_open: bool) -> Heartbeat {
         let last_minute = LastMinute { done: 7, ..LastMinute::default() };
         Heartbeat { queue: queue.into(), in_hand, oldest_seconds: Some(u64::from(in_hand)), breaker_open, last_minute }
     }
 
-    fn depth(ready: u32, consumers: u32) -> Depth {
-        Depth { queue: "prepay".into(), ready, consumers }
+    fn told(ready: u32, consumers: u32) -> Depths {
+        Depths { told: vec![Depth { queue: "prepay".into(), ready, consumers }], ..Depths::default() }
     }
 
     #[test]
     fn what_nobody_tells_is_unknown_and_not_zero() {
         let prepay =
-            |depths: Option<&[Depth]>, beats: Option<&[Heartbeat]>| document("prepay", Purpose::Work, depths, beats);
+            |depths: Option<&Depths>, beats: Option<&[Heartbeat]>| document("prepay", Purpose::Work, depths, beats);
         let unknown = prepay(None, None);
         assert_eq!((unknown.ready, unknown.in_hand, unknown.last_minute, unknown.breaker), (None, None, None, None));
         assert!(!unknown.missing);
         let others = [beat("refunds", 9, true)];
-        let silent = prepay(Some(&[depth(5, 1)]), Some(&others));
+        let silent = prepay(Some(&told(5, 1)), Some(&others));
         assert_eq!((silent.ready, silent.in_hand, silent.breaker), (Some(5), None, None));
-        let idle = prepay(Some(&[depth(5, 0)]), Some(&[]));
+        let idle = prepay(Some(&told(5, 0)), Some(&[]));
         assert_eq!((idle.in_hand, idle.last_minute), (Some(0), Some(LastMinute::default())));
-        assert!(prepay(Some(&[]), Some(&[])).missing);
+        assert!(prepay(Some(&Depths::default()), Some(&[])).missing);
+        let unseen = Depths { unseen: ["prepay".to_owned()].into(), ..Depths::default() };
+        let hidden = prepay(Some(&unseen), Some(&[]));
+        assert_eq!((hidden.missing, hidden.ready), (false, None), "what may not be looked at is unknown");
     }
 
     #[test]
     fn the_workers_of_a_queue_are_told_together() {
         let beats = [beat("prepay", 2, false), beat("prepay", 3, true), beat("refunds", 9, false)];
-        let together = document("prepay", Purpose::Work, Some(&[depth(0, 2)]), Some(&beats));
+        let together = document("prepay", Purpose::Work, Some(&told(0, 2)), Some(&beats));
         assert_eq!((together.in_hand, together.oldest_seconds), (Some(5), Some(3)));
         assert_eq!(together.breaker, Some(BreakerState::Open));
         assert_eq!(together.last_minute.unwrap().done, 14);
