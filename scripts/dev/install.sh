@@ -12,7 +12,7 @@ missing() {
       [ -e "$dev/in-docker" ] && return
       postgres_bin >/dev/null || echo postgresql
       rabbitmq_bin >/dev/null || echo rabbitmq-server
-      command -v redis-server >/dev/null && command -v redis-cli >/dev/null || echo redis-server redis-tools
+      redis_program server >/dev/null && redis_program cli >/dev/null || echo redis-server redis-tools
       ;;
     coverage)
       llvm_tool profdata >/dev/null && llvm_tool cov >/dev/null || echo "llvm-$(llvm_version)"
@@ -23,6 +23,7 @@ missing() {
       command -v docker-compose >/dev/null || echo docker-compose
       command -v systemd-analyze >/dev/null || echo systemd
       ;;
+    debootstrap) command -v debootstrap >/dev/null || echo debootstrap ;;
     alerts) command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus ;;
     browser)
       chromium >/dev/null || echo chromium

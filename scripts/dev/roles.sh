@@ -59,9 +59,6 @@ stop_roles() {
   for name in $names; do stop_role "$name"; done
 }
 
-# account URL KIND: the same address for the process kind's own account, which may do no more than it must.
-account() { printf '%s' "${1/holdfast:/holdfast_$2:}"; }
-
 answers() { curl -fsS -m 5 -o /dev/null "$1"; }
 
 make_keys() {
@@ -79,15 +76,22 @@ start_simulator() {
     answers "http://127.0.0.1:$SIMULATOR_PORT/_sim/ledger"
 }
 
+# as_role ROLE ARGUMENTS…: `holdfast ARGUMENTS` under the role's own accounts, which may do no more than they must.
+as_role() {
+  local name=$1 accounts line
+  shift
+  accounts=$("$binaries/holdfast" accounts "$name") || die "the accounts of $name" "the words above say what is wrong"
+  # For this function and what it calls alone.
+  while read -r line; do local -x "$line"; done <<<"$accounts"
+  role "$name" "$binaries/holdfast" "$@"
+}
+
 start_roles() {
   local worker health
-  DATABASE_URL=$(account "$DATABASE_URL" ingress) AMQP_URL=$(account "$AMQP_URL" api) \
-    HOLDFAST_DATABASE__OPERATORS_URL=$(account "$DATABASE_URL" desk) \
-    role api "$binaries/holdfast" api
+  as_role api api
   for worker in $workers; do
     health=$(health_port "$worker")
-    DATABASE_URL=$(account "$DATABASE_URL" "$worker") AMQP_URL=$(account "$AMQP_URL" "$worker") \
-      HOLDFAST_HEALTH__LISTEN=127.0.0.1:${!health} role "$worker" "$binaries/holdfast" worker "$worker"
+    HOLDFAST_HEALTH__LISTEN=127.0.0.1:${!health} as_role "$worker" worker "$worker"
   done
   until_true "api on port $API_PORT" 60 api "./dev logs api tells more" answers "http://127.0.0.1:$API_PORT/readyz"
   for worker in $workers; do

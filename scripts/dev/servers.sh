@@ -40,7 +40,8 @@ postgres_bin() {
 
 rabbitmq_bin() {
   local found
-  for found in /usr/lib/rabbitmq/bin /opt/homebrew/opt/rabbitmq/sbin /usr/local/opt/rabbitmq/sbin; do
+  # `./dev rabbitmq-next` leaves the scripts of another release there.
+  for found in "$dev/rabbitmq-next" /usr/lib/rabbitmq/bin /opt/homebrew/opt/rabbitmq/sbin /usr/local/opt/rabbitmq/sbin; do
     if [ -x "$found/rabbitmq-server" ]; then
       echo "$found"
       return
@@ -265,6 +266,9 @@ broker_ready() { # MANAGEMENT-PORT AMQP-PORT
   curl -fsS -m 5 -u "holdfast:$RABBITMQ_PASSWORD" "http://127.0.0.1:$1/api/health/checks/port-listener/$2"
 }
 
+# redis_program server|cli: Redis' own, or Valkey's, which takes the same words.
+redis_program() { first_of "redis-$1" "valkey-$1"; }
+
 start_redis() {
   local dir=$dev/redis
   if running redis; then return; fi
@@ -290,11 +294,11 @@ dir "$dir"
 END
   chmod 600 "$dir/redis.conf"
   own redis
-  launch redis redis "$root/dev" __as redis "$(command -v redis-server)" "$dir/redis.conf"
+  launch redis redis "$root/dev" __as redis "$(redis_program server)" "$dir/redis.conf"
   until_true "Redis on port $REDIS_PORT" 20 redis "./dev logs redis tells more" redis_ready
 }
 
-redis_ready() { REDISCLI_AUTH=$REDIS_PASSWORD redis-cli -h 127.0.0.1 -p "$REDIS_PORT" ping | grep -q PONG; }
+redis_ready() { REDISCLI_AUTH=$REDIS_PASSWORD "$(redis_program cli)" -h 127.0.0.1 -p "$REDIS_PORT" ping | grep -q PONG; }
 
 start_servers() {
   choose_secrets

@@ -2,7 +2,7 @@
 # ./dev test: every check, each with a heading and its seconds, and one count at the end.
 
 # The suites, in the order they run; a name that is none of these is a filter on the tests' names.
-suites='format lint unit it outages crash-cut doc'
+suites='format lint unit it outages up crash-cut doc'
 
 run_tests() {
   local name
@@ -25,6 +25,7 @@ run_tests() {
       unit) suite "unit and property" cargo test --workspace --no-fail-fast --lib --bins ;;
       it) suite "integration and browser" cargo test --workspace --no-fail-fast --test it ;;
       outages) suite outages with_breakable_servers breakable cargo test --package holdfast --test outages ;;
+      up) suite "acts on the stack of ./dev up" on_the_stack_of_up cargo test --package holdfast --test delivery dev_up:: ;;
       cluster) suite cluster with_three_nodes cargo test --package holdfast --test cluster -- --nocapture ;;
       crash-cut) suite "a cut of the crash and twin matrices" crash_matrix ;;
       crash)
@@ -81,9 +82,9 @@ at_full_length() { # VARIABLE=COUNT NAME
 # With PostgreSQL's own tools, of the server's version.
 restore() { PATH=$(postgres_bin):$PATH cargo test --package holdfast --test delivery restore -- --nocapture; }
 
-needs_servers() { some_beside 'format lint unit outages cluster doc deny' "$@"; }
+needs_servers() { some_beside 'format lint unit outages up cluster doc deny' "$@"; }
 
-needs_browser() { some_beside 'format lint unit outages cluster crash crash-cut twins access schemathesis flood upgrade restore doc deny' "$@"; }
+needs_browser() { some_beside 'format lint unit outages up cluster crash crash-cut twins access schemathesis flood upgrade restore doc deny' "$@"; }
 
 # Whether all suites are meant, or one that is not in the list.
 some_beside() { # LIST NAME…
@@ -103,6 +104,16 @@ with_breakable_servers() { # DIRECTORY COMMAND…
     shift
     trap '"$root/dev" down' EXIT
     "$root/dev" servers && eval "$("$root/dev" env)" && "$@"
+  )
+}
+
+# The stack that people get, in a directory of its own, of what the tests are built with anyway; gone when the command ends.
+on_the_stack_of_up() { # COMMAND…
+  (
+    export HOLDFAST_DEV_DIR=$dev/up built_already=yes
+    cargo build --workspace --bins --test delivery || exit 1
+    trap '"$root/dev" down' EXIT
+    "$root/dev" up --detach && eval "$("$root/dev" env)" && "$@"
   )
 }
 
