@@ -212,6 +212,7 @@ impl Expiry {
                 payer_total_fen: None,
                 currency: "CNY".into(),
                 success_time: offline.paid_at,
+                refunded: false,
             },
             source: Source::Offline { operator: offline.operator.clone(), reason: offline.reason.clone() },
             request_id: offline.request_id.clone(),

@@ -51,11 +51,7 @@ impl Expiry {
             OverrideAction::Release if order.status == Status::Confirmed => self.revoke(&document, &order).await,
             OverrideAction::Release => self.end_for(&document, &order, Event::HoldOver, "released").await,
             OverrideAction::Close => self.end_for(&document, &order, Event::CancelClosed, "closed").await,
-            OverrideAction::Refund
-                if matches!(order.status, Status::Confirmed | Status::Refunding | Status::Refunded) =>
-            {
-                self.refund(&document, &order).await
-            }
+            OverrideAction::Refund if standing.left_fen > Fen::ZERO => self.refund(&document, &order).await,
             OverrideAction::Refund => self.give_back(&document, &order).await,
             OverrideAction::RecordPayment => self.record_payment(&document, standing.price_fen).await,
         }

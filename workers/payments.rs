@@ -2,7 +2,7 @@
 //!
 //! Consumes   payment.seen                 from queue `payments`, in batches
 //! Changes    payment_transactions, payment_orders, seat_reservations, bookings, refunds, cases, wechat_callbacks, notifications
-//! Emits      notification.due, refund.due, order.alarm (sold_out)
+//! Emits      notification.due, refund.due, refund.seen, order.alarm (sold_out)
 //! Calls      nobody: the facts in the message are WeChat's signed word
 //! Retries    while PostgreSQL is away, with the batch in hand
 //! Safe twice because a transaction id is recorded once
@@ -14,7 +14,7 @@ use crate::{
     cache::Cache,
     domain::{
         ids::{OrderId, ScheduleId},
-        message::{Message, PaymentSeen, RefundDue},
+        message::{Message, PaymentSeen, RefundDue, RefundSeen, Source},
     },
     store::{self, Database, payment::Merchant},
 };
@@ -54,6 +54,11 @@ impl Handler for Payments {
         }
         for (order, refund_id) in store::refund::requested(self.db.pool(), &ids).await? {
             follow_ups.entry(order.into()).or_default().push(Message::RefundDue(RefundDue { refund_id }));
+        }
+        // Money of it that went back before the payment was known counts now.
+        for (order, facts) in store::refund_foreign::waiting(self.db.pool(), &ids).await? {
+            let seen = RefundSeen { facts, source: Source::Query, request_id: String::new(), taken_in: None };
+            follow_ups.entry(order.into()).or_default().push(Message::RefundSeen(seen));
         }
         // A late payment may have taken the last seat.
         let mut of_sessions = super::sold_out_alarms(&self.db, &schedules).await?;

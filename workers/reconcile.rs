@@ -180,8 +180,9 @@ impl Reconcile {
         while !stop.is_cancelled() {
             let orders = sweep::unpaid(&self.db, last.as_ref(), limit.into()).await?;
             let after_ms = u64::try_from(self.pace.check.as_millis()).unwrap_or(u64::MAX);
-            let alarm = |order_id: &OrderId| OrderAlarm { order_id: order_id.clone(), alarm: Alarm::Check, after_ms };
-            let messages: Vec<Message> = orders.iter().map(|order| Message::OrderAlarm(alarm(order))).collect();
+            let alarm = |order_id| Message::OrderAlarm(OrderAlarm { order_id, alarm: Alarm::Check, after_ms });
+            let known = orders.iter().filter_map(|order| OrderId::try_from(order.clone()).ok());
+            let messages: Vec<Message> = known.map(alarm).collect();
             self.broker.publisher.publish_all(&messages).await?;
             if orders.len() < usize::from(limit) {
                 break;
@@ -198,8 +199,19 @@ impl Reconcile {
         let mut swept = 0;
         while !stop.is_cancelled() {
             let page = sweep::overdue(&self.db, intent, pass, last.as_ref(), limit.into()).await?;
-            let messages: Vec<Message> =
-                page.iter().map(|overdue| intent.message(overdue)).collect::<Result<_, StoreError>>()?;
+            let mut messages = Vec::with_capacity(page.len());
+            for overdue in &page {
+                match intent.message(overdue) {
+                    Ok(message) => messages.push(message),
+                    // One row stops no other. It is marked with its page, so that it rests like what was swept.
+                    Err(why) => {
+                        let kind = intent.as_str();
+                        metrics::counter!("reconcile_unreadable_total", "kind" => kind).increment(1);
+                        tracing::error!(kind, %why, "skipped an intent whose row cannot be read");
+                        sweep::report_unreadable(&self.db, intent, overdue, &why).await?;
+                    }
+                }
+            }
             // Marked only when the broker has them: what is neither is swept again by the next pass.
             self.broker.publisher.publish_all(&messages).await?;
             sweep::mark(&self.db, intent, pass, &page).await?;

@@ -2,8 +2,8 @@
 //!
 //! Consumes   refund.requested, refund.due, refund.seen   from queue `refunds`
 //! Changes    refunds, payment_orders, seat_reservations, bookings, free_seats, waitlist, cases, notifications
-//! Emits      refund.due, order.held and order.alarm (of offers to the waiting list), notification.due
-//! Calls      WeChat: refund, query of a refund
+//! Emits      refund.due, payment.seen, order.held and order.alarm (of offers to the waiting list), notification.due
+//! Calls      WeChat: refund, query of a refund, query of an order whose money went back before it was known as paid
 //! Retries    per class of answer, always with the same out_refund_no; a new number only after WeChat closed one
 //! Safe twice because WeChat refunds one number at most once, and our books move only on its signed word
 
@@ -16,7 +16,7 @@ use crate::{
     domain::{
         case::CaseKind,
         ids::{OrderId, RefundId},
-        message::{Message, RefundDue, RefundFacts, RefundRequested, RefundSeen},
+        message::{Message, PaymentSeen, RefundDue, RefundFacts, RefundRequested, RefundSeen, RefundTold, Source},
         money::Fen,
         refund::{RefundStanding, RefundStatus},
         retry,
@@ -31,6 +31,7 @@ use crate::{
         answers::{Claim, Class, Inconclusive},
         exchange::PayClient,
         pay::NewRefund,
+        transaction::Standing,
     },
 };
 
@@ -98,6 +99,7 @@ impl Refunds {
                 Ok(Verdict::Retry { class: retry::Class::Early, error })
             }
             Requested::Refused | Requested::Proposed => Ok(Verdict::Done(Vec::new())),
+            Requested::Ended => Ok(Verdict::Done(self.after(&request.order_id).await?)),
             Requested::Accepted => {
                 let mut follow_ups = self.after(&request.order_id).await?;
                 follow_ups.push(Message::RefundDue(RefundDue { refund_id: request.refund_id.clone() }));
@@ -139,7 +141,7 @@ impl Refunds {
                     Sending::Over => return Ok(pending("it has moved on")),
                 }
             }
-            RefundStatus::Processing => self.wechat.query_refund(id.as_str()).await,
+            RefundStatus::Processing => self.wechat.query_refund(due.number()).await,
         };
         match answer {
             Ok(refund) => match refund.facts() {
@@ -208,14 +210,16 @@ impl Refunds {
     /// WeChat called. Whatever it said, it is not said again by repeating this message.
     async fn hear(&self, seen: &RefundSeen) -> Result<Verdict, Fault> {
         Ok(match self.record(&seen.facts, Some(seen)).await? {
-            Verdict::Retry { .. } => Verdict::Done(Vec::new()),
+            Verdict::Retry { class: retry::Class::Pending, .. } => Verdict::Done(Vec::new()),
             verdict => verdict,
         })
     }
 
     async fn record(&self, facts: &RefundFacts, callback: Option<&RefundSeen>) -> Result<Verdict, Fault> {
         let mut step = self.db.begin("refunds.record").await?;
-        let recorded = store::refund::record(&mut step, facts, &self.terms).await?;
+        let taken_in = callback.and_then(|seen| seen.taken_in.as_ref());
+        let mchid = &self.wechat.account().mchid;
+        let recorded = store::refund::record(&mut step, mchid, facts, taken_in, &self.terms).await?;
         if let Some(callback) = callback {
             store::refund::note_callback(&mut step, callback, &recorded).await?;
         }
@@ -234,8 +238,39 @@ impl Refunds {
                 follow_ups.push(Message::RefundDue(RefundDue { refund_id: by }));
                 Ok(Verdict::Done(follow_ups))
             }
+            Recorded::Foreign { order_id } => {
+                let mut follow_ups = self.after(&order_id).await?;
+                // What gave way to it goes on under another number.
+                let requested = store::refund::requested(self.db.pool(), std::slice::from_ref(&order_id)).await?;
+                let due = |(_, refund_id)| Message::RefundDue(RefundDue { refund_id });
+                follow_ups.extend(requested.into_iter().map(due));
+                Ok(Verdict::Done(follow_ups))
+            }
+            Recorded::Early { order_id } => self.ask_about_payment(&order_id).await,
             Recorded::Unknown | Recorded::Mismatched => Ok(Verdict::Done(Vec::new())),
         }
+    }
+
+    /// Money went back of an order that the books do not hold as paid: WeChat's word about the payment comes first, and
+    /// the worker that records it sends for the refund again.
+    async fn ask_about_payment(&self, order: &OrderId) -> Result<Verdict, Fault> {
+        let transaction = match self.wechat.query_order(order.as_str()).await {
+            Ok(transaction) => transaction,
+            Err(Inconclusive { class: Class::Refused | Class::Claimed(_), .. }) => {
+                return Ok(Verdict::Done(Vec::new()));
+            }
+            Err(doubt) => {
+                return Ok(Verdict::Retry { class: retry::Class::Unknown, error: doubt.to_string() });
+            }
+        };
+        Ok(Verdict::Done(match transaction.standing() {
+            Standing::Paid(payment) => {
+                let seen = PaymentSeen { payment: *payment, source: Source::Query, request_id: String::new() };
+                vec![Message::PaymentSeen(seen)]
+            }
+            // The case is open; what WeChat reports of the payment later is recorded as ever.
+            Standing::Unpaid | Standing::Closed | Standing::Unclear(_) => Vec::new(),
+        }))
     }
 
     async fn open_case(&self, due: &Due, kind: CaseKind, error: &str) -> Result<(), Fault> {
@@ -265,6 +300,7 @@ fn by_hand(due: &Due) -> RefundFacts {
         standing: RefundStanding::Abnormal,
         refund_fen: due.amount_fen,
         success_time: None,
+        told: RefundTold::default(),
     }
 }
 

@@ -87,7 +87,12 @@ fn refund_taken(notification: &Notification<holdfast::wechat::refund::Refund>) -
     assert!(notification.event_type.starts_with("REFUND."));
     answers::refund(&notification.content);
     let facts = notification.content.facts()?;
-    Some(Message::RefundSeen(RefundSeen { facts, source: source(notification), request_id: "r".into() }))
+    Some(Message::RefundSeen(RefundSeen {
+        facts,
+        source: source(notification),
+        request_id: "r".into(),
+        taken_in: None,
+    }))
 }
 
 fn source<T>(notification: &Notification<T>) -> Source {

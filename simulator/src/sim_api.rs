@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    world::{World, bill, china, china_date, payment::Bill, script::Script},
+    world::{World, bill, china, china_date, payment::Bill, refund::StaffRefund, script::Script},
 };
 
 /// Everything under `/_sim`, and whether it lives.
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/_sim/pay", post(pay))
+        .route("/_sim/refund", post(refund_by_staff))
         .route("/_sim/script", post(play).get(playing))
         .route("/_sim/clock", post(turn_clock))
         .route("/_sim/bill", post(close_day))
@@ -52,6 +53,24 @@ async fn pay(State(app): State<Arc<App>>, body: Bytes) -> Response {
     match paid {
         Ok(transaction_id) => Json(World::receipt(&transaction_id)).into_response(),
         Err(unpayable) => problem(StatusCode::CONFLICT, unpayable.reason(), unpayable.shown()),
+    }
+}
+
+/// Staff refund in the merchant platform.
+async fn refund_by_staff(State(app): State<Arc<App>>, body: Bytes) -> Response {
+    let wish = match read::<StaffRefund>(&body) {
+        Ok(wish) => wish,
+        Err(reason) => return problem(StatusCode::BAD_REQUEST, "unreadable", &reason),
+    };
+    let refunded = app.change(|world| world.refund_by_staff(wish, app.now()));
+    app.agenda_changed.notify_one();
+    match refunded {
+        Ok(document) => Json(json!({
+            "out_refund_no": document["out_refund_no"], "refund_id": document["refund_id"],
+            "refund": document["amount"]["refund"],
+        }))
+        .into_response(),
+        Err(refusal) => problem(StatusCode::CONFLICT, "refused", &refusal.message),
     }
 }
 

@@ -143,6 +143,7 @@ async fn take_refund(api: &Inner, context: &Context, headers: &HeaderMap, body: 
         facts,
         source: Source::Callback { notification_id: notification.id },
         request_id: request_id(headers, context),
+        taken_in: None,
     };
     publish(api, context, "POST /v1/wechat/notify/refunds", Message::RefundSeen(message), started).await
 }

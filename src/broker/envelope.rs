@@ -329,6 +329,7 @@ mod tests {
                     payer_total_fen: Some(Fen(payer_total)),
                     currency: "CNY".into(),
                     success_time: OffsetDateTime::from_unix_timestamp(seconds).expect("a date"),
+                    refunded: seconds % 2 == 0,
                 };
                 Message::PaymentSeen(PaymentSeen { payment, source: Source::Query, request_id })
             },

@@ -6,4 +6,5 @@
 pub mod cancellation;
 pub mod cases;
 pub mod overrides;
+pub mod refunds_at_wechat;
 pub mod schedules;

@@ -148,6 +148,8 @@ pub fn compare(pair: &Pair) -> Finding {
         (Matter::Payment, Some(_), None) => Finding::Case(Kind::UnknownOrder),
         (Matter::Payment, None, Some(_)) => Finding::Case(Kind::PaymentMissing),
         (Matter::Payment, Some(billed), Some(booked)) => payment(billed, booked),
+        // Staff refund in the merchant platform: WeChat's word takes it into the order's books.
+        (Matter::Refund, Some(_), None) if pair.order_known => Finding::Ask(Kind::UnknownRefund),
         (Matter::Refund, Some(_), None) => Finding::Case(Kind::UnknownRefund),
         // Bills date a refund by when WeChat took it, which our books do not know to the second.
         (Matter::Refund, None, Some(_)) => Finding::Ask(Kind::RefundMissing),

@@ -35,6 +35,12 @@ pub enum CaseKind {
     /// WeChat says, unsigned, that the payer's account cannot take the refund.
     PayerAccountAbnormal,
     RefundRefused,
+    /// WeChat reports that money of an order was given back, and no refund that we know did it.
+    RefundAtWechat,
+    /// One payment of WeChat's is reported for two orders.
+    TransactionOfTwoOrders,
+    /// A row that this release cannot read: work that it stands for is left out.
+    UnreadableRow,
     /// A person ended the refund outside WeChat, and WeChat gave the money back all the same.
     RefundedTwice,
     /// Our books and WeChat's bill differ about a number.
@@ -56,7 +62,7 @@ impl From<books::Kind> for CaseKind {
 
 impl CaseKind {
     /// All but [`Self::Differs`], which has those of the books.
-    const OWN: [Self; 15] = [
+    const OWN: [Self; 18] = [
         Self::UnknownOrder,
         Self::AmountMismatch,
         Self::CurrencyMismatch,
@@ -71,6 +77,9 @@ impl CaseKind {
         Self::PayerAccountAbnormal,
         Self::RefundRefused,
         Self::RefundedTwice,
+        Self::RefundAtWechat,
+        Self::TransactionOfTwoOrders,
+        Self::UnreadableRow,
         Self::BillMissing,
     ];
 
@@ -90,6 +99,9 @@ impl CaseKind {
             Self::PayerAccountAbnormal => "payer_account_abnormal",
             Self::RefundRefused => "refund_refused",
             Self::RefundedTwice => "refunded_twice",
+            Self::RefundAtWechat => "refund_at_wechat",
+            Self::TransactionOfTwoOrders => "transaction_of_two_orders",
+            Self::UnreadableRow => "unreadable_row",
             Self::Differs(kind) => kind.as_str(),
             Self::BillMissing => "bill_missing",
         }
@@ -116,7 +128,7 @@ impl CaseKind {
             Self::MerchantBalance | Self::PayerAccountAbnormal | Self::RefundRefused | Self::BillMissing => {
                 Returns::Always
             }
-            Self::Differs(_) => Returns::AfterItWasSettled,
+            Self::Differs(_) | Self::RefundAtWechat | Self::UnreadableRow => Returns::AfterItWasSettled,
             Self::UnknownOrder
             | Self::AmountMismatch
             | Self::CurrencyMismatch
@@ -127,6 +139,7 @@ impl CaseKind {
             | Self::RefundMismatch
             | Self::RefundAbnormal
             | Self::RefundedTwice
+            | Self::TransactionOfTwoOrders
             | Self::UnknownRefund => Returns::OnlyChanged,
         }
     }
@@ -154,9 +167,25 @@ impl CaseKind {
                 "This order never had a code of ours. Find out who made one; give the money back in the merchant platform, \
                  and close the case with the refund's number."
             }
-            Self::RefundMismatch | Self::UnknownRefund => {
-                "Somebody refunded in the merchant platform. Find out who and why, set the books right with the customer, \
-                 and close the case with what was found."
+            Self::RefundMismatch => {
+                "WeChat reports this refund with other facts than ours: the details compare them. Nothing was settled. Look \
+                 both up in the merchant platform, settle it with the customer, and close the case with what was found."
+            }
+            Self::UnknownRefund => {
+                "WeChat gave money back that we did not ask for, as staff do in the merchant platform. Of an order of ours it \
+                 is counted already, and the seat is free when all is gone. Find out who and why, and close the case with it."
+            }
+            Self::RefundAtWechat => {
+                "WeChat reports that money of this payment was given back, and none of our refunds did it. Look up the \
+                 refund's number in the merchant platform and take it into the books: `holdfast order take-refund`."
+            }
+            Self::TransactionOfTwoOrders => {
+                "WeChat reports one payment for two orders; the details name both. It counts for the first. Ask WeChat's \
+                 support with the number, and see to the second order by hand."
+            }
+            Self::UnreadableRow => {
+                "A row of the database cannot be read by this release, so the work that it stands for waits. The details name \
+                 table and row: mend it, or run the release that wrote it."
             }
             Self::RefundAbnormal | Self::PayerAccountAbnormal => {
                 "The customer is still owed this, and it is not sent again. Ask for another account and use the merchant \

@@ -117,7 +117,7 @@ fn can_be_next(event: Event, from: Status, facts: &Facts, is_later: bool) -> boo
         // WeChat is told the deadline, so nobody waits for it; it ends as a payment without a free seat does.
         Event::PaidTooLate => false,
         // Of a part: nothing ends by it.
-        Event::RefundSucceeded { left } => left == Left::Nothing,
+        Event::RefundSucceeded { left } => left == Left::Nothing && from == Status::Refunding,
         // Only about a refund that is owed, by the case about it.
         Event::RefundDropped { left } => {
             left == Left::Kept && facts.refunds.iter().any(|refund| refund.status.is_owed())

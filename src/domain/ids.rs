@@ -82,6 +82,11 @@ impl fmt::Display for OrderId {
     }
 }
 
+/// Characters of WeChat's `out_trade_no`.
+const ORDER_ID_MAX: usize = 32;
+/// Characters of WeChat's `out_refund_no`.
+const REFUND_ID_MAX: usize = 64;
+
 /// Our number of a refund and, letter for letter, WeChat's `out_refund_no`: one number per business refund,
 /// for ever. At most 64 characters of `[0-9a-z-]`, beginning with the order's id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -107,9 +112,13 @@ impl RefundId {
     /// The refund that an operator's override asks for.
     pub fn of_override(order: &OrderId, override_id: Uuid) -> Self {
         let mut id = format!("{order}-o{}", override_id.simple());
-        // WeChat's `out_refund_no` has at most 64 characters.
-        id.truncate(64);
+        id.truncate(REFUND_ID_MAX);
         Self(id)
+    }
+
+    /// A refund that WeChat reports and none of ours asked for, by WeChat's own number of it.
+    pub fn at_wechat(order: &OrderId, out_refund_no: &str) -> Self {
+        Self(format!("{order}-w{}", hex(&Sha256::digest(out_refund_no)[..10])))
     }
 
     /// The order that it belongs to: what stands before the first `-`.
@@ -123,7 +132,14 @@ impl RefundId {
             Some((root, number)) => (root, number.parse::<u32>().unwrap_or(1)),
             None => (self.0.as_str(), 1),
         };
-        Self(format!("{root}-n{}", generation.saturating_add(1)))
+        let next = generation.saturating_add(1);
+        let plain = format!("{root}-n{next}");
+        if plain.len() <= REFUND_ID_MAX {
+            return Self(plain);
+        }
+        // A root that leaves no room is named by its digest, so that no successor ever grows beyond the limit.
+        let order: String = self.order().chars().take(ORDER_ID_MAX).collect();
+        Self(format!("{order}-h{}-n{next}", hex(&Sha256::digest(root)[..8])))
     }
 
     pub fn as_str(&self) -> &str {
@@ -135,7 +151,7 @@ impl TryFrom<String> for RefundId {
     type Error = Malformed;
 
     fn try_from(text: String) -> Result<Self, Malformed> {
-        let fits = (6..=64).contains(&text.len())
+        let fits = (6..=REFUND_ID_MAX).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if fits { Ok(Self(text)) } else { Err(Malformed("a refund id has 6 to 64 characters of 0-9, a-z and -")) }
     }
@@ -323,6 +339,31 @@ mod tests {
         assert!(second.as_str().ends_with("-auto-n2"), "{second}");
         assert!(second.successor().as_str().ends_with("-auto-n3"));
         assert_eq!(RefundId::try_from(second.to_string()), Ok(second));
+    }
+
+    /// B3: whatever a refund's number begins with, and however often WeChat closes it, the next one is a number.
+    #[test]
+    fn a_refund_number_never_grows_beyond_its_limit() {
+        let key = IdempotencyKey::try_from("k").unwrap();
+        for prefix in ["h", "hf", "hf123456"] {
+            let user = UserId::try_from("ann".to_owned()).unwrap();
+            let order = OrderId::derive(prefix, &user, &key);
+            for first in [
+                RefundId::automatic(&order),
+                RefundId::of_override(&order, Uuid::from_u128(u128::MAX)),
+                RefundId::derive(&order, "operator:olga", &key),
+                RefundId::at_wechat(&order, "5030"),
+                RefundId::try_from("x".repeat(64)).unwrap(),
+            ] {
+                let mut seen = std::collections::BTreeSet::from([first.clone()]);
+                let mut id = first;
+                for _ in 0..1_200 {
+                    id = id.successor();
+                    assert_eq!(RefundId::try_from(id.to_string()).as_ref(), Ok(&id));
+                    assert!(seen.insert(id.clone()), "{id} twice");
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use super::refund_facts::{RefundFacts, RefundTold, TakenIn};
 use super::{
     ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId},
     json::json_fault,
     money::Fen,
     notification::Kind,
     order::Channel,
-    refund::RefundStanding,
 };
 
 /// How many `orders.N` queues there are. A session's orders always take the same one.
@@ -115,6 +115,9 @@ pub struct Payment {
     pub currency: String,
     #[serde(with = "time::serde::rfc3339")]
     pub success_time: OffsetDateTime,
+    /// WeChat reports that money of it was given back, and not how much. Absent in messages of earlier releases.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refunded: bool,
 }
 
 /// How we came to know.
@@ -268,26 +271,15 @@ pub struct RefundDue {
     pub refund_id: RefundId,
 }
 
-/// What WeChat says of a refund: the signed facts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefundFacts {
-    /// As WeChat spelled it; it may name no refund of ours.
-    pub out_refund_no: String,
-    pub out_trade_no: String,
-    /// WeChat's own number of the refund.
-    pub wechat_refund_id: String,
-    pub standing: RefundStanding,
-    pub refund_fen: Fen,
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub success_time: Option<OffsetDateTime>,
-}
-
 /// WeChat told of a refund.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundSeen {
     pub facts: RefundFacts,
     pub source: Source,
     pub request_id: String,
+    /// Set when an operator asked for it to be taken into the books.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_in: Option<TakenIn>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

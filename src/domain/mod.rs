@@ -29,6 +29,7 @@ pub mod order_diagram;
 pub mod overrides;
 pub mod prospect;
 pub mod refund;
+pub mod refund_facts;
 pub mod retry;
 pub mod schedule;
 pub mod seats;

@@ -320,6 +320,11 @@ pub fn step(status: Status, event: Event) -> Step {
         ) => Step::Irrelevant,
 
         (S::Refunding, Event::RefundSucceeded { left: Left::Nothing }) => to(S::Refunded, &[E::Notify(Kind::Refunded)]),
+        // Staff gave all of it back at WeChat: who has their money back has no seat.
+        (S::Confirmed, Event::RefundSucceeded { left: Left::Nothing }) => {
+            to(S::Refunded, &[E::FreeSeat, E::Notify(Kind::Refunded)])
+        }
+        (S::Cancelled, Event::RefundSucceeded { left: Left::Nothing }) => to(S::Refunded, &[E::Notify(Kind::Refunded)]),
         // What is kept was not owed: the order ends without a seat and without a promise.
         (S::Refunding, Event::RefundSucceeded { left: Left::Kept }) => to(S::Cancelled, &[E::Notify(Kind::Refunded)]),
         (S::Confirmed | S::Refunding | S::Cancelled, Event::RefundSucceeded { .. }) => {

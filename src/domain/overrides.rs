@@ -241,6 +241,12 @@ pub fn judge(action: OverrideAction, amount: Option<Fen>, at: Standing) -> Resul
                 Ok(sum)
             }
         }
+        // A refund of it was ended as not owed, and a person found that it is.
+        (A::Refund, S::Cancelled) if at.set_aside_fen == Fen::ZERO && at.left_fen > Fen::ZERO => {
+            Some(amount.unwrap_or(at.left_fen))
+                .filter(|sum| *sum > Fen::ZERO && *sum <= at.left_fen)
+                .ok_or("that is more than is left")
+        }
         (A::Refund, S::Held | S::AwaitingPayment | S::Lapsed | S::Expired | S::Cancelled) => {
             if at.set_aside_fen == Fen::ZERO {
                 Err("it is not paid")
@@ -277,7 +283,8 @@ mod tests {
         for status in Status::ALL {
             for amount in [None, Some(Fen(1)), Some(Fen(150)), Some(Fen(151)), Some(Fen(0)), Some(Fen(-1))] {
                 if let Ok(sum) = judge(OverrideAction::Refund, amount, at(status)) {
-                    let is_paid = matches!(status, Status::Confirmed | Status::Refunding | Status::Refunded);
+                    let is_paid =
+                        matches!(status, Status::Confirmed | Status::Refunding | Status::Refunded | Status::Cancelled);
                     assert!(is_paid && sum > Fen::ZERO && sum <= Fen(150), "{status:?} {amount:?}");
                 }
             }
@@ -304,7 +311,7 @@ mod tests {
             (S::Confirmed, &[A::Refund]),
             (S::Rejected, &[]),
             (S::Lapsed, &[A::Confirm, A::Waive, A::RecordPayment, A::Close]),
-            (S::Cancelled, &[A::Confirm, A::Waive]),
+            (S::Cancelled, &[A::Confirm, A::Waive, A::Refund]),
             (S::Expired, &[A::Confirm, A::Waive, A::RecordPayment]),
             (S::Refunding, &[A::Refund]),
             (S::Refunded, &[A::Refund]),

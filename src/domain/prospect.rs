@@ -151,7 +151,9 @@ pub struct Books {
     pub asked: HashSet<RefundId>,
     pub notifications: HashMap<(OrderId, Kind), NotificationStatus>,
     /// WeChat's payments that are stored, settled or not.
-    pub transactions: HashSet<String>,
+    pub transactions: HashMap<String, OrderId>,
+    /// WeChat's numbers of refunds that none of ours asked for and that are counted.
+    pub foreign_refunds: HashSet<String>,
     /// What cases are about: a payment or a refund that names nothing of ours.
     pub cases: HashSet<String>,
     /// Who waits for a seat.
@@ -247,6 +249,8 @@ impl Books {
                         RefundStep::Contradicts => P::WouldOpenCase,
                         RefundStep::AlreadyDone => P::DoneAlready,
                     },
+                    None if self.foreign_refunds.contains(&seen.facts.out_refund_no) => P::DoneAlready,
+                    None if self.is_paid(&seen.facts.out_trade_no) => P::WouldRecordRefund,
                     None if self.cases.contains(&seen.facts.out_refund_no) => P::DoneAlready,
                     None => P::WouldOpenCase,
                 }
@@ -286,7 +290,7 @@ impl Books {
             && payment.currency == "CNY"
             && payment.mchid == self.mchid
             && payment.appid == self.appid;
-        self.of_money(order, &payment.transaction_id, fits)
+        self.of_money(order, &payment.out_trade_no, &payment.transaction_id, fits)
     }
 
     fn of_offline(&self, offline: &OrderPaidOffline) -> Prospect {
@@ -294,15 +298,26 @@ impl Books {
             None => Prospect::WouldWait,
             Some(order) => {
                 let fits = offline.amount_fen == order.amount_fen;
-                self.of_money(order, &format!("offline-{}", offline.receipt), fits)
+                let (id, transaction) = (offline.order_id.as_str(), format!("offline-{}", offline.receipt));
+                self.of_money(order, id, &transaction, fits)
             }
         }
     }
 
-    fn of_money(&self, order: &OrderFacts, transaction_id: &str, fits: bool) -> Prospect {
+    /// Whether an order of this number is paid.
+    fn is_paid(&self, number: &str) -> bool {
+        let order = OrderId::try_from(number.to_owned()).ok().and_then(|id| self.orders.get(&id));
+        order.is_some_and(|order| order.paid_fen > Fen::ZERO)
+    }
+
+    fn of_money(&self, order: &OrderFacts, order_id: &str, transaction_id: &str, fits: bool) -> Prospect {
         use Prospect as P;
-        if self.transactions.contains(transaction_id) {
-            return P::DoneAlready;
+        match self.transactions.get(transaction_id) {
+            Some(owner) if owner.as_str() == order_id => return P::DoneAlready,
+            Some(_) if self.cases.contains(&format!("{transaction_id}/{order_id}")) => return P::DoneAlready,
+            // Recorded for another order: a person must see both.
+            Some(_) => return P::WouldOpenCase,
+            None => {}
         }
         let event = if !fits || order.transaction_id.is_some() {
             Event::PaymentMismatched
@@ -343,5 +358,57 @@ impl Books {
         };
         let unrecorded = said.filter(|_| self.judge(message) != Prospect::DoneAlready);
         of_order.max(unrecorded.unwrap_or(Fen::ZERO))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::message::{PaymentSeen, Source};
+
+    /// B6: a payment that is recorded for another order is not done, whatever the books know of its number.
+    #[test]
+    fn one_payment_for_two_orders_is_never_done_already() {
+        let id = |text: &str| OrderId::try_from(text.to_owned()).unwrap();
+        let order = OrderFacts {
+            user_id: UserId::try_from("ann".to_owned()).unwrap(),
+            schedule_id: ScheduleId::parse("00000000-0000-7000-8000-000000000000").unwrap(),
+            status: Status::AwaitingPayment,
+            amount_fen: Fen(1),
+            transaction_id: None,
+            paid_fen: Fen::ZERO,
+            promised_fen: Fen::ZERO,
+            refunded_fen: Fen::ZERO,
+            holds_seat: true,
+            hold_over: false,
+            deadline_over: false,
+            next_deadline: None,
+            in_cases_fen: Fen::ZERO,
+        };
+        let mut books = Books::default();
+        books.orders.insert(id("hf0001"), order.clone());
+        books.orders.insert(id("hf0002"), order);
+        books.transactions.insert("42".to_owned(), id("hf0001"));
+        let seen = |out_trade_no: &str| {
+            let payment = Payment {
+                out_trade_no: out_trade_no.to_owned(),
+                transaction_id: "42".to_owned(),
+                mchid: String::new(),
+                appid: String::new(),
+                trade_type: String::new(),
+                bank_type: None,
+                total_fen: Fen(1),
+                payer_total_fen: None,
+                currency: "CNY".to_owned(),
+                success_time: OffsetDateTime::UNIX_EPOCH,
+                refunded: false,
+            };
+            Message::PaymentSeen(PaymentSeen { payment, source: Source::Query, request_id: String::new() })
+        };
+        assert_eq!(books.judge(&seen("hf0001")), Prospect::DoneAlready);
+        assert_eq!(books.judge(&seen("hf0002")), Prospect::WouldOpenCase);
+        assert_eq!(books.open_fen(&seen("hf0002")), Fen(1), "thrown away it would be out of sight");
+        books.cases.insert("42/hf0002".to_owned());
+        assert_eq!(books.judge(&seen("hf0002")), Prospect::DoneAlready, "its case shows it");
     }
 }

@@ -120,7 +120,7 @@ impl<'a> Requester<'a> {
 }
 
 /// What WeChat says of a refund. `status` in answers, `refund_status` in callbacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefundStanding {
     Processing,

@@ -13,6 +13,7 @@ pub mod migrate;
 pub mod order;
 pub mod order_explain;
 pub mod order_override;
+pub mod order_take_refund;
 pub mod reconcile;
 pub mod sample;
 pub mod schedule;

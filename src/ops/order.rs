@@ -33,6 +33,8 @@ pub enum Command {
         #[arg(long, value_parser = super::cursor)]
         cursor: Option<(OffsetDateTime, Uuid)>,
     },
+    /// Take a refund into the books that staff made in the merchant platform: WeChat is asked about it.
+    TakeRefund(super::order_take_refund::Arguments),
     /// Record that the customer paid in another way: short for `override ID record-payment`.
     PaidOffline {
         order_id: String,
@@ -52,6 +54,7 @@ pub async fn run(command: &Command, settings: &Settings, json: bool) -> Result<(
     match command {
         Command::Show { order_id } => show(&super::order_id(order_id)?, settings, json).await,
         Command::Explain { order_id } => super::order_explain::run(&super::order_id(order_id)?, settings, json).await,
+        Command::TakeRefund(arguments) => super::order_take_refund::run(arguments, settings, json).await,
         Command::Override(arguments) => super::order_override::run(arguments, settings, json).await,
         Command::Overrides { proposed, limit, cursor } => overrides(*proposed, *limit, *cursor, settings, json).await,
         Command::PaidOffline { order_id, amount_fen, receipt, operator } => {

@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::{FromRow, PgExecutor};
 use time::{Date, Duration, OffsetDateTime, Time, UtcOffset};
 
-use super::{Database, Step, StoreError, case, failure::NewerLabel};
+use super::{Database, SPARE_ROWS, Step, StoreError, case, failure::NewerLabel, readable};
 use crate::{
     crash,
     domain::{
@@ -230,7 +230,7 @@ pub async fn differences(
     limit: i64,
 ) -> Result<Vec<DifferenceDocument>, StoreError> {
     let (number, kind) = after.map(|(number, kind)| (number.as_str(), kind.as_str())).unzip();
-    let rows: Vec<DifferenceRow> = sqlx::query_as(
+    let rows = sqlx::query(
         "SELECT kind, remedy, number, order_id, bill_fen, books_fen, bill_state, books_state, found_at, settled_at
            FROM book_differences
           WHERE bill_date = $1 AND ($2::text IS NULL OR (number, kind) > ($2, $3))
@@ -239,10 +239,17 @@ pub async fn differences(
     .bind(date)
     .bind(number)
     .bind(kind)
-    .bind(limit)
+    .bind(limit.saturating_add(SPARE_ROWS))
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(DifferenceRow::document).collect()
+    // Kinds and remedies that only a newer release knows are left out, too.
+    let known = readable::<DifferenceRow>("book_differences", &rows, i64::MAX).into_iter().filter_map(|row| {
+        let number = row.number.clone();
+        row.document()
+            .inspect_err(|error| tracing::error!(number, %error, "skipped a difference of an unknown kind"))
+            .ok()
+    });
+    Ok(known.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
 }
 
 #[derive(FromRow)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgExecutor};
 use utoipa::ToSchema;
 
-use super::{Database, StoreError};
+use super::{Database, SPARE_ROWS, StoreError, readable};
 use crate::{
     crash,
     domain::{
@@ -94,14 +94,15 @@ pub async fn left(
     after: i64,
     limit: i64,
 ) -> Result<Vec<Left>, StoreError> {
-    Ok(sqlx::query_as(
+    let rows = sqlx::query(
         "SELECT order_id, user_id, status, arrival FROM payment_orders
           WHERE schedule_id = $1 AND arrival > $2 AND status IN ('confirmed', 'held', 'awaiting_payment', 'lapsed')
           ORDER BY arrival LIMIT $3",
     )
     .bind(schedule)
     .bind(after)
-    .bind(limit)
+    .bind(limit.saturating_add(SPARE_ROWS))
     .fetch_all(db)
-    .await?)
+    .await?;
+    Ok(readable("payment_orders", &rows, limit))
 }

@@ -5,7 +5,7 @@ use sqlx::{FromRow, PgExecutor, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Step, StoreError};
+use super::{SPARE_ROWS, Step, StoreError, readable};
 use crate::domain::{
     case::{CaseDocument, CaseKind, CaseStatus, Earlier, Returns, UNKNOWN_KIND},
     ids::{OrderId, RefundId},
@@ -158,7 +158,7 @@ pub struct CaseFilter {
 
 /// At most `limit` cases, the oldest first.
 pub async fn list(db: impl PgExecutor<'_>, filter: &CaseFilter, limit: i64) -> Result<Vec<CaseDocument>, StoreError> {
-    let rows: Vec<Row> = sqlx::query_as(concat!(
+    let rows = sqlx::query(concat!(
         columns!(),
         "
           WHERE ($1::case_status IS NULL OR status = $1) AND ($2::text IS NULL OR kind = $2)
@@ -171,10 +171,10 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &CaseFilter, limit: i64) -> R
     .bind(&filter.order_id)
     .bind(filter.after.map(|(opened_at, _)| opened_at))
     .bind(filter.after.map(|(_, id)| id))
-    .bind(limit)
+    .bind(limit.saturating_add(SPARE_ROWS))
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(CaseDocument::from).collect())
+    Ok(readable::<Row>("cases", &rows, limit).into_iter().map(CaseDocument::from).collect())
 }
 
 pub async fn find(db: impl PgExecutor<'_>, id: Uuid) -> Result<Option<CaseDocument>, StoreError> {

@@ -8,7 +8,7 @@ use sqlx::{FromRow, PgExecutor, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Database, Step, StoreError, sealed::PersonalKeys};
+use super::{Database, SPARE_ROWS, Step, StoreError, readable, sealed::PersonalKeys};
 use crate::{crash, domain::dead_letter::LetterState};
 
 /// A letter as a reading found it.
@@ -94,7 +94,7 @@ pub async fn list(
     after: Option<&Cursor>,
     limit: i64,
 ) -> Result<Vec<Row>, StoreError> {
-    Ok(sqlx::query_as(
+    let rows = sqlx::query(
         "SELECT letter_id, queue, work_queue, state, kind, message_id, order_id, error_class, error, cause, worker, attempt,
                 replay_id, failed_at, headers, shown, sealed, removed_at
            FROM dead_letters
@@ -124,9 +124,10 @@ pub async fn list(
     .bind(&filter.letters)
     .bind(after.map(|cursor| cursor.failed_at))
     .bind(after.map(|cursor| &cursor.letter_id))
-    .bind(limit)
+    .bind(limit.saturating_add(SPARE_ROWS))
     .fetch_all(db)
-    .await?)
+    .await?;
+    Ok(readable("dead_letters", &rows, limit))
 }
 
 /// One letter.

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgExecutor};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::StoreError;
+use super::{SPARE_ROWS, StoreError, readable};
 use crate::domain::{
     ids::{OrderId, RefundId, UserId},
     money::Fen,
@@ -92,10 +92,11 @@ pub async fn list(
     let page = format!(
         "{IN_DOUBT} AND ($1::timestamptz IS NULL OR (since, order_id) > ($1, $2)) ORDER BY since, order_id LIMIT $3"
     );
-    Ok(sqlx::query_as(AssertSqlSafe(page))
+    let rows = sqlx::query(AssertSqlSafe(page))
         .bind(after.map(|(since, _)| since))
         .bind(after.map(|(_, order)| order))
-        .bind(limit)
+        .bind(limit.saturating_add(SPARE_ROWS))
         .fetch_all(db)
-        .await?)
+        .await?;
+    Ok(readable("refunds", &rows, limit))
 }

@@ -42,6 +42,7 @@ mod payment_books;
 pub mod promise;
 pub mod prospect;
 pub mod refund;
+pub mod refund_foreign;
 pub mod refund_person;
 pub mod refund_request;
 mod replay;
@@ -69,8 +70,8 @@ use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
 use sqlx::{
-    Connection as _, PgConnection, Postgres, Transaction,
-    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+    Connection as _, FromRow, PgConnection, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow},
 };
 use tokio::time::timeout;
 
@@ -284,6 +285,26 @@ impl Database {
         crash::around("commit", "partitions.make", made.execute(&self.pool)).await?;
         Ok(())
     }
+}
+
+/// Rows that one page reads beyond its limit, so that rows that cannot be read shorten it only when they are many.
+const SPARE_ROWS: i64 = 100;
+
+/// Reads rows one by one: one that this release cannot read is left out, logged and counted, and stops no page. `limit`:
+/// most rows of the answer; the query asks for [`SPARE_ROWS`] more.
+fn readable<T>(table: &'static str, rows: &[PgRow], limit: i64) -> Vec<T>
+where
+    T: for<'r> FromRow<'r, PgRow>,
+{
+    let read = rows.iter().filter_map(|row| {
+        T::from_row(row)
+            .inspect_err(|error| {
+                metrics::counter!("unreadable_rows_total", "table" => table).increment(1);
+                tracing::error!(table, %error, "skipped a row that cannot be read");
+            })
+            .ok()
+    });
+    read.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect()
 }
 
 async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -6,7 +6,7 @@ use sqlx::{FromRow, PgExecutor};
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    Database, Step, StoreError,
+    Database, Step, StoreError, readable,
     sealed::{Closed, PersonalKeys},
 };
 use crate::crash;
@@ -208,10 +208,11 @@ pub async fn record(db: impl PgExecutor<'_>, records: &[Record]) -> Result<(), S
 
 /// The kinds still to be sent for these orders: what a worker derives its follow-ups from.
 pub async fn pending(db: impl PgExecutor<'_>, orders: &[OrderId]) -> Result<Vec<(OrderId, Kind)>, StoreError> {
-    Ok(sqlx::query_as("SELECT order_id, kind FROM notifications WHERE order_id = ANY($1) AND status = 'pending'")
+    let rows = sqlx::query("SELECT order_id, kind FROM notifications WHERE order_id = ANY($1) AND status = 'pending'")
         .bind(orders)
         .fetch_all(db)
-        .await?)
+        .await?;
+    Ok(readable("notifications", &rows, i64::MAX))
 }
 
 /// How far a notification got; `None` when it was never intended.

@@ -18,6 +18,7 @@ use crate::domain::{
     message::Openid,
     money::Fen,
     order::{Channel, Status},
+    overrides::WAIVED,
 };
 
 #[derive(FromRow)]
@@ -151,6 +152,13 @@ pub struct Locked {
     pub holds_seat: bool,
     /// When the sale of its session ends.
     pub sale_closes_at: OffsetDateTime,
+}
+
+impl Locked {
+    /// An operator waived its price: nobody took money for it.
+    pub fn is_waived(&self) -> bool {
+        self.transaction_id.as_ref().is_some_and(|id| id.starts_with(WAIVED))
+    }
 }
 
 /// Locks the orders, in the order of their ids so that two transactions never wait for each other crosswise.

@@ -3,7 +3,7 @@
 use sqlx::{FromRow, PgExecutor};
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::{SPARE_ROWS, StoreError, readable};
 use crate::domain::{
     history::{NotificationDocument, RefundDocument},
     ids::{OrderId, RefundId},
@@ -60,9 +60,9 @@ pub async fn refunds(
     after: Option<&RefundCursor>,
     limit: i64,
 ) -> Result<Vec<RefundDocument>, StoreError> {
-    let rows: Vec<RefundRow> = sqlx::query_as(
-        "SELECT refund_id, order_id, status, amount_fen, reason, error, wechat_refund_id, replaces, created_at,
-                updated_at, succeeded_at
+    let rows = sqlx::query(
+        "SELECT refund_id, order_id, status, amount_fen, reason, error, wechat_refund_id, replaces, created_at, updated_at,
+                succeeded_at
            FROM refunds
           WHERE order_id = $1 AND ($2::timestamptz IS NULL OR (created_at, refund_id) < ($2, $3))
           ORDER BY created_at DESC, refund_id DESC
@@ -71,9 +71,10 @@ pub async fn refunds(
     .bind(order)
     .bind(after.map(|cursor| cursor.created_at))
     .bind(after.map(|cursor| &cursor.refund_id))
-    .bind(limit)
+    .bind(limit.saturating_add(SPARE_ROWS))
     .fetch_all(db)
     .await?;
+    let rows: Vec<RefundRow> = readable("refunds", &rows, limit);
     Ok(rows.into_iter().map(RefundDocument::from).collect())
 }
 

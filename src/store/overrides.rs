@@ -7,8 +7,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Database, Step, StoreError,
+    Database, SPARE_ROWS, Step, StoreError,
     order::{self, Due},
+    readable,
 };
 use crate::{
     crash,
@@ -293,7 +294,7 @@ pub async fn list(
     filter: &OverrideFilter,
     limit: i64,
 ) -> Result<Vec<OverrideDocument>, StoreError> {
-    let rows: Vec<Row> = sqlx::query_as(
+    let rows = sqlx::query(
         "SELECT override_id, order_id, action, amount_fen, receipt, reason, money_fen, status, proposed_by, proposed_at,
                 decided_by, decided_at, outcome, settled_at
            FROM order_overrides
@@ -305,10 +306,10 @@ pub async fn list(
     .bind(&filter.order_id)
     .bind(filter.after.map(|(proposed_at, _)| proposed_at))
     .bind(filter.after.map(|(_, id)| id))
-    .bind(limit)
+    .bind(limit.saturating_add(SPARE_ROWS))
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(OverrideDocument::from).collect())
+    Ok(readable::<Row>("order_overrides", &rows, limit).into_iter().map(OverrideDocument::from).collect())
 }
 
 pub async fn find(db: impl PgExecutor<'_>, id: Uuid) -> Result<Option<OverrideDocument>, StoreError> {

@@ -37,6 +37,7 @@ pub async fn record(
         seen.iter().filter_map(|seen| OrderId::try_from(seen.payment.out_trade_no.clone()).ok()).collect();
     let orders: HashMap<String, Locked> =
         order::lock(step, &ids).await?.into_iter().map(|order| (order.order_id.to_string(), order)).collect();
+    let mut owners = owners(step, seen).await?;
     let sessions = lock_sessions(step, &orders, seen).await?;
     let mut books = Books::default();
     let mut outcomes = Vec::with_capacity(seen.len());
@@ -46,7 +47,16 @@ pub async fn record(
                 books.cases.push(Case::unknown_order(&seen.payment));
                 Outcome::UnknownOrder
             }
-            Some(order) => settle(step, &mut books, merchant, &sessions, order, seen).await?,
+            Some(order) => {
+                // Of two orders that WeChat names with one payment, it counts for the first alone.
+                let owner = owners.entry(&seen.payment.transaction_id).or_insert_with(|| order.order_id.clone());
+                if *owner == order.order_id {
+                    settle(step, &mut books, merchant, &sessions, order, seen).await?
+                } else {
+                    books.cases.push(Case::of_two_orders(order, &seen.payment, owner));
+                    Outcome::Mismatched
+                }
+            }
         };
         if let Source::Callback { notification_id } = &seen.source {
             books.callbacks.push((notification_id.clone(), seen, outcome));
@@ -55,6 +65,18 @@ pub async fn record(
     }
     books.write(step).await?;
     Ok(outcomes)
+}
+
+/// The order that each of these payments is recorded for.
+async fn owners<'a>(step: &mut Step<'_>, seen: &[&'a PaymentSeen]) -> Result<HashMap<&'a String, OrderId>, StoreError> {
+    let numbers: Vec<&String> = seen.iter().map(|seen| &seen.payment.transaction_id).collect();
+    let rows: Vec<(String, OrderId)> =
+        sqlx::query_as("SELECT transaction_id, order_id FROM payment_transactions WHERE transaction_id = ANY($1)")
+            .bind(&numbers)
+            .fetch_all(&mut *step.transaction)
+            .await?;
+    let recorded: HashMap<String, OrderId> = rows.into_iter().collect();
+    Ok(numbers.into_iter().filter_map(|number| Some((number, recorded.get(number)?.clone()))).collect())
 }
 
 async fn settle<'a>(
@@ -66,6 +88,9 @@ async fn settle<'a>(
     seen: &'a PaymentSeen,
 ) -> Result<Outcome, StoreError> {
     let payment = &seen.payment;
+    if payment.refunded && !refund_is_known(step, &order.order_id).await? {
+        books.cases.push(Case::refund_at_wechat(order, payment));
+    }
     let settled_by = order.transaction_id.as_ref().or_else(|| {
         let earlier = books.changes.iter().find(|(changed, _)| changed.order_id == order.order_id);
         earlier.and_then(|(_, change)| change.paid.as_ref().map(|paid| &paid.transaction_id))
@@ -143,6 +168,17 @@ async fn settle<'a>(
         books.changes.push((order, change));
     }
     Ok(outcome)
+}
+
+/// Whether the books know a refund of the order that WeChat may mean by "refunded".
+async fn refund_is_known(step: &mut Step<'_>, order: &OrderId) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM refunds WHERE order_id = $1 AND (sent_at IS NOT NULL OR out_refund_no IS NOT NULL))
+             OR EXISTS (SELECT FROM wechat_refunds WHERE order_id = $1)",
+    )
+    .bind(order)
+    .fetch_one(&mut *step.transaction)
+    .await?)
 }
 
 /// Whose word it is that settles.

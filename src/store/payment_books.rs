@@ -95,6 +95,33 @@ impl Case {
     }
 }
 
+impl Case {
+    /// The payment is recorded for `owner` already.
+    pub(super) fn of_two_orders(order: &Locked, payment: &Payment, owner: &OrderId) -> Self {
+        Self {
+            kind: CaseKind::TransactionOfTwoOrders,
+            subject: format!("{}/{}", payment.transaction_id, order.order_id),
+            order_id: Some(order.order_id.clone()),
+            money: payment.total_fen,
+            details: json!({
+                "transaction_id": payment.transaction_id, "recorded_for": owner, "reported_for": order.order_id,
+                "total_fen": payment.total_fen,
+            }),
+        }
+    }
+
+    /// WeChat reports that money of the payment was given back, and not how much.
+    pub(super) fn refund_at_wechat(order: &Locked, payment: &Payment) -> Self {
+        Self {
+            kind: CaseKind::RefundAtWechat,
+            subject: payment.transaction_id.clone(),
+            order_id: Some(order.order_id.clone()),
+            money: payment.total_fen,
+            details: json!({ "total_fen": payment.total_fen }),
+        }
+    }
+}
+
 impl<'a> Books<'a> {
     /// What settles stands above what does not, should one batch say both of a transaction.
     pub(super) fn note_transaction(&mut self, order: &'a Locked, seen: &'a PaymentSeen, status: &'static str) {

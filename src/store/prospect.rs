@@ -38,7 +38,11 @@ impl Named {
                     named.sessions.push(change.schedule_id);
                     named.users.push(change.user_id.clone());
                 }
-                Message::PaymentSeen(seen) => named.facts.push(seen.payment.transaction_id.clone()),
+                Message::PaymentSeen(seen) => {
+                    let payment = &seen.payment;
+                    named.facts.push(payment.transaction_id.clone());
+                    named.facts.push(format!("{}/{}", payment.transaction_id, payment.out_trade_no));
+                }
                 Message::OrderPaidOffline(offline) => named.facts.push(format!("offline-{}", offline.receipt)),
                 Message::RefundRequested(request) => named.refunds.push(request.refund_id.clone()),
                 Message::RefundDue(due) => named.refunds.extend([due.refund_id.clone(), due.refund_id.successor()]),
@@ -77,9 +81,10 @@ pub async fn books(
         refunds: refunds(&mut tx, &named.refunds).await?,
         asked: asked(&mut tx, &named.refunds).await?,
         notifications: notifications(&mut tx, &named.orders).await?,
-        transactions: names(
+        transactions: transactions(&mut tx, &named.facts).await?,
+        foreign_refunds: names(
             &mut tx,
-            "SELECT transaction_id FROM payment_transactions WHERE transaction_id = ANY($1)",
+            "SELECT out_refund_no FROM wechat_refunds WHERE out_refund_no = ANY($1) AND refund_id IS NOT NULL",
             &named.facts,
         )
         .await?,
@@ -204,6 +209,15 @@ async fn waiting(tx: &mut PgConnection, named: &Named) -> Result<HashSet<(Schedu
     .bind(&named.users)
     .fetch_all(&mut *tx)
     .await?;
+    Ok(rows.into_iter().collect())
+}
+
+async fn transactions(tx: &mut PgConnection, numbers: &[String]) -> Result<HashMap<String, OrderId>, StoreError> {
+    let rows: Vec<(String, OrderId)> =
+        sqlx::query_as("SELECT transaction_id, order_id FROM payment_transactions WHERE transaction_id = ANY($1)")
+            .bind(numbers)
+            .fetch_all(&mut *tx)
+            .await?;
     Ok(rows.into_iter().collect())
 }
 

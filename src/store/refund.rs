@@ -6,14 +6,14 @@ use sqlx::{FromRow, PgExecutor};
 use super::{
     Step, StoreError, case, ending,
     order::{self, Change, Locked},
-    refund_person,
+    readable, refund_foreign, refund_person,
     waitlist::Terms,
 };
 use crate::crash;
 use crate::domain::{
     case::CaseKind,
     ids::{OrderId, RefundId},
-    message::{RefundFacts, RefundSeen, Source},
+    message::{RefundFacts, RefundSeen, Source, TakenIn},
     money::Fen,
     order::Event,
     refund::{RefundEffect, RefundStatus, RefundStep, step as decide},
@@ -59,6 +59,8 @@ pub struct Due {
     pub amount_fen: Fen,
     pub reason: String,
     pub transaction_id: String,
+    /// WeChat's number of a refund that is not ours.
+    pub out_refund_no: Option<String>,
     /// What was paid in all.
     pub paid_fen: Fen,
 }
@@ -69,13 +71,20 @@ pub struct Due {
 /// PostgreSQL refuses or is away.
 pub async fn due(db: impl PgExecutor<'_>, id: &RefundId) -> Result<Option<Due>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT r.refund_id, r.order_id, r.status, r.amount_fen, r.reason, o.transaction_id, o.paid_fen
+        "SELECT r.refund_id, r.order_id, r.status, r.amount_fen, r.reason, r.out_refund_no, o.transaction_id, o.paid_fen
            FROM refunds r JOIN payment_orders o USING (order_id)
           WHERE r.refund_id = $1",
     )
     .bind(id)
     .fetch_optional(db)
     .await?)
+}
+
+impl Due {
+    /// The number under which WeChat has it.
+    pub fn number(&self) -> &str {
+        self.out_refund_no.as_deref().unwrap_or(self.refund_id.as_str())
+    }
 }
 
 /// Whether WeChat may be told of a refund now.
@@ -170,33 +179,53 @@ pub enum Recorded {
     Known { status: RefundStatus, order_id: OrderId },
     /// WeChat closed it; this one takes its place.
     Replaced { by: RefundId, order_id: OrderId },
-    /// WeChat speaks of a refund that is not in our books: a case is open.
+    /// WeChat reports a refund of this order that none of ours asked for: a case is open.
+    Foreign { order_id: OrderId },
+    /// The same of an order that is not paid by the books: WeChat is to be asked about the payment.
+    Early { order_id: OrderId },
+    /// WeChat reports a refund of an order that is not in the books: a case is open.
     Unknown,
-    /// Another sum than ours: a case is open, nothing settled.
+    /// Not as our books have it: a case is open, nothing settled.
     Mismatched,
 }
 
-/// Records WeChat's signed word of a refund.
-pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> Result<Recorded, StoreError> {
-    let Ok(id) = RefundId::try_from(facts.out_refund_no.clone()) else {
-        return unknown(step, facts).await;
+/// The refund that WeChat has under this number, with its order.
+pub(super) async fn of_number(
+    db: impl PgExecutor<'_>,
+    number: &str,
+) -> Result<Option<(RefundId, OrderId)>, StoreError> {
+    Ok(sqlx::query_as("SELECT refund_id, order_id FROM refunds WHERE coalesce(out_refund_no, refund_id) = $1")
+        .bind(number)
+        .fetch_optional(db)
+        .await?)
+}
+
+/// Records WeChat's signed word of a refund. `mchid`: the merchant whose refunds these must be; `taken_in`: set when
+/// an operator asked for it.
+///
+/// # Errors
+/// PostgreSQL refuses or is away, or another message about the same refund came first.
+pub async fn record(
+    step: &mut Step<'_>,
+    mchid: &str,
+    facts: &RefundFacts,
+    taken_in: Option<&TakenIn>,
+    terms: &Terms,
+) -> Result<Recorded, StoreError> {
+    let Some((id, order_id)) = of_number(&mut *step.transaction, &facts.out_refund_no).await? else {
+        return refund_foreign::take_in(step, mchid, facts, taken_in, terms).await;
     };
-    let order_id: Option<OrderId> = sqlx::query_scalar("SELECT order_id FROM refunds WHERE refund_id = $1")
-        .bind(&id)
-        .fetch_optional(&mut *step.transaction)
-        .await?;
     // The order first, as everywhere: its lock is what keeps two words about one refund apart.
-    let Some(order) = order::lock(step, order_id.as_slice()).await?.pop() else {
-        return unknown(step, facts).await;
-    };
-    let order_id = order.order_id.clone();
-    let (status, amount): (RefundStatus, Fen) =
-        sqlx::query_as("SELECT status, amount_fen FROM refunds WHERE refund_id = $1")
+    let locked = order::lock(step, std::slice::from_ref(&order_id)).await?.pop();
+    let order = locked.ok_or(sqlx::Error::RowNotFound)?;
+    let (status, amount, is_foreign): (RefundStatus, Fen, bool) =
+        sqlx::query_as("SELECT status, amount_fen, out_refund_no IS NOT NULL FROM refunds WHERE refund_id = $1")
             .bind(&id)
             .fetch_one(&mut *step.transaction)
             .await?;
-    if amount != facts.refund_fen {
-        let details = json!({ "asked_fen": amount, "refunded_fen": facts.refund_fen });
+    let differing = refund_foreign::differences(&order, mchid, Some(amount), facts);
+    if !differing.is_empty() {
+        let details = json!({ "asked_fen": amount, "refunded_fen": facts.refund_fen, "differs": differing });
         case::open(step, CaseKind::RefundMismatch, id.as_str(), Some(&order_id), facts.refund_fen, details).await?;
         return Ok(Recorded::Mismatched);
     }
@@ -209,11 +238,11 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
         }
         RefundStep::AlreadyDone => {
             if status.is_open() {
-                // Still under way, and somebody has looked.
+                // Still under way: the next look is due later.
                 write(step, &id, status, facts).await?;
             }
-            if status == RefundStatus::Closed {
-                // Whoever closed it may have died before saying what follows.
+            if status == RefundStatus::Closed && !is_foreign {
+                // A process that closed it may have died before it published what follows.
                 return Ok(Recorded::Replaced { by: id.successor(), order_id });
             }
             return Ok(Recorded::Known { status, order_id });
@@ -226,6 +255,7 @@ pub async fn record(step: &mut Step<'_>, facts: &RefundFacts, terms: &Terms) -> 
         RefundEffect::OpenCase => {
             case::open(step, CaseKind::RefundAbnormal, id.as_str(), Some(&order_id), amount, json!({})).await?;
         }
+        RefundEffect::Replace if is_foreign => refund_foreign::dropped(step, &order, amount, terms).await?,
         RefundEffect::Replace => {
             let by = replace(step, &id).await?;
             return Ok(Recorded::Replaced { by, order_id });
@@ -281,17 +311,12 @@ async fn replace(step: &mut Step<'_>, closed: &RefundId) -> Result<RefundId, Sto
     Ok(by)
 }
 
-async fn unknown(step: &mut Step<'_>, facts: &RefundFacts) -> Result<Recorded, StoreError> {
-    let details = json!({ "out_trade_no": facts.out_trade_no, "wechat_refund_id": facts.wechat_refund_id });
-    case::open(step, CaseKind::UnknownRefund, &facts.out_refund_no, None, facts.refund_fen, details).await?;
-    Ok(Recorded::Unknown)
-}
-
 /// Keeps a callback about a refund, once, with what it led to.
 pub async fn note_callback(step: &mut Step<'_>, seen: &RefundSeen, led_to: &Recorded) -> Result<(), StoreError> {
     let Source::Callback { notification_id } = &seen.source else { return Ok(()) };
     let outcome = match led_to {
-        Recorded::Known { .. } | Recorded::Replaced { .. } => "settled",
+        Recorded::Known { .. } | Recorded::Replaced { .. } | Recorded::Foreign { .. } => "settled",
+        Recorded::Early { .. } => "early",
         Recorded::Unknown => "unknown_order",
         Recorded::Mismatched => "mismatched",
     };
@@ -310,9 +335,13 @@ pub async fn note_callback(step: &mut Step<'_>, seen: &RefundSeen, led_to: &Reco
 }
 
 /// The refunds of these orders that WeChat is still to be told of: what a worker derives its follow-ups from.
+///
+/// # Errors
+/// PostgreSQL refuses or is away.
 pub async fn requested(db: impl PgExecutor<'_>, orders: &[OrderId]) -> Result<Vec<(OrderId, RefundId)>, StoreError> {
-    Ok(sqlx::query_as("SELECT order_id, refund_id FROM refunds WHERE order_id = ANY($1) AND status = 'requested'")
+    let rows = sqlx::query("SELECT order_id, refund_id FROM refunds WHERE order_id = ANY($1) AND status = 'requested'")
         .bind(orders)
         .fetch_all(db)
-        .await?)
+        .await?;
+    Ok(readable("refunds", &rows, i64::MAX))
 }

@@ -11,7 +11,7 @@ use super::{
     waitlist::Terms,
 };
 use crate::domain::{
-    ids::{OrderId, ScheduleId},
+    ids::{OrderId, RefundId, ScheduleId},
     message::RefundRequested,
     money::Fen,
     order::{Event, Status},
@@ -29,6 +29,8 @@ pub enum Requested {
     Accepted,
     /// It cannot be met; the row says why.
     Refused,
+    /// Nothing was paid for the booking, and it has ended with its session: nothing is to be given back.
+    Ended,
     /// It waits for a second operator, as an override of the order.
     Proposed,
     /// The order is not in the books (yet).
@@ -60,6 +62,15 @@ pub async fn request(
         Some(RefundStatus::Refused) => return Ok(Requested::Refused),
         Some(_) => return Ok(Requested::Accepted),
         None => {}
+    }
+    if order.is_waived() && request.refund_id == RefundId::of_cancelled_session(&order.order_id) {
+        let change = Change {
+            request_id: Some(request.request_id.clone()),
+            reason: Some(request.reason.clone()),
+            ..Change::of_status(order.status, "revoked", request.requested_by.clone())
+        };
+        ending::apply(step, &order, Event::Revoked, change, terms).await?;
+        return Ok(Requested::Ended);
     }
     let left = order.paid_fen.checked_sub(order.refund_promised_fen).unwrap_or(Fen::ZERO);
     let judged = match Requester::of(&request.requested_by) {

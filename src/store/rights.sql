@@ -49,6 +49,7 @@ BEGIN
             ('INSERT', 'wechat_callbacks', 'payments refunds'),
             ('INSERT', 'refunds', 'payments expiry refunds'),
             ('UPDATE', 'refunds', 'refunds'),
+            ('INSERT, UPDATE', 'wechat_refunds', 'refunds'),
             ('INSERT', 'cases', 'prepay payments expiry refunds reconcile'),
             ('UPDATE', 'cases', 'prepay payments expiry refunds reconcile desk'),
             ('INSERT', 'notifications', 'seats prepay payments expiry refunds'),

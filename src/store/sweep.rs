@@ -5,15 +5,18 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use sqlx::{AssertSqlSafe, FromRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Database, StoreError};
+use super::{Database, StoreError, case};
 use crate::crash;
 use crate::domain::{
+    case::CaseKind,
     ids::{Malformed, OrderId, RefundId},
     message::{Alarm, Message, NotificationDue, OrderAlarm, OrderHeld, OrderOverride, RefundDue},
+    money::Fen,
     notification::Kind,
 };
 
@@ -152,11 +155,7 @@ impl Intent {
     ///
     /// # Errors
     /// The row's key is not what it must be.
-    pub fn message(self, overdue: &Overdue) -> Result<Message, StoreError> {
-        self.carried_on(overdue).map_err(|malformed| StoreError::Bug(sqlx::Error::Decode(malformed.into())))
-    }
-
-    fn carried_on(self, overdue: &Overdue) -> Result<Message, Malformed> {
+    pub fn message(self, overdue: &Overdue) -> Result<Message, Malformed> {
         let order = || OrderId::try_from(overdue.id.clone());
         let alarm = |alarm| Ok(Message::OrderAlarm(OrderAlarm { order_id: order()?, alarm, after_ms: 0 }));
         match self {
@@ -212,9 +211,27 @@ pub async fn overdue(
         .await?)
 }
 
+/// A row that cannot be carried on, as a person finds it: its table and key, and why.
+///
+/// # Errors
+/// PostgreSQL refuses or is away.
+pub async fn report_unreadable(
+    db: &Database,
+    intent: Intent,
+    overdue: &Overdue,
+    why: &Malformed,
+) -> Result<(), StoreError> {
+    let table = intent.source().table;
+    let mut step = db.begin("reconcile.unreadable").await?;
+    let details = json!({ "table": table, "id": overdue.id, "part": overdue.part, "why": why.to_string() });
+    let subject = format!("{table}/{}{}", overdue.id, overdue.part);
+    case::open(&mut step, CaseKind::UnreadableRow, &subject, None, Fen::ZERO, details).await?;
+    step.commit().await
+}
+
 /// Unpaid orders that hold a seat, after this one, in the order of their numbers: WeChat is looked at for them by an
 /// alarm that repeats itself and stands in no row, so that it is gone with its queue.
-pub async fn unpaid(db: &Database, after: Option<&OrderId>, limit: i64) -> Result<Vec<OrderId>, StoreError> {
+pub async fn unpaid(db: &Database, after: Option<&String>, limit: i64) -> Result<Vec<String>, StoreError> {
     Ok(sqlx::query_scalar(
         "SELECT order_id FROM payment_orders
           WHERE status IN ('held', 'awaiting_payment') AND order_id > coalesce($1, '') ORDER BY order_id LIMIT $2",

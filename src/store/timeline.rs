@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection, types::Json};
 use time::OffsetDateTime;
 
-use super::{Database, StoreError, case, order, overrides, trace};
+use super::{Database, StoreError, case, order, overrides, readable, trace};
 use crate::domain::{
     case::{CaseDocument, CaseStatus},
     explain::{self, Facts, RefundFact},
@@ -225,7 +225,7 @@ impl From<RefundRow> for RefundFact {
 }
 
 async fn refunds(tx: &mut PgConnection, id: &OrderId) -> Result<Vec<RefundRow>, StoreError> {
-    Ok(sqlx::query_as(concat!(
+    let rows = sqlx::query(concat!(
         "SELECT refund_id, status, amount_fen, reason, requested_by, replaces, error, next_check_at, created_at,
                 updated_at, receipt, ",
         asks_person!("refund_id"),
@@ -234,7 +234,8 @@ async fn refunds(tx: &mut PgConnection, id: &OrderId) -> Result<Vec<RefundRow>, 
     ))
     .bind(id)
     .fetch_all(tx)
-    .await?)
+    .await?;
+    Ok(readable("refunds", &rows, i64::MAX))
 }
 
 /// The request, and where the refund is now.

@@ -21,7 +21,7 @@ struct Check {
     broken: &'static str,
 }
 
-const CHECKS: [Check; 16] = [
+const CHECKS: [Check; 18] = [
     Check {
         name: "seat_once",
         promise: "no seat is held or booked twice",
@@ -178,6 +178,25 @@ const CHECKS: [Check; 16] = [
         broken: "SELECT r.refund_id, r.order_id, r.status, r.amount_fen, r.sent_at, c.kind, c.opened_at
                    FROM refunds r JOIN cases c ON c.subject = r.refund_id
                   WHERE c.status = 'open' AND c.kind <> 'merchant_balance' AND r.sent_at > c.opened_at",
+    },
+    Check {
+        name: "refunds_known",
+        promise: "money that went back at WeChat is in a refund of the order, or a person looks after it",
+        checked: "payment_orders WHERE paid_fen > 0",
+        broken: "SELECT w.out_refund_no, w.order_id, w.refund_fen, w.standing FROM wechat_refunds w
+                   JOIN payment_orders o USING (order_id)
+                  WHERE w.standing <> 'closed' AND o.transaction_id = coalesce(w.transaction_id, o.transaction_id)
+                    AND late(w.updated_at)
+                    AND NOT EXISTS (SELECT FROM refunds r WHERE r.refund_id = w.refund_id AND r.amount_fen = w.refund_fen)
+                    AND NOT EXISTS (SELECT FROM cases c WHERE c.subject = w.out_refund_no
+                                       AND (c.status = 'open' OR c.resolution IS NOT NULL)
+                                       AND c.kind IN ('refund_mismatch', 'refunded_twice'))",
+    },
+    Check {
+        name: "refunds_readable",
+        promise: "every refund has a number that WeChat takes",
+        checked: "refunds",
+        broken: "SELECT refund_id, order_id, status FROM refunds WHERE refund_id !~ '^[0-9a-z-]{6,64}$'",
     },
     Check {
         name: "messages_due",

@@ -61,6 +61,13 @@ impl Default for BillReader {
 }
 
 impl BillReader {
+    /// Of this merchant's bill. A row of another merchant must not pass for one of ours: its state names the merchant.
+    pub fn of(mchid: &str) -> Self {
+        let mut reader = Self::default();
+        reader.lines.mchid = Some(mchid.to_owned());
+        reader
+    }
+
     /// Takes the next piece, and answers the rows that it completes.
     ///
     /// # Errors
@@ -115,6 +122,8 @@ struct Lines {
     place: Place,
     rows: Vec<Billed>,
     fault: Option<BillFault>,
+    /// Whose bill it must be; `None`: not compared.
+    mchid: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -129,6 +138,7 @@ enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Columns {
     count: usize,
+    mchid: Option<usize>,
     transaction_id: usize,
     out_trade_no: usize,
     trade_state: usize,
@@ -146,6 +156,7 @@ impl Columns {
         let at = |name: &'static str| names.iter().position(|n| *n == name).ok_or(BillFault::NoColumn(name));
         Ok(Self {
             count: names.len(),
+            mchid: names.iter().position(|name| *name == "商户号"),
             transaction_id: at("微信订单号")?,
             out_trade_no: at("商户订单号")?,
             trade_state: at("交易状态")?,
@@ -158,7 +169,7 @@ impl Columns {
         })
     }
 
-    fn read(&self, line: u64, text: &str) -> Result<Billed, BillFault> {
+    fn read(&self, line: u64, text: &str, mchid: Option<&str>) -> Result<Billed, BillFault> {
         let cells: Vec<&str> = text.split(",`").collect();
         if cells.len() != self.count {
             return Err(BillFault::Cells { line, found: cells.len(), expected: self.count });
@@ -177,6 +188,11 @@ impl Columns {
             "CNY" => state.trim().to_owned(),
             other => format!("{} {other}", state.trim()),
         };
+        let told = self.mchid.map(|at| cells[at].trim());
+        let state = match (mchid, told) {
+            (Some(ours), Some(told)) if ours != told => format!("{state} {told}"),
+            _ => state,
+        };
         let out_trade_no = cells[self.out_trade_no].trim().to_owned();
         Ok(Billed { matter, number: number.trim().to_owned(), out_trade_no, amount, state })
     }
@@ -191,6 +207,7 @@ impl Lines {
             place: Place::Names,
             rows: Vec::new(),
             fault: None,
+            mchid: None,
         }
     }
 
@@ -235,7 +252,10 @@ impl Lines {
         let row = text.strip_prefix('`');
         match (&self.place, row) {
             (Place::Names, _) => self.place = Place::Rows(Columns::find(text)?),
-            (Place::Rows(columns), Some(row)) => self.rows.push(columns.read(self.number, row)?),
+            (Place::Rows(columns), Some(row)) => {
+                let read = columns.read(self.number, row, self.mchid.as_deref())?;
+                self.rows.push(read);
+            }
             (Place::Rows(_), None) if text.starts_with(FIRST_SUM) => self.place = Place::Sums,
             (Place::Sums, Some(_)) => self.place = Place::AfterSums,
             (Place::AfterSums, None) if text.is_empty() => {}

@@ -84,7 +84,7 @@ impl PayClient {
         match crash::around("wechat", call.label(), opened).await {
             Ok(response) => Ok(Download {
                 response,
-                reader: BillReader::default(),
+                reader: BillReader::of(&self.account.mchid),
                 is_whole: false,
                 sha1: link.sha1.clone(),
                 record: Some(record),

@@ -1,6 +1,10 @@
 //! WeChat's document about a refund, as the refund calls answer it and a refund callback carries it.
 
-use crate::domain::{message::RefundFacts, money::Fen, refund::RefundStanding};
+use crate::domain::{
+    message::{RefundFacts, RefundTold},
+    money::Fen,
+    refund::RefundStanding,
+};
 use crate::wechat::transaction::{is_number, success_time};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -51,6 +55,12 @@ impl Refund {
             standing,
             refund_fen: Fen(self.amount.refund),
             success_time: self.success_time,
+            told: RefundTold {
+                mchid: self.mchid.clone(),
+                transaction_id: Some(self.transaction_id.clone()),
+                total_fen: Some(Fen(self.amount.total)),
+                currency: self.amount.currency.clone(),
+            },
         })
     }
 }

@@ -192,6 +192,7 @@ impl Transaction {
             payer_total_fen: amount.payer_total.map(Fen),
             currency: amount.currency.clone()?,
             success_time: self.success_time?,
+            refunded: self.trade_state == TradeState::Refund,
         })
     }
 }

@@ -68,6 +68,7 @@ const ACTS: &[Act] = &[
     act(BOTH, &["dead", "acts"]),
     act(DATABASE, &["case", "list"]),
     act(DATABASE, &["case", "show", ID]),
+    decides(EVERYTHING, "--as", &["order", "take-refund", ORDER, "--out-refund-no", "5030", "--reason", "why"]),
     decides(DATABASE, "--as", &["case", "close", ID, "--resolution", "why"]),
     act(DATABASE, &["audit", "prune"]),
     act(DATABASE, &["verify"]),

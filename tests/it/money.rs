@@ -42,7 +42,7 @@ impl Stack {
             .map(|r| (text(r, "out_refund_no"), (text(r, "out_trade_no"), fen(r, "refund"), text(r, "status"))))
             .collect();
         let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
-            "SELECT refund_id, order_id, amount_fen, CASE status WHEN 'succeeded' THEN 'SUCCESS' ELSE upper(status::text) END
+            "SELECT coalesce(out_refund_no, refund_id), order_id, amount_fen, CASE status WHEN 'succeeded' THEN 'SUCCESS' ELSE upper(status::text) END
                FROM refunds WHERE status NOT IN ('requested', 'refused', 'paid_by_hand', 'not_owed')",
         )
         .fetch_all(&self.db)

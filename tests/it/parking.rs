@@ -209,6 +209,7 @@ async fn poison_message_among_payments() {
                 payer_total_fen: None,
                 currency: "CNY".into(),
                 success_time: OffsetDateTime::UNIX_EPOCH,
+                refunded: false,
             },
             source: Source::Query,
             request_id: "r".into(),

@@ -2,7 +2,7 @@
 //! Each is asked about again under its one number, until WeChat has said how it ended.
 
 use holdfast::domain::{
-    message::{Message, RefundFacts, RefundSeen, Source},
+    message::{Message, RefundFacts, RefundSeen, RefundTold, Source},
     money::Fen,
     refund::RefundStanding,
 };
@@ -87,9 +87,10 @@ async fn word_of_a_refund_under_way_leaves_it_under_way() {
         standing: RefundStanding::Processing,
         refund_fen: Fen(PRICE_FEN),
         success_time: None,
+        told: RefundTold::default(),
     };
     let source = Source::Callback { notification_id: "EV-under-way".into() };
-    stack.lay(&Message::RefundSeen(RefundSeen { facts, source, request_id: "test".into() })).await;
+    stack.lay(&Message::RefundSeen(RefundSeen { facts, source, request_id: "test".into(), taken_in: None })).await;
     until("it is heard", async || {
         let counts = Counts::of_worker(&stack, "refunds").await;
         (counts.sum("messages_total", &[("queue", "refunds"), ("outcome", "done")]) == 2).then_some(())

@@ -20,7 +20,7 @@ struct Break {
     statements: &'static str,
 }
 
-const BREAKS: [Break; 23] = [
+const BREAKS: [Break; 25] = [
     Break {
         how: "a seat is booked twice",
         seen_by: &["seat_once"],
@@ -119,6 +119,18 @@ const BREAKS: [Break; 23] = [
         statements: "UPDATE refunds SET sent_at = now();
             INSERT INTO cases (kind, subject, order_id, money_fen, opened_at)
             SELECT 'refund_refused', refund_id, order_id, amount_fen, now() - interval '1 hour' FROM refunds",
+    },
+    Break {
+        how: "money went back at WeChat, and no refund knows of it",
+        seen_by: &["refunds_known"],
+        statements: "INSERT INTO wechat_refunds (out_refund_no, order_id, transaction_id, refund_fen, standing, facts, updated_at)
+            SELECT 'STAFF1', order_id, transaction_id, 1, 'success', '{}', now() - interval '1 hour'
+              FROM payment_orders WHERE status = 'confirmed' LIMIT 1",
+    },
+    Break {
+        how: "a refund has a number that WeChat does not take",
+        seen_by: &["refunds_readable"],
+        statements: "UPDATE refunds SET refund_id = refund_id || repeat('0', 64)",
     },
     Break {
         how: "nobody means to tell a customer",

@@ -175,7 +175,7 @@ impl Books {
             let Some((place, _)) = page.last() else { return Ok(()) };
             last = *place;
             let (mut differences, mut messages) = (Vec::new(), Vec::new());
-            for (_, pair) in page {
+            for pair in page.into_iter().filter_map(|(_, pair)| pair) {
                 let found = match compare(&pair) {
                     Finding::Agrees => None,
                     Finding::Case(kind) => Some((kind, Remedy::Case)),
@@ -229,7 +229,8 @@ impl Books {
                 let word = if day.is_none_or(|day| day == date) { Word::Known } else { Word::OtherDay };
                 match refund.facts() {
                     Some(facts) => {
-                        let seen = RefundSeen { facts, source: Source::Query, request_id: String::new() };
+                        let (source, request_id) = (Source::Query, String::new());
+                        let seen = RefundSeen { facts, source, request_id, taken_in: None };
                         (word, Some(Message::RefundSeen(seen)))
                     }
                     None => (Word::Unclear, None),

@@ -35,6 +35,30 @@ pub(crate) struct Refund {
     fate: RefundStatus,
 }
 
+/// What staff type in the merchant platform.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StaffRefund {
+    pub(crate) out_trade_no: String,
+    /// Fen; all that is left when absent.
+    refund: Option<i64>,
+    out_refund_no: Option<String>,
+    /// As set up in the merchant platform, where another one than of the settings.
+    notify_url: Option<String>,
+    #[serde(default)]
+    fate: StaffFate,
+}
+
+/// How it ends.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum StaffFate {
+    #[default]
+    Success,
+    Abnormal,
+    Closed,
+}
+
 /// Where a refund stands (WeChat Pay: status, in callbacks refund_status).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -175,6 +199,38 @@ impl World {
         self.journal.record("refund", &refund);
         self.enter_refund(refund);
         Ok(Reply::Document(document))
+    }
+
+    /// Staff of the merchant refund in the merchant platform: no call of the merchant's system is behind it. All that is
+    /// left when no sum is given; the number is the platform's own when none is given.
+    pub(crate) fn refund_by_staff(&mut self, wish: StaffRefund, now: OffsetDateTime) -> Result<Value, Refusal> {
+        let order = self.orders.get(&wish.out_trade_no).ok_or_else(|| Refusal::no_resource("订单不存在"))?;
+        let refunds = order.refunds.iter().filter_map(|number| self.refunds.get(number));
+        let left = refunds
+            .filter(|earlier| earlier.status != RefundStatus::Closed)
+            .fold(order.total, |left, earlier| left.saturating_sub(earlier.refund));
+        let count = order.refunds.len();
+        let refund = wish.refund.unwrap_or(left);
+        let number = wish.out_refund_no.unwrap_or_else(|| format!("{}M{count}", wish.out_trade_no));
+        let mut parameters = json!({
+            "out_trade_no": wish.out_trade_no, "out_refund_no": number, "reason": "商户平台退款",
+            "amount": { "refund": refund, "total": order.total, "currency": "CNY" },
+        });
+        if let Some(notify_url) = wish.notify_url {
+            parameters["notify_url"] = json!(notify_url);
+        }
+        if refund <= 0 {
+            return Err(Refusal::invalid("退款金额大于可退金额", 268_435_464));
+        }
+        let fate = match wish.fate {
+            StaffFate::Success => None,
+            StaffFate::Abnormal => Some(RefundFault::Abnormal),
+            StaffFate::Closed => Some(RefundFault::Closed),
+        };
+        match self.refund(parameters, fate, now)? {
+            Reply::Document(document) => Ok(document),
+            Reply::Nothing | Reply::File { .. } => Err(Refusal::invalid("退款失败", 268_435_464)),
+        }
     }
 
     /// Puts a refund into the books, and its settling into the agenda.

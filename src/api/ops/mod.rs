@@ -16,6 +16,7 @@ mod reconciliations;
 mod schedule_new;
 mod schedules;
 mod timeline;
+mod wechat_refunds;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -46,6 +47,7 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(errors::list))
         .routes(routes!(invariants::ask))
         .routes(routes!(timeline::one))
+        .routes(routes!(wechat_refunds::take))
         .routes(routes!(case::list))
         .routes(routes!(case::one))
         .routes(routes!(case::close))

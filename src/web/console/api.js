@@ -40,6 +40,7 @@ export const errors = (range, signal) => read(`${OPS}/errors${query({ range })}`
 
 export const cases = ({ status, cursor, signal }) => read(`${OPS}/cases${query({ status, cursor })}`, { signal });
 
+export const takeRefund = (id, { out_refund_no, reason }) => act(`${OPS}/orders/${encodeURIComponent(id)}/wechat-refunds`, { out_refund_no, reason });
 export const closeCase = (id, { resolution, ended, receipt }) => act(`${OPS}/cases/${id}/close`, {
   resolution, paid_by_hand: ended === "paid_by_hand" ? receipt : undefined, not_owed: ended === "not_owed" ? true : undefined,
 });

@@ -19,7 +19,8 @@ export function orderView({ root, signal, retitle, id }) {
   retitle(id);
   const where = place(() => again());
   root.append(el("a", { class: "back", href: "#/orders" }, t("nav_orders")), heading(el("span", { class: "id" }, id)),
-    el("div", { class: "actions deeds" }, deedButton(t("decide"), () => decide(id, () => again()), { testid: "decide" })), where.node);
+    el("div", { class: "actions deeds" }, deedButton(t("decide"), () => decide(id, () => again()), { testid: "decide" }),
+      deedButton(t("take_refund"), () => takeRefund(id, () => again()), { testid: "take-refund" })), where.node);
   let shown = "";
   const again = refresh(signal, async () => {
     const { as_of, ...story } = await api.story(id, signal);
@@ -80,6 +81,18 @@ function standing({ order, money: where, user_id }) {
     [t("pay_until"), ["held", "awaiting_payment", "lapsed"].includes(order.status) ? when(order.pay_before) : null],
     [t("paid"), when(order.paid_at)],
   ]);
+}
+
+/** A refund that staff made in the merchant platform. Asked for twice it changes nothing. */
+function takeRefund(id, onDone) {
+  ask({
+    title: t("take_refund"), lead: t("take_refund_lead"), confirm: t("take_refund"),
+    fields: [
+      { name: "out_refund_no", label: t("take_refund_number"), required: true },
+      { name: "reason", label: t("reason_why"), kind: "long", required: true },
+    ],
+    act: async (said) => { await api.takeRefund(id, said); onDone(); },
+  });
 }
 
 /** One key per opened dialog: a second click, or a try after no answer, is the same decision. */

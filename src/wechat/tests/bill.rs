@@ -227,3 +227,13 @@ fn peak_kib() -> i64 {
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("the peak");
     line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
 }
+
+/// B5: a row of another merchant is never the same fact as one of ours.
+#[test]
+fn a_row_of_another_merchant_does_not_pass_for_ours() {
+    for (mchid, state) in [("1900000109", "SUCCESS"), ("1900000000", "SUCCESS 1900000109")] {
+        let mut reader = BillReader::of(mchid);
+        let rows = reader.push(file(&[PAID]).as_bytes()).expect("rows");
+        assert_eq!(rows[0].state, state);
+    }
+}
