@@ -21,10 +21,12 @@ impl Stack {
         Answer::of(request.bearer_auth(token).header("Idempotency-Key", key).json(body)).await
     }
 
-    /// WeChat takes one refund of an order in an interval, here of a second: a next one goes out at once from now on.
+    /// WeChat takes one refund of an order a minute, and the worker waits an interval, here of a second: a next one goes
+    /// through from now on.
     pub(crate) async fn until_next_refund_may_go(&self) {
         let recent = "SELECT count(*) FROM refunds WHERE sent_at > now() - interval '1.2 seconds'";
         self.until_count("the interval between two refunds is over", recent, 0).await;
+        self.advance_simulator(61).await;
     }
 
     async fn preview(&self, token: &str, order: &str) -> Value {
