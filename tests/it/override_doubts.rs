@@ -68,7 +68,8 @@ async fn s4_2_a_decision_waits_until_wechat_has_said_something_clear() {
         ("record-payment", busy("close"), "delay.1s", "busy", "done", "confirmed"),
         ("close", busy("close"), "delay.1s", "busy", "done", "cancelled"),
     ] {
-        let (ann, order) = stack.payable("ann", &schedule).await;
+        // One customer may not have so many orders at a time.
+        let (ann, order) = stack.payable(&format!("ann-{action}-{class}"), &schedule).await;
         stack.script(&json!({ "rules": rules })).await;
         // Side by side: a message does not stay in a delay queue for long.
         let (left, id) = tokio::join!(queues.take(queue), stack.decide_without_waiting(&order, action));
