@@ -50,9 +50,18 @@ fn outages_logged(stack: &Stack, role: &str) -> usize {
 }
 
 /// A stack whose `role` has a health port that the test knows.
+/// The limits of one customer are beside the point here: one orders for many.
+fn without_limits() -> Vec<(&'static str, String)> {
+    vec![
+        ("HOLDFAST_ORDER__SEATS_PER_CUSTOMER", "1000".to_owned()),
+        ("HOLDFAST_ORDER__UNPAID_PER_CUSTOMER", "1000".to_owned()),
+    ]
+}
+
 async fn with_health(test: &str, role: &'static str, mut choice: Choice) -> (Stack, String) {
     let listen = format!("127.0.0.1:{}", free_port().await);
     choice.roles.retain(|other| *other != role);
+    choice.settings.extend(without_limits());
     let mut stack = Stack::start_with(test, choice).await;
     stack.environment.insert("HOLDFAST_HEALTH__LISTEN".into(), listen.clone());
     stack.spawn(role);
@@ -167,7 +176,11 @@ async fn d1_what_postgresql_refuses_to_everybody_parks_nobody() {
 /// D1: a refused login, as the first thing that a worker meets.
 #[tokio::test]
 async fn d1_a_refused_login_parks_nobody() {
-    let mut stack = Stack::start_with("everybody-login", Choice { roles: vec!["api"], ..Choice::default() }).await;
+    let mut stack = Stack::start_with(
+        "everybody-login",
+        Choice { roles: vec!["api"], settings: without_limits(), ..Choice::default() },
+    )
+    .await;
     let schedule = stack.add_schedule(10).await;
     let token = stack.quick_token("ann");
     for _ in 0..ORDERS {
@@ -192,7 +205,7 @@ async fn d1_a_refused_login_parks_nobody() {
 /// D1, D2: a column's type changes under the statements that connections keep: they are prepared anew, and nobody mends.
 #[tokio::test]
 async fn d2_a_changed_plan_is_prepared_anew() {
-    let stack = Stack::start("everybody-plan").await;
+    let stack = Stack::start_with("everybody-plan", Choice { settings: without_limits(), ..Choice::default() }).await;
     let schedule = stack.add_schedule(100).await;
     let token = stack.quick_token("ann");
     let first = stack.submit(&token, &schedule).await;
@@ -260,8 +273,11 @@ async fn d1_what_wechat_refuses_to_everybody_parks_nobody() {
 /// D1: WeChat refuses one order as it would refuse all, and takes the others: it is that order's, and theirs go through.
 #[tokio::test]
 async fn d1_one_that_is_refused_while_others_pass_is_its_own_fault() {
-    let mut stack =
-        Stack::start_with("everybody-but-one", Choice { roles: vec!["api", "seats"], ..Choice::default() }).await;
+    let mut stack = Stack::start_with(
+        "everybody-but-one",
+        Choice { roles: vec!["api", "seats"], settings: without_limits(), ..Choice::default() },
+    )
+    .await;
     let schedule = stack.add_schedule(100).await;
     let token = stack.quick_token("ann");
     let poison = stack.submit(&token, &schedule).await;
