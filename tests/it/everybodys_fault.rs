@@ -49,7 +49,6 @@ fn outages_logged(stack: &Stack, role: &str) -> usize {
     log_of(stack, role).matches("stopped taking messages").count()
 }
 
-/// A stack whose `role` has a health port that the test knows.
 /// The limits of one customer are beside the point here: one orders for many.
 fn without_limits() -> Vec<(&'static str, String)> {
     vec![
@@ -58,6 +57,7 @@ fn without_limits() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// A stack whose `role` has a health port that the test knows.
 async fn with_health(test: &str, role: &'static str, mut choice: Choice) -> (Stack, String) {
     let listen = format!("127.0.0.1:{}", free_port().await);
     choice.roles.retain(|other| *other != role);
