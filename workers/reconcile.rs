@@ -37,6 +37,8 @@ use crate::{
 };
 
 const A_DAY: Duration = Duration::from_secs(24 * 3_600);
+/// A housekeeping that was interrupted is tried again after this.
+const HOUSEKEEPING_AGAIN: Duration = Duration::from_secs(60);
 
 pub struct Reconcile {
     pub db: Database,
@@ -82,7 +84,7 @@ impl Reconcile {
         let mut clock = tokio::time::interval(self.pace.every);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut candidate = Candidate::new(self.db.clone(), "reconcile");
-        let mut partitions_made: Option<Instant> = None;
+        let mut housekeeping_due = Instant::now();
         let mut watch = Watch::new(self.pace.canary_every);
         loop {
             tokio::select! {
@@ -102,11 +104,20 @@ impl Reconcile {
                 watch.forget();
                 continue;
             }
-            if partitions_made.is_none_or(|made| made.elapsed() >= A_DAY) {
-                match self.housekeeping().await {
-                    Ok(()) => partitions_made = Some(Instant::now()),
-                    Err(error) => tracing::error!(%error, "the daily housekeeping was interrupted"),
-                }
+            if Instant::now() >= housekeeping_due {
+                let pause = match self.housekeeping().await {
+                    Ok(()) => A_DAY,
+                    // A long reader, such as a backup, has what is to be changed: there are months of time.
+                    Err(error @ StoreError::Conflict(_)) => {
+                        tracing::info!(%error, "the daily housekeeping waits for a reader");
+                        HOUSEKEEPING_AGAIN
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the daily housekeeping was interrupted");
+                        HOUSEKEEPING_AGAIN
+                    }
+                };
+                housekeeping_due = Instant::now() + pause;
             }
             if timeout(PASS_WITHIN, self.pass(&mut watch, &stop)).await.is_err() {
                 tracing::warn!("the pass took too long; the next one goes on where it was");
@@ -118,11 +129,11 @@ impl Reconcile {
     /// The next months' partitions are made, those whose time is over are dropped; of the audit log only where this is
     /// its owner, since nobody else can. Otherwise whoever is runs `holdfast audit prune`.
     async fn housekeeping(&self) -> Result<(), StoreError> {
-        self.db.make_partitions(self.pace.keep_traces).await?;
+        let made = self.db.make_partitions(self.pace.keep_traces).await;
         if store::retention::is_owner(&self.db).await? {
             store::retention::prune(&self.db, self.pace.keep_audit, false).await?;
         }
-        Ok(())
+        made
     }
 
     /// One pass through everything. What fails is told and waits for the next one; the rest goes on.
@@ -173,7 +184,7 @@ impl Reconcile {
     }
 
     /// Sets the alarm anew that looks at WeChat for an unpaid order whose callback may be lost: it was in a queue that
-    /// is gone. An order that has two now is looked at twice as often until it ends.
+    /// is gone. Of an order that has two now the first one of a period looks.
     async fn look_again(&self, stop: &CancellationToken) -> Result<(), Interrupted> {
         let limit = self.pace.batch;
         let mut last = None;

@@ -37,6 +37,7 @@ pub mod order_history;
 pub mod order_search;
 pub mod override_effects;
 pub mod overrides;
+mod partitions;
 pub mod payment;
 mod payment_books;
 pub mod promise;
@@ -92,6 +93,10 @@ const PING_WITHIN: Duration = Duration::from_secs(1);
 /// idles, as none is open during an outside call.
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '10s';
      SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+/// A statement of a migration that waits for a lock makes all others wait behind it: for so long, and then again later.
+const SHORT_LOCKS: &str = "SET lock_timeout = '500ms'";
+const LOCK_PAUSE: Duration = Duration::from_secs(2);
+const LOCKS_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// A migration lets go of nothing.
 const KEEP_ALL_MONTHS: u16 = 1_200;
 
@@ -270,19 +275,35 @@ impl Database {
     }
 
     /// Brings the schema to head, gives each role its rights and makes the next partitions. As the schema's owner.
+    ///
+    /// A lock that a long reader holds is waited for in short pieces, so that those who write do not wait behind a migration.
+    ///
+    /// # Errors
+    /// A migration fails, or a lock was not to be had for [`LOCKS_WITHIN`].
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
-        sqlx::migrate!("./migrations").run(&self.pool).await?;
-        sqlx::raw_sql(RIGHTS).execute(&self.pool).await?;
-        self.make_partitions(KEEP_ALL_MONTHS).await?;
+        let began = Instant::now();
+        while let Err(error) = self.migrate_without_waiting().await {
+            if !waits_for_lock(&error) || began.elapsed() > LOCKS_WITHIN {
+                return Err(error);
+            }
+            tracing::warn!(error = format!("{error:#}"), "a reader holds a table that a migration needs; trying again");
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+        match self.make_partitions(KEEP_ALL_MONTHS).await {
+            // Months are made far ahead: the worker `reconcile` tries again.
+            Err(error @ StoreError::Conflict(_)) => tracing::warn!(%error, "left the next months to be made later"),
+            made => made?,
+        }
         Ok(())
     }
 
-    /// Makes the partitions of this month and the next three, of audit log and trace, long before their first rows;
-    /// lets go of the trace's months that are older than `keep_traces`.
-    pub async fn make_partitions(&self, keep_traces: u16) -> Result<(), StoreError> {
-        let made =
-            sqlx::query("SELECT audit_log_make_partitions(3), order_trace_keep(3, $1)").bind(i32::from(keep_traces));
-        crash::around("commit", "partitions.make", made.execute(&self.pool)).await?;
+    async fn migrate_without_waiting(&self) -> Result<(), anyhow::Error> {
+        // Not the pool's any more: what was set, and a lock that sqlx holds meanwhile, end with it.
+        let mut connection = self.pool.acquire().await?.detach();
+        sqlx::query(SHORT_LOCKS).execute(&mut connection).await?;
+        sqlx::migrate!("./migrations").run(&mut connection).await?;
+        sqlx::raw_sql(RIGHTS).execute(&mut connection).await?;
+        connection.close().await?;
         Ok(())
     }
 }
@@ -305,6 +326,12 @@ where
             .ok()
     });
     read.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect()
+}
+
+/// Whether a lock was not to be had in time.
+fn waits_for_lock(error: &anyhow::Error) -> bool {
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>());
+    causes.filter_map(sqlx::Error::as_database_error).any(|refusal| refusal.code().is_some_and(|code| code == "55P03"))
 }
 
 async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -102,8 +102,8 @@ async fn drop_month(step: &mut Step<'_>, partition: &str) -> Result<(), StoreErr
     )))
     .execute(&mut *step.transaction)
     .await?;
-    // Dropping needs the whole log for a moment: writers must not wait long behind a reader that we wait for.
-    sqlx::query("SET LOCAL lock_timeout = '2s'").execute(&mut *step.transaction).await?;
+    // Dropping needs the whole log for a moment: writers must not wait long behind a reader that this waits for.
+    sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut *step.transaction).await?;
     sqlx::query(AssertSqlSafe(format!("DROP TABLE {partition}"))).execute(&mut *step.transaction).await?;
     Ok(())
 }

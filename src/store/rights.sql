@@ -96,10 +96,13 @@ BEGIN
     END IF;
 
     -- They run with their owner's rights. Not in the migration that makes them so: a restored backup comes without rights.
-    REVOKE EXECUTE ON FUNCTION audit_log_make_partitions(integer), order_trace_keep(integer, integer) FROM PUBLIC;
+    REVOKE EXECUTE ON FUNCTION audit_log_make_partitions(integer), order_trace_keep(integer, integer),
+        audit_log_copy_rest(bigint), audit_log_replace_rest(timestamptz), order_trace_move_rest(bigint),
+        order_trace_make_partitions(integer), order_trace_let_go(integer) FROM PUBLIC;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'holdfast_reconcile') THEN
-        GRANT EXECUTE ON FUNCTION audit_log_make_partitions(integer), order_trace_keep(integer, integer)
-            TO holdfast_reconcile;
+        GRANT EXECUTE ON FUNCTION audit_log_make_partitions(integer), order_trace_keep(integer, integer),
+            audit_log_copy_rest(bigint), audit_log_replace_rest(timestamptz), order_trace_move_rest(bigint),
+            order_trace_make_partitions(integer), order_trace_let_go(integer) TO holdfast_reconcile;
         -- A bill is compared in temporary tables.
         EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
         EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO holdfast_reconcile', current_database());
