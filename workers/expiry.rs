@@ -7,7 +7,7 @@
 //! Retries    when WeChat's answer is unknown or "slow down"
 //! Safe twice because the order's columns decide, and WeChat's close can be repeated
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
@@ -266,6 +266,14 @@ impl Expiry {
 
     /// Perhaps it was paid and the callback got lost.
     async fn check(&self, order: &Due, alarm: &OrderAlarm, attempt: u32) -> Result<Verdict, Fault> {
+        let period = Duration::from_millis(alarm.after_ms);
+        // A timer goes on beside another one of the order, in case that the other is lost, and leaves the look to it.
+        if attempt == 1
+            && !period.is_zero()
+            && !store::order::take_look(self.db.pool(), &alarm.order_id, period).await?
+        {
+            return Ok(Verdict::Done(vec![Message::OrderAlarm(alarm.clone())]));
+        }
         match self.standing(order).await {
             Ok(Standing::Paid(payment)) => Ok(paid(*payment)),
             // Whoever had it closed is about to write down why: a cancellation, perhaps, in the step beside this one.

@@ -24,6 +24,7 @@ use crate::crash;
 use super::{
     BrokerAway, Link, PublishError, Publisher,
     envelope::{Outgoing, long, text, whole_number},
+    link::{answered, close},
 };
 
 /// Most letters of a queue that one reading sees: the largest prefetch. What lies behind them is seen once some of
@@ -113,16 +114,11 @@ pub async fn depths(link: &Link, queues: &[&'static str]) -> Result<Vec<u32>, Br
 
 async fn depth(channel: &Channel, queue: &str) -> Result<u32, lapin::Error> {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    Ok(channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.message_count())
+    Ok(answered(channel.queue_declare(queue.into(), passive, FieldTable::default())).await?.message_count())
 }
 
 fn is_missing(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404)
-}
-
-async fn close(channel: &Channel) {
-    // A channel that does not close in peace ends with its connection.
-    let _ = channel.close(200, "done".into()).await;
 }
 
 /// One reading of one queue.
@@ -143,9 +139,10 @@ impl Reading {
     pub async fn begin(link: &Link, queue: &'static str) -> Result<Self, BrokerAway> {
         let channel = link.channel().await?;
         let there = depth(&channel, queue).await?;
-        channel.basic_qos(MOST, BasicQosOptions::default()).await?;
+        answered(channel.basic_qos(MOST, BasicQosOptions::default())).await?;
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = channel.basic_consume(queue.into(), ShortString::default(), options, arguments).await?;
+        let consumer =
+            answered(channel.basic_consume(queue.into(), ShortString::default(), options, arguments)).await?;
         let left = there.min(u32::from(MOST));
         Ok(Self { queue, channel, consumer, left, kept: there, complete: left == there })
     }
@@ -180,7 +177,7 @@ impl Reading {
     /// # Errors
     /// The connection broke: it is back in the queue.
     pub async fn take(&mut self, letter: &Letter) -> Result<(), BrokerAway> {
-        let acked = self.channel.basic_ack(letter.tag, BasicAckOptions::default());
+        let acked = answered(self.channel.basic_ack(letter.tag, BasicAckOptions::default()));
         crash::around("ack", &letter.kind, acked).await?;
         self.kept = self.kept.saturating_sub(1);
         Ok(())
@@ -202,7 +199,7 @@ impl Reading {
             body: letter.body.clone(),
         };
         if publisher.post(vec![copy]).await.iter().all(Result::is_ok) {
-            self.channel.basic_ack(letter.tag, BasicAckOptions::default()).await?;
+            answered(self.channel.basic_ack(letter.tag, BasicAckOptions::default())).await?;
         }
         Ok(())
     }
@@ -212,9 +209,9 @@ impl Reading {
     /// # Errors
     /// The connection broke: everything is back in the queue.
     pub async fn end(self) -> Result<(u32, bool), BrokerAway> {
-        self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await?;
+        answered(self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default())).await?;
         // Tag 0: everything that is outstanding on this channel.
-        self.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: true }).await?;
+        answered(self.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: true })).await?;
         // Whoever reads next must find them there. When nothing comes back any more, somebody else has taken the rest.
         let (mut back, mut since) = (depth(&self.channel, self.queue).await?, Instant::now());
         while back < self.kept && since.elapsed() < SILENCE {

@@ -5,7 +5,11 @@
 //! settled. A `basic.return` may be reported with the confirm of any neighbour in the window, so it is matched by
 //! where it went and its `message_id`, once every confirm is in.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use lapin::{
@@ -117,21 +121,37 @@ impl Publisher {
         join_all(sends).await.into_iter().collect()
     }
 
-    /// Publishes one prepared message.
+    /// Publishes one prepared message; gives up after the time limit.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
     pub(super) async fn send(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        self.traced(outgoing, Some(self.confirm_within)).await
+    }
+
+    /// Publishes one prepared message, however long the broker takes: one that is slow must not be given the same again
+    /// and again.
+    ///
+    /// # Errors
+    /// The broker refused it.
+    pub(super) async fn send_patiently(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        self.traced(outgoing, None).await
+    }
+
+    async fn traced(&self, outgoing: Outgoing, limit: Option<Duration>) -> Result<(), PublishError> {
         let trace = spans::are_kept().then(|| outgoing.trace()).flatten();
-        let Some(trace) = trace else { return self.confirmed(outgoing).await };
+        let Some(trace) = trace else { return self.confirmed(outgoing, limit).await };
         let mut span = Span::begin(Kind::Producer, "send", outgoing.place(), trace);
         span.note("messaging.system", "rabbitmq");
         span.note("holdfast.message", outgoing.kind());
-        let sent = self.confirmed(outgoing.following(span.context())).await;
+        let sent = self.confirmed(outgoing.following(span.context()), limit).await;
         if let Err(error) = &sent {
             span.failed(error.label());
         }
         sent
     }
 
-    async fn confirmed(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+    async fn confirmed(&self, outgoing: Outgoing, limit: Option<Duration>) -> Result<(), PublishError> {
         // It would not even read the message: whoever asks is told at once, not after the limit on a confirm.
         if self.link.is_blocked() {
             return Err(PublishError::Refused("it is short of memory or disk"));
@@ -145,7 +165,10 @@ impl Publisher {
             }
             settled.await.unwrap_or(Err(PublishError::Refused("the process is stopping")))
         };
-        timeout(self.confirm_within, asked).await.unwrap_or(Err(PublishError::Unconfirmed(self.confirm_within)))
+        match limit {
+            Some(limit) => timeout(limit, asked).await.unwrap_or(Err(PublishError::Unconfirmed(limit))),
+            None => asked.await,
+        }
     }
 
     /// Whether the connection is up and not blocked by an alarm.
@@ -162,6 +185,7 @@ impl Publisher {
 async fn publish_in_windows(link: Arc<Link>, mut waiting: mpsc::Receiver<Job>, confirm_within: Duration) {
     let mut channel = confirming_channel(&link).await;
     let mut window = Vec::with_capacity(WINDOW);
+    let mut patience = Patience::new(confirm_within);
     loop {
         tokio::select! {
             taken = waiting.recv_many(&mut window, WINDOW) => if taken == 0 { break },
@@ -182,7 +206,15 @@ async fn publish_in_windows(link: Arc<Link>, mut waiting: mpsc::Receiver<Job>, c
             }
             let later = window.split_off(if one_by_one { 1 } else { window.len() });
             let size = window.len();
-            match timeout(confirm_within, publish_window(&channel, &mut window)).await {
+            let began = Instant::now();
+            let published = timeout(patience.now, publish_window(&channel, &mut window)).await;
+            match &published {
+                Ok(Ok(_)) => patience.learn(Some(began.elapsed())),
+                // A connection that broke says nothing of how long the broker takes.
+                Ok(Err(_)) => {}
+                Err(_) => patience.learn(None),
+            }
+            match published {
                 Ok(Ok(Words::AllTaken)) => {}
                 // A channel that was refused once can be refused for ever: RabbitMQ keeps "full" with the channel,
                 // and forgets to take it back when the queue's leader has died.
@@ -211,6 +243,27 @@ async fn publish_in_windows(link: Arc<Link>, mut waiting: mpsc::Receiver<Job>, c
             }
             window.extend(later);
         }
+    }
+}
+
+/// How long a window is waited for. A broker that is slow is given longer each time, since what it has not confirmed it may
+/// have all the same: each window that is published again adds copies to its work.
+struct Patience {
+    least: Duration,
+    now: Duration,
+}
+
+impl Patience {
+    /// Beyond the broker's heartbeat: by then a connection that is dead is known to be.
+    const MOST: Duration = Duration::from_secs(60);
+
+    fn new(least: Duration) -> Self {
+        Self { least, now: least }
+    }
+
+    /// From what the last window took; `None` when it was given up.
+    fn learn(&mut self, took: Option<Duration>) {
+        self.now = took.map_or(self.now * 2, |took| took * 2).clamp(self.least, Self::MOST.max(self.least));
     }
 }
 
@@ -289,4 +342,33 @@ async fn publish_one(channel: &Channel, outgoing: &Outgoing) -> Result<Confirmat
     let confirm = sent.await?;
     crash::point("publish.sent", outgoing);
     confirm.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D5: a broker that confirms after twenty seconds is given a window a few times, and the next ones once.
+    #[test]
+    fn d5_a_slow_broker_is_given_the_same_a_few_times_and_not_for_ever() {
+        let (limit, confirms_after) = (Duration::from_secs(3), Duration::from_secs(20));
+        let mut patience = Patience::new(limit);
+        let mut copies = Vec::new();
+        for _window in 0..5 {
+            let mut published = 1;
+            while patience.now < confirms_after {
+                patience.learn(None);
+                published += 1;
+            }
+            patience.learn(Some(confirms_after));
+            copies.push(published);
+        }
+        assert_eq!(copies, [4, 1, 1, 1, 1]);
+        patience.learn(Some(Duration::from_millis(5)));
+        assert_eq!(patience.now, limit, "a broker that is quick again is waited for as before");
+        for _ in 0..100 {
+            patience.learn(None);
+        }
+        assert_eq!(patience.now, Patience::MOST);
+    }
 }

@@ -19,6 +19,7 @@ use super::{
     breaker::{Breaker, Met, News, Victim},
     envelope::{self, Outgoing, Parking},
     handler::{Fault, Handler, Marked, Received, Verdict},
+    link::ANSWERS_WITHIN,
     pulse::Pulse,
     watch,
 };
@@ -52,6 +53,10 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 /// Far more than any step takes whose servers answer: it waits on a connection that is dead, though no reset told so.
 /// To begin it again is as safe as a redelivery.
 const STEP_WITHIN: Duration = Duration::from_secs(30);
+
+/// Between two attempts to publish what the broker refused, longer with each.
+const SHORTEST_PUBLISH_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PUBLISH_PAUSE: Duration = Duration::from_secs(10);
 
 /// Failed probes after which a message makes room for one that passes beside it, or, when all that can be in hand have met
 /// the outage, for one that has not been tried.
@@ -397,21 +402,34 @@ impl<H: Handler> Work<H> {
     /// Publishes all, side by side, as often as it takes: nothing is acknowledged before.
     async fn publish(&self, outgoing: Vec<Outgoing>) -> Result<(), Stopping> {
         let mut pending = outgoing;
+        let mut pause = SHORTEST_PUBLISH_PAUSE;
         loop {
-            let sends = pending.iter().map(|message| self.broker.publisher.send(message.clone()));
-            let answers = futures_util::future::join_all(sends).await;
+            let sends = pending.iter().map(|message| self.broker.publisher.send_patiently(message.clone()));
+            let answers = tokio::select! {
+                answers = futures_util::future::join_all(sends) => answers,
+                () = self.stopped_long_ago() => return Err(Stopping),
+            };
             let failed: Vec<bool> = answers.iter().map(Result::is_err).collect();
             let Some(error) = answers.into_iter().find_map(Result::err) else {
                 return Ok(());
             };
-            tracing::warn!(worker = H::NAME, %error, "a follow-up is not with the broker yet");
+            if pause == SHORTEST_PUBLISH_PAUSE {
+                tracing::warn!(worker = H::NAME, %error, "the broker refuses a follow-up; publishing it again until it is taken");
+            }
             let mut failed = failed.into_iter();
             pending.retain(|_| failed.next().unwrap_or(true));
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.stop.cancelled() => return Err(Stopping),
             }
+            pause = (pause * 2).min(LONGEST_PUBLISH_PAUSE);
         }
+    }
+
+    /// The process was told to stop, and a broker that answers would have confirmed since.
+    async fn stopped_long_ago(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(ANSWERS_WITHIN).await;
     }
 
     fn tell_breaker(&self) {

@@ -12,13 +12,16 @@ use super::{
     audit::{self, AuditRow},
     sealed::{Closed, PersonalKeys},
 };
-use crate::domain::{
-    document::{Alternatives, OrderDocument, Snapshot},
-    ids::{OrderId, ScheduleId, SeatNo, UserId},
-    message::Openid,
-    money::Fen,
-    order::{Channel, Status},
-    overrides::WAIVED,
+use crate::{
+    crash,
+    domain::{
+        document::{Alternatives, OrderDocument, Snapshot},
+        ids::{OrderId, ScheduleId, SeatNo, UserId},
+        message::Openid,
+        money::Fen,
+        order::{Channel, Status},
+        overrides::WAIVED,
+    },
 };
 
 #[derive(FromRow)]
@@ -105,7 +108,7 @@ pub struct OrderCursor {
     pub order_id: OrderId,
 }
 
-/// At most `limit` of a customer's orders, newest first.
+/// At most `limit` of a customer's orders, newest first. One in a state that only a newer release knows is left out.
 pub async fn of_user(
     db: impl PgExecutor<'_>,
     user: &UserId,
@@ -118,7 +121,7 @@ pub async fn of_user(
                 o.paid_at, o.transaction_id, o.refunded_fen, o.version, o.submitted_at, o.updated_at
            FROM payment_orders o
            LEFT JOIN seat_reservations r ON r.order_id = o.order_id AND r.status <> 'cancelled'
-          WHERE o.user_id = $1
+          WHERE o.user_id = $1 AND o.status::text = ANY($5)
             AND ($2::timestamptz IS NULL OR (o.submitted_at, o.order_id) < ($2, $3))
           ORDER BY o.submitted_at DESC, o.order_id DESC
           LIMIT $4",
@@ -127,6 +130,7 @@ pub async fn of_user(
     .bind(after.map(|cursor| cursor.created_at))
     .bind(after.map(|cursor| &cursor.order_id))
     .bind(limit)
+    .bind(Status::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>())
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(Snapshot::from).collect())
@@ -378,6 +382,21 @@ pub async fn due(db: impl PgExecutor<'_>, id: &OrderId) -> Result<Option<Due>, S
     .bind(id)
     .fetch_optional(db)
     .await?)
+}
+
+/// Takes the look at WeChat that is due in this period for an unpaid order; `false` when another timer has taken it.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn take_look(db: impl PgExecutor<'_>, id: &OrderId, period: std::time::Duration) -> Result<bool, StoreError> {
+    // Three quarters: a timer that is delivered a little early is no second one.
+    let taken = sqlx::query(
+        "UPDATE payment_orders SET looked_at = now()
+          WHERE order_id = $1 AND (looked_at IS NULL OR looked_at <= now() - make_interval(secs => $2 * 0.75))",
+    )
+    .bind(id)
+    .bind(period.as_secs_f64());
+    Ok(crash::around("commit", "expiry.look", taken.execute(db)).await?.rows_affected() > 0)
 }
 
 /// The lapsed orders of those of these sessions that have no free seat left: WeChat must take no money for them.

@@ -264,7 +264,8 @@ pub struct ForSale {
     pub times: SaleTimes,
 }
 
-/// Every session, for the catalogue that the ingress judges by.
+/// Every session that can still be ordered or was over a day ago at most, for the catalogue that the ingress judges by: what
+/// is read each half minute must not grow with the years.
 ///
 /// # Errors
 /// PostgreSQL is away or refuses.
@@ -272,7 +273,7 @@ pub async fn for_sale(db: impl PgExecutor<'_>) -> Result<Vec<ForSale>, StoreErro
     type Row = (ScheduleId, Fen, bool, Option<OffsetDateTime>, OffsetDateTime);
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT schedule_id, price_fen, status = 'open', sale_opens_at, coalesce(sale_closes_at, starts_at)
-           FROM course_schedules",
+           FROM course_schedules WHERE starts_at > now() - interval '1 day'",
     )
     .fetch_all(db)
     .await?;
