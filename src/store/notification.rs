@@ -215,6 +215,11 @@ pub async fn pending(db: impl PgExecutor<'_>, orders: &[OrderId]) -> Result<Vec<
     Ok(readable("notifications", &rows, i64::MAX))
 }
 
+/// A message of another kind is a newer release's to send, and keeps this one from none of its own.
+pub(super) fn known_kinds() -> Vec<&'static str> {
+    Kind::ALL.iter().map(|kind| kind.as_str()).collect()
+}
+
 /// How far a notification got; `None` when it was never intended.
 pub async fn status(
     db: impl PgExecutor<'_>,

@@ -3,7 +3,7 @@
 use sqlx::{FromRow, PgExecutor};
 use time::OffsetDateTime;
 
-use super::{SPARE_ROWS, StoreError, readable};
+use super::{SPARE_ROWS, StoreError, notification::known_kinds, readable};
 use crate::domain::{
     history::{NotificationDocument, RefundDocument},
     ids::{OrderId, RefundId},
@@ -96,9 +96,10 @@ pub async fn notifications(db: impl PgExecutor<'_>, order: &OrderId) -> Result<V
     type Row = (Kind, NotificationStatus, OffsetDateTime, Option<OffsetDateTime>, Option<i32>);
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT kind, status, created_at, sent_at, errcode FROM notifications
-          WHERE order_id = $1 ORDER BY created_at DESC, kind",
+          WHERE order_id = $1 AND kind::text = ANY($2) ORDER BY created_at DESC, kind",
     )
     .bind(order)
+    .bind(known_kinds())
     .fetch_all(db)
     .await?;
     let document = |(kind, status, created_at, sent_at, errcode)| NotificationDocument {

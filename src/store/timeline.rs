@@ -266,9 +266,11 @@ fn refunded(row: &RefundRow) -> Vec<Entry> {
 async fn notifications(tx: &mut PgConnection, id: &OrderId) -> Result<(Vec<Entry>, Vec<Kind>), StoreError> {
     type Row = (Kind, NotificationStatus, i32, Option<i32>, Option<String>, OffsetDateTime);
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT kind, status, attempts, errcode, error, coalesce(sent_at, updated_at) FROM notifications WHERE order_id = $1",
+        "SELECT kind, status, attempts, errcode, error, coalesce(sent_at, updated_at)
+           FROM notifications WHERE order_id = $1 AND kind::text = ANY($2)",
     )
     .bind(id)
+    .bind(super::notification::known_kinds())
     .fetch_all(tx)
     .await?;
     let pending = rows.iter().filter(|row| row.1 == NotificationStatus::Pending).map(|row| row.0).collect();

@@ -16,6 +16,20 @@ const AT_ONCE: usize = 8;
 const BETWEEN: usize = 12;
 const SEATS: u32 = 500;
 
+/// A column, a nullable column of another table, a table, an index, and labels of enums.
+const ADDED_LATER: &str = "
+    ALTER TABLE payment_orders ADD COLUMN later_text text, ADD COLUMN later_number bigint DEFAULT 7;
+    ALTER TABLE refunds ADD COLUMN later_text text;
+    ALTER TABLE notifications ADD COLUMN later_text text;
+    ALTER TABLE seat_reservations ADD COLUMN later_text text;
+    CREATE TABLE later_table (order_id text REFERENCES payment_orders, what text);
+    CREATE INDEX later_index ON payment_orders (later_text) WHERE later_text IS NOT NULL";
+const LABELS_ADDED_LATER: [&str; 3] = [
+    "ALTER TYPE notification_kind ADD VALUE 'later_kind'",
+    "ALTER TYPE order_status ADD VALUE 'later_status'",
+    "ALTER TYPE refund_status ADD VALUE 'later_status'",
+];
+
 /// A second ingress beside the stack's own, so that one can be replaced while the other answers.
 struct SecondIngress {
     address: String,
@@ -99,6 +113,15 @@ async fn p4_the_next_release_takes_over_while_people_book() {
             drop(closed);
             shoppers.serve(BETWEEN).await;
         }
+    }
+
+    // The release after the next migrates while this one works: what it adds is unknown here.
+    sqlx::raw_sql(ADDED_LATER).execute(&stack.db).await.expect("a migration");
+    for label in LABELS_ADDED_LATER {
+        sqlx::raw_sql(label).execute(&stack.db).await.expect("a label");
+    }
+    for _ in 0..3 {
+        shoppers.serve(BETWEEN).await;
     }
 
     let served = shoppers.go_home().await;

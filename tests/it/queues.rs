@@ -45,6 +45,14 @@ impl Queues {
         self.put_with(queue, properties, body).await;
     }
 
+    /// The same, as a release of this schema writes it.
+    pub(crate) async fn put_of_schema(&self, queue: &str, kind: &str, schema: i32, body: &[u8]) {
+        let mut headers = FieldTable::default();
+        headers.insert("x-schema".into(), AMQPValue::LongInt(schema));
+        let properties = BasicProperties::default().with_type(kind.into()).with_delivery_mode(2).with_headers(headers);
+        self.put_with(queue, properties, body).await;
+    }
+
     /// The same with a `message_id`.
     pub(crate) async fn put_named(&self, queue: &str, kind: &str, id: &str, body: &[u8]) {
         let properties =
