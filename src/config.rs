@@ -24,7 +24,7 @@ use crate::{
     store::{hold::Deadlines, sealed::PersonalKeys, waitlist::Terms},
     telemetry::LogSettings,
     tls::Secured,
-    wechat::settings::{OfficialAccountSettings, PaySettings},
+    wechat::settings::{OfficialAccountSettings, PaySettings, is_local},
     workers::{AlarmTimes, reconcile::Pace},
 };
 
@@ -374,7 +374,38 @@ impl Settings {
         problems.extend(self.telemetry.problems());
         problems.extend(self.wechat_pay.problems());
         problems.extend(self.official_account.problems());
+        problems.extend(self.development_problems());
         problems
+    }
+
+    /// With `api.development` anybody makes themselves an operator's token. So it goes with a simulator, and where only
+    /// this machine or its private network can come.
+    pub fn development_problems(&self) -> Vec<BadSetting> {
+        if !self.api.development {
+            return Vec::new();
+        }
+        let parsed = |url: &Option<String>| url.as_ref().and_then(|url| url::Url::parse(url).ok());
+        let is_elsewhere = |url: &Option<String>| parsed(url).is_some_and(|url| !is_local(&url));
+        let is_named_local = parsed(&self.api.public_url).is_some_and(|url| is_local(&url));
+        let ip = self.api.listen.ip().to_canonical();
+        let is_public = match ip {
+            std::net::IpAddr::V4(ip) => !(ip.is_private() || ip.is_link_local() || ip.is_unspecified()),
+            std::net::IpAddr::V6(ip) => !(ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified()),
+        };
+        [
+            (is_elsewhere(&self.wechat_pay.base_url), "with WeChat's own address in wechat_pay.base_url"),
+            (is_elsewhere(&self.official_account.base_url), "with WeChat's own address in official_account.base_url"),
+            (is_elsewhere(&self.api.public_url), "with a public address in api.public_url"),
+            (
+                !ip.is_loopback() && (is_public || !is_named_local),
+                "with an api.listen that is not loopback, unless api.public_url is an address of this machine or its \
+                 private network",
+            ),
+        ]
+        .into_iter()
+        .filter(|(is_wrong, _)| *is_wrong)
+        .map(|(_, with)| problem("api.development", format!("must be false {with}: it gives a token to anybody")))
+        .collect()
     }
 }
 

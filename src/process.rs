@@ -75,6 +75,10 @@ struct Process {
 impl Process {
     /// `service`: what the process is called in traces.
     fn boot(settings: Settings, service: &str) -> Result<Self, Failure> {
+        let open_to_all = settings.development_problems();
+        if !open_to_all.is_empty() {
+            return Err(Failure::Wrong(open_to_all.iter().map(ToString::to_string).collect()));
+        }
         let failed = |error: anyhow::Error| Failure::wrong(format!("{error:#}"));
         telemetry::start_logs(&settings.log).map_err(failed)?;
         let metrics = telemetry::start_metrics().map_err(failed)?;
@@ -220,6 +224,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
         account,
         wechat: wechat.clone(),
         metrics: process.metrics.clone(),
+        health: process.settings.health.listen,
         topology_checked: topology_checked.clone(),
         stop: process.stop.clone(),
     };

@@ -10,6 +10,7 @@ choose_role_ports() {
   local worker
   port API_PORT api 8080
   port SIMULATOR_PORT simulator 8090
+  port "$(health_port api)" api
   for worker in $workers; do port "$(health_port "$worker")" "$worker"; done
 }
 
@@ -88,12 +89,12 @@ as_role() {
 
 start_roles() {
   local worker health
-  as_role api api
+  HOLDFAST_HEALTH__LISTEN=127.0.0.1:$HEALTH_API_PORT as_role api api
   for worker in $workers; do
     health=$(health_port "$worker")
     HOLDFAST_HEALTH__LISTEN=127.0.0.1:${!health} as_role "$worker" worker "$worker"
   done
-  until_true "api on port $API_PORT" 60 api "./dev logs api tells more" answers "http://127.0.0.1:$API_PORT/readyz"
+  until_true "api on port $API_PORT" 60 api "./dev logs api tells more" answers "http://127.0.0.1:$HEALTH_API_PORT/readyz"
   for worker in $workers; do
     health=$(health_port "$worker")
     until_true "worker $worker, health on port ${!health}" 60 "$worker" "./dev logs $worker tells more" \
@@ -111,7 +112,7 @@ print_urls() {
   WeChat simulator   http://127.0.0.1:$SIMULATOR_PORT/_sim/ledger
   RabbitMQ           http://127.0.0.1:$MANAGEMENT_PORT/  (user holdfast, password in $dev/secrets)
 END
-  for worker in $workers; do
+  for worker in api $workers; do
     health=$(health_port "$worker")
     printf '  %-17s  http://127.0.0.1:%s/readyz\n' "$worker" "${!health}"
   done

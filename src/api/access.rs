@@ -60,13 +60,12 @@ impl Rule {
     }
 }
 
-/// Every address of the ingress, its own health included.
+/// Every address of the ingress; its health is told elsewhere.
 pub fn surface() -> Vec<Address> {
     let (_, openapi) = super::documented().split_for_parts();
     let mut surface = described(&openapi);
-    surface.extend(super::pages(openapi).addresses);
+    surface.extend(super::pages(super::docs::Prebuilt::new(&openapi)).addresses);
     surface.extend(super::development().addresses);
-    surface.extend(super::health::PATHS.map(|path| Open::address("GET", path)));
     surface
 }
 

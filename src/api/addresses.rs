@@ -2,11 +2,11 @@
 //!
 //! Behind a proxy every connection is the proxy's. Whom the proxy speaks for, it says in `X-Forwarded-For`, and so
 //! can anybody; it is believed only of the networks in `api.trusted_proxies`. What a trusted proxy asks on its own
-//! account is not counted.
+//! account is not counted. What it asks for somebody whom we cannot read counts against the proxy.
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,20 +17,31 @@ use super::{networks::Networks, settings::ApiSettings};
 use crate::cache::rate::LocalRate;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Other ways to say whom one speaks for, which we do not read.
+const FORWARDED_OTHERWISE: [HeaderName; 2] =
+    [HeaderName::from_static("forwarded"), HeaderName::from_static("x-real-ip")];
 
-/// Who asks, when the connection is `peer`'s: the last address in `X-Forwarded-For` that no trusted proxy is.
-fn client(trusted: &Networks, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+/// Against whom a request counts, when the connection is `peer`'s: the last address in `X-Forwarded-For` that no trusted
+/// proxy is, or the proxy that says something else there. `None` for a trusted proxy on its own account.
+fn counted(trusted: &Networks, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
     let mut client = peer;
     let lines = headers.get_all(FORWARDED_FOR).iter().rev();
     let mut said = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
     while trusted.contain(client) {
-        // What a trusted proxy could not say in words that we read, it said of nobody.
-        match said.next().and_then(|word| word.trim().parse().ok()) {
-            Some(address) => client = address,
-            None => break,
+        match said.next().map(address) {
+            Some(Some(address)) => client = address,
+            Some(None) => return Some(client),
+            None => return FORWARDED_OTHERWISE.iter().any(|name| headers.contains_key(name)).then_some(client),
         }
     }
-    client
+    Some(client)
+}
+
+/// An address as proxies write it: bare, with a port, or in brackets.
+fn address(word: &str) -> Option<IpAddr> {
+    let word = word.trim();
+    let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(word);
+    bare.parse().ok().or_else(|| word.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// The other end of the connection.
@@ -53,8 +64,7 @@ impl AddressLimit {
 
     /// `Err` says after how long to ask again.
     pub(super) fn take(&self, Peer(peer): Peer, headers: &HeaderMap) -> Result<(), Duration> {
-        let client = client(&self.trusted, peer, headers);
-        if self.trusted.contain(client) { Ok(()) } else { self.rate.take(whole(client)) }
+        counted(&self.trusted, peer, headers).map_or(Ok(()), |client| self.rate.take(whole(client)))
     }
 }
 
@@ -121,19 +131,44 @@ mod tests {
     fn s6_4_whom_a_proxy_speaks_for_is_believed_of_trusted_ones_only() {
         let trusted = networks("127.0.0.1, 10.0.0.0/8");
         for (peer, lines, asks) in [
-            ("203.0.113.9", &["198.51.100.1"][..], "203.0.113.9"),
-            ("127.0.0.1", &["198.51.100.1"], "198.51.100.1"),
-            ("127.0.0.1", &[], "127.0.0.1"),
+            ("203.0.113.9", &["198.51.100.1"][..], Some("203.0.113.9")),
+            ("127.0.0.1", &["198.51.100.1"], Some("198.51.100.1")),
+            // On its own account.
+            ("127.0.0.1", &[], None),
+            ("127.0.0.1", &["10.0.0.2"], None),
             // What the client itself put in front is not looked at.
-            ("127.0.0.1", &["127.0.0.1, 198.51.100.1, 203.0.113.9"], "203.0.113.9"),
-            ("127.0.0.1", &["198.51.100.1", "203.0.113.9, 10.0.0.2"], "203.0.113.9"),
-            ("127.0.0.1", &["203.0.113.9, unknown"], "127.0.0.1"),
-            ("127.0.0.1", &["203.0.113.9, unknown, 10.0.0.2"], "10.0.0.2"),
-            ("127.0.0.1", &["10.0.0.2"], "10.0.0.2"),
-            ("127.0.0.1", &["2001:db8::7"], "2001:db8::7"),
+            ("127.0.0.1", &["127.0.0.1, 198.51.100.1, 203.0.113.9"], Some("203.0.113.9")),
+            ("127.0.0.1", &["198.51.100.1", "203.0.113.9, 10.0.0.2"], Some("203.0.113.9")),
+            ("127.0.0.1", &["2001:db8::7"], Some("2001:db8::7")),
+            ("127.0.0.1", &["203.0.113.9:4711"], Some("203.0.113.9")),
+            ("127.0.0.1", &["[2001:db8::7]"], Some("2001:db8::7")),
+            ("127.0.0.1", &["[2001:db8::7]:4711"], Some("2001:db8::7")),
         ] {
             let headers = lines.iter().map(|line| (FORWARDED_FOR, line.parse().unwrap())).collect();
-            assert_eq!(client(&trusted, ip(peer), &headers), ip(asks), "{peer} {lines:?}");
+            assert_eq!(counted(&trusted, ip(peer), &headers), asks.map(ip), "{peer} {lines:?}");
+        }
+    }
+
+    /// F4: what a proxy says in words that cannot be read counts against the proxy.
+    #[test]
+    fn whom_we_cannot_read_counts_against_the_proxy() {
+        let trusted = networks("127.0.0.1, 10.0.0.0/8");
+        for (line, asks) in [
+            ("203.0.113.9, unknown", "127.0.0.1"),
+            ("203.0.113.9, unknown, 10.0.0.2", "10.0.0.2"),
+            ("_hidden", "127.0.0.1"),
+            ("for=203.0.113.9", "127.0.0.1"),
+            ("203.0.113.9,", "127.0.0.1"),
+            ("203.0.113.999", "127.0.0.1"),
+            ("", "127.0.0.1"),
+        ] {
+            let headers = HeaderMap::from_iter([(FORWARDED_FOR, line.parse().unwrap())]);
+            assert_eq!(counted(&trusted, ip("127.0.0.1"), &headers), Some(ip(asks)), "{line}");
+        }
+        let bytes = axum::http::HeaderValue::from_bytes(b"\xff").unwrap();
+        for (name, value) in [(FORWARDED_FOR, bytes.clone()), (FORWARDED_OTHERWISE[0].clone(), bytes.clone())] {
+            let headers = HeaderMap::from_iter([(name, value)]);
+            assert_eq!(counted(&trusted, ip("127.0.0.1"), &headers), Some(ip("127.0.0.1")));
         }
     }
 
@@ -155,7 +190,7 @@ mod tests {
         #[test]
         fn any_header_has_an_answer(line in "[0-9a-f:., x\\[\\]]{0,80}") {
             let headers = HeaderMap::from_iter([(FORWARDED_FOR, line.parse().unwrap())]);
-            let _ = client(&networks("0.0.0.0/0"), ip("127.0.0.1"), &headers);
+            let _ = counted(&networks("0.0.0.0/0"), ip("127.0.0.1"), &headers);
         }
     }
 }

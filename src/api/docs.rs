@@ -1,8 +1,14 @@
 //! `/openapi.json`, gathered from the handlers, and `/docs`, which shows it to people.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write as _};
 
-use axum::{Json, http::HeaderMap, response::Response};
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use flate2::{Compression, write::GzEncoder};
+use sha2::{Digest, Sha256};
 use utoipa::openapi::{
     InfoBuilder, OpenApi, RefOr, Schema,
     schema::{Array, ArrayItems, Ref},
@@ -12,14 +18,55 @@ use utoipa::openapi::{
 };
 
 use super::{access, forms, links, page, settings::ApiSettings};
+use crate::domain::hex::hex;
 
 pub(super) async fn page(headers: HeaderMap) -> Response {
     let html = include_bytes!("../web/docs/index.html").to_vec();
     page::answer(&headers, "text/html; charset=utf-8", html)
 }
 
-pub(super) async fn openapi_json(openapi: OpenApi) -> Json<OpenApi> {
-    Json(openapi)
+/// `/openapi.json` as it goes out: written and packed once, at the start. It has some hundred kilobytes, which would
+/// cost each request tens of milliseconds and a copy of its own.
+#[derive(Clone)]
+pub(super) struct Prebuilt {
+    plain: Bytes,
+    packed: Bytes,
+    tag: HeaderValue,
+}
+
+impl Prebuilt {
+    pub(super) fn new(openapi: &OpenApi) -> Self {
+        let plain = serde_json::to_vec(openapi).expect("plain structs with text keys always serialize");
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(&plain).expect("memory takes everything");
+        let packed = encoder.finish().expect("memory takes everything");
+        let tag = format!("W/\"{}\"", hex(&Sha256::digest(&plain)[..12]));
+        let tag = HeaderValue::try_from(tag).expect("hexadecimal digits in quotes");
+        Self { plain: plain.into(), packed: packed.into(), tag }
+    }
+
+    pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
+        let names = |name| headers.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
+        let is_known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == self.tag);
+        let takes_gzip = names(header::ACCEPT_ENCODING).flat_map(|line| line.split(',')).any(|word| {
+            let (coding, quality) = word.split_once(';').unwrap_or((word, ""));
+            coding.trim() == "gzip" && quality.trim() != "q=0"
+        });
+        let mut response = match (is_known, takes_gzip) {
+            (true, _) => StatusCode::NOT_MODIFIED.into_response(),
+            (false, true) => Body::from(self.packed.clone()).into_response(),
+            (false, false) => Body::from(self.plain.clone()).into_response(),
+        };
+        let headers = response.headers_mut();
+        if takes_gzip && !is_known {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        headers.insert(header::ETAG, self.tag.clone());
+        response
+    }
 }
 
 /// Adds what no single handler can say: who we are, how to sign in, and the answers every operation may give.

@@ -54,10 +54,10 @@ pub struct Health {
 }
 
 /// Whoever can reach the port may ask; keep it inside.
-pub(super) const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// [`PATHS`].
-pub fn router<S: Clone + Send + Sync + 'static>(health: Health) -> Router<S> {
+fn router<S: Clone + Send + Sync + 'static>(health: Health) -> Router<S> {
     let health = Arc::new(health);
     let checked = health.clone();
     let [alive, ready, metrics] = PATHS;
@@ -98,6 +98,17 @@ pub struct Dependencies {
     pub cache: Cache,
 }
 
+/// Answers [`PATHS`] at `listen`, and nothing else, for as long as the process lives; tells the address.
+///
+/// # Errors
+/// The address cannot be used.
+pub(super) async fn serve_at(listen: SocketAddr, health: Health) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move { axum::serve(listener, router::<()>(health)).await });
+    Ok(address)
+}
+
 /// Serves a worker's health on an address of its own for as long as the process lives; tells the address.
 ///
 /// # Errors
@@ -114,10 +125,7 @@ pub async fn serve_alone(
         database_check(database, true),
         cache_check(cache),
     ];
-    let listener = TcpListener::bind(listen).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move { axum::serve(listener, router::<()>(Health { checks, consumers, metrics })).await });
-    Ok(address)
+    serve_at(listen, Health { checks, consumers, metrics }).await
 }
 
 /// What the API depends on. Only the broker and WeChat's keys are needed: orders and callbacks are taken while

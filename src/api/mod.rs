@@ -8,6 +8,7 @@ mod addresses;
 pub mod auth;
 pub mod database_clock;
 mod docs;
+mod event_stream;
 mod fields;
 mod forms;
 mod hand_over;
@@ -41,15 +42,17 @@ mod tls;
 mod waitlist;
 mod wechat_notify;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+};
 
-use axum::{Router, middleware};
+use axum::{Router, http::HeaderMap, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
-use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use auth::{AuthKeys, AuthSettings, Role};
@@ -96,6 +99,8 @@ pub struct ApiParts {
     /// Seals what the catalogue of dead letters keeps.
     pub personal: Arc<PersonalKeys>,
     pub metrics: PrometheusHandle,
+    /// Where health and metrics are told, apart from customers.
+    pub health: SocketAddr,
     /// Set once the broker is known to have every queue that orders and callbacks go to.
     pub topology_checked: Arc<AtomicBool>,
     /// Cancelled when the process begins to stop: event streams end, everything else finishes.
@@ -200,36 +205,30 @@ impl Limits {
     }
 }
 
-/// Every address there is.
-fn router(parts: ApiParts) -> Router {
-    routes(Arc::new(Inner::new(parts)))
-}
-
+/// Every address on the customers' port.
 fn routes(api: Api) -> Router {
     let (documented, openapi) = documented().split_for_parts();
-    let pages = pages(docs::complete(openapi, &api.settings)).router.layer(CompressionLayer::new());
+    let openapi = docs::Prebuilt::new(&docs::complete(openapi, &api.settings));
+    let pages = pages(openapi).router.layer(CompressionLayer::new());
     let mut router = documented.merge(pages);
     if api.settings.development {
         router = router.merge(development().router);
     }
-    // Health stands outside the limits: a busy process is alive.
-    let health = health::router(health::of_api(&api));
     router
         .fallback(request::nothing_here)
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn_with_state(api.clone(), request::enter))
-        .merge(health)
         .with_state(api)
 }
 
 /// Pages and files.
-fn pages(openapi: OpenApi) -> Open {
+fn pages(openapi: docs::Prebuilt) -> Open {
     Open::default()
         .get("/", page::booking)
         .get("/console", page::console)
         .get("/assets/{*path}", page::asset)
         .get("/docs", docs::page)
-        .get("/openapi.json", move || docs::openapi_json(openapi.clone()))
+        .get("/openapi.json", async move |headers: HeaderMap| openapi.answer(&headers))
         .get("/problems", problem_page::all)
         .get("/problems/{slug}", problem_page::one)
 }

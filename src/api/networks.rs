@@ -37,7 +37,7 @@ impl Network {
     }
 
     fn contains(self, address: IpAddr) -> bool {
-        (number(address) ^ self.base).leading_zeros() >= self.bits
+        self.holds(number(address))
     }
 }
 
@@ -48,7 +48,32 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
+impl Network {
+    /// So wide that customers are in it: more than a /8 of IPv4, or than a /20 of IPv6 outside its private range.
+    fn is_too_wide(self) -> bool {
+        const MAPPED: Network = Network { base: 0xFFFF << 32, bits: 96 };
+        const PRIVATE: Network = Network { base: 0xFC << 120, bits: 7 };
+        let is_within = |wide: Network| self.bits >= wide.bits && wide.holds(self.base);
+        if self.bits <= MAPPED.bits && self.holds(MAPPED.base) {
+            true
+        } else if is_within(MAPPED) {
+            self.bits < MAPPED.bits + 8
+        } else {
+            self.bits < 20 && !is_within(PRIVATE)
+        }
+    }
+
+    fn holds(self, number: u128) -> bool {
+        (number ^ self.base).leading_zeros() >= self.bits
+    }
+}
+
 impl Networks {
+    /// Whether whoever reaches us could be taken for a proxy.
+    pub(crate) fn are_too_wide(&self) -> bool {
+        self.0.iter().any(|network| network.is_too_wide())
+    }
+
     pub(super) fn contain(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
@@ -88,6 +113,34 @@ pub(super) mod tests {
         assert!(networks("::/0").contain(ip("203.0.113.9")) && !networks("").contain(ip("127.0.0.1")));
         for wrong in ["10.0.0.0/33", "10.0.0.0/-1", "10.0.0/8", "localhost", "::/129", "10.0.0.1/", "1.2.3.4:80"] {
             assert!(Networks::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+
+    /// F4: a network in which customers are is no proxy's.
+    #[test]
+    fn networks_that_hold_everybody_are_too_wide() {
+        for wide in [
+            "0.0.0.0/0",
+            "0.0.0.0/1, 128.0.0.0/1",
+            "::/0",
+            "::/64",
+            "::ffff:0:0/96",
+            "::ffff:0:0/97",
+            "2000::/3",
+            "fc00::/6",
+        ] {
+            assert!(networks(wide).are_too_wide(), "{wide}");
+        }
+        for fit in [
+            "",
+            "127.0.0.0/8, ::1",
+            "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16",
+            "104.16.0.0/13",
+            "2400:cb00::/32",
+            "fc00::/7",
+            "fd00::/8",
+        ] {
+            assert!(!networks(fit).are_too_wide(), "{fit}");
         }
     }
 

@@ -5,25 +5,20 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::{
     extract::{Path, State},
     http::HeaderMap,
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+    response::{Response, sse::Event},
 };
 use tokio::{sync::mpsc, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     Api,
     auth::Caller,
-    names,
+    event_stream, names,
     order_follow::{Follow, order_id, own_order},
     order_look,
     problem::{Kind, Problem, ProblemDocument},
 };
 use crate::domain::document::OrderDocument;
 
-const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// Then the client comes back, perhaps to a younger process.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// What a client waits before it comes back.
@@ -74,8 +69,7 @@ pub(super) async fn events(
             () = events.closed() => {}
         }
     });
-    let alive = KeepAlive::new().interval(COMMENT_EVERY);
-    Ok(Sse::new(ReceiverStream::new(stream)).keep_alive(alive).into_response())
+    Ok(event_stream::answer(stream))
 }
 
 type Events = mpsc::Sender<Result<Event, Infallible>>;

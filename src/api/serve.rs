@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{
-    ApiParts, ApiSettings,
+    ApiParts, ApiSettings, Inner,
     addresses::{Crowd, Peer},
-    names,
+    health, names,
     schedules::keep_catalogue,
     tls::Tls,
 };
@@ -38,18 +38,23 @@ pub async fn run(parts: ApiParts, drain: Duration) -> Result<(), Failure> {
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| Failure::wrong(format!("api.listen {listen} cannot be used: {error}")))?;
+    let health_listen = parts.health;
     let stop = parts.stop.clone();
     let catalogue =
         keep_catalogue(parts.database.clone(), parts.cache.clone(), Arc::clone(&parts.database_clock), stop.clone());
     let broker = parts.broker.clone();
     let tls = parts.settings.tls()?;
     let door = Door::new(&parts.settings);
-    let router = super::router(parts);
+    let api = Arc::new(Inner::new(parts));
+    let health = health::serve_at(health_listen, health::of_api(&api))
+        .await
+        .map_err(|error| Failure::wrong(format!("health.listen {health_listen} cannot be used: {error}")))?;
+    let router = super::routes(api);
     if let Some(tls) = tls.clone() {
         tokio::spawn(tls.follow_files());
     }
     tokio::spawn(catalogue);
-    tracing::info!(%listen, tls = tls.is_some(), "answering");
+    tracing::info!(%listen, tls = tls.is_some(), health = %health, "answering");
     serve(listener, tls, router, door, stop, drain).await;
     broker.close().await;
     tracing::info!("stopped");

@@ -101,9 +101,13 @@ impl Cache {
         })
     }
 
-    /// One round trip, for readiness.
+    /// One round trip, for readiness: a write, since a Redis that refuses writes answers a PING.
+    ///
+    /// # Errors
+    /// No answer, or a refusal: read-only, out of memory, unable to save.
     pub async fn ping(&self) -> Result<(), CacheAway> {
-        self.run("ping", &redis::cmd("PING")).await
+        let mut probe = redis::cmd("SET");
+        self.run("ping", probe.arg(self.key("ready", "probe")).arg(1).arg("EX").arg(60)).await
     }
 
     fn key(&self, family: &str, name: impl Display) -> String {

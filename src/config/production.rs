@@ -5,10 +5,8 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{Settings, problem};
-use crate::{domain::notification::Kind, keys, setting::BadSetting};
+use crate::{domain::notification::Kind, keys, setting::BadSetting, wechat::settings::PAY_HOSTS};
 
-/// Where WeChat Pay answers; the second is its other site (WeChat Pay, domain names).
-const PAY_HOSTS: [&str; 2] = ["api.mch.weixin.qq.com", "api2.mch.weixin.qq.com"];
 /// Where the Official Account answers; the others are its other sites (Official Account, interface domain names).
 const ACCOUNT_HOSTS: [&str; 5] =
     ["api.weixin.qq.com", "api2.weixin.qq.com", "sh.api.weixin.qq.com", "sz.api.weixin.qq.com", "hk.api.weixin.qq.com"];
@@ -28,6 +26,11 @@ pub(super) fn problems(settings: &Settings) -> Vec<BadSetting> {
     let Settings { api, auth, log, .. } = settings;
     wrong(api.development, "api.development", "must be false: it gives a token to anybody");
     wrong(api.phone_url.is_some(), "api.phone_url", "must not be set: it leads customers to a simulator");
+    wrong(
+        api.trusted_proxies.are_too_wide(),
+        "api.trusted_proxies",
+        "must name proxies alone: customers in these networks could say of themselves whoever they like",
+    );
     let is_https = |url: &Option<String>| url.as_ref().is_some_and(|url| url.starts_with("https://"));
     wrong(!is_https(&api.public_url), "api.public_url", "must be the https address that customers use");
     // What cannot be read is told by others.
@@ -168,6 +171,7 @@ mod tests {
             ("HOLDFAST_API__DEVELOPMENT", "true", "api.development"),
             ("HOLDFAST_API__PHONE_URL", "http://127.0.0.1:8090/phone", "api.phone_url"),
             ("HOLDFAST_API__PUBLIC_URL", "http://book.example.com", "api.public_url"),
+            ("HOLDFAST_API__TRUSTED_PROXIES", "10.0.0.1, 0.0.0.0/0", "api.trusted_proxies"),
             ("HOLDFAST_AUTH__SECRET", "this is a secret of 32 bytes or so", "auth.secret"),
             ("HOLDFAST_AUTH__SECRET", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "auth.secret"),
             ("HOLDFAST_PERSONAL__KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "personal.key"),

@@ -5,7 +5,7 @@ use crate::live::Live;
 use crate::setting::BadSetting;
 use crate::wechat::aead::{ApiV3Key, ApiV3Keys};
 use crate::wechat::notification::NotificationKeys;
-use crate::wechat::settings::{Check, PAY, PaySettings, is_appid, is_local};
+use crate::wechat::settings::{Check, PAY, PAYMENTS_PATH, PaySettings, REFUNDS_PATH, is_appid, is_local};
 use crate::wechat::sign::MerchantKey;
 use crate::wechat::verify::{PUBLIC_KEY_ID_PREFIX, PlatformKey, PlatformKeys, certificate_serial};
 use reqwest::Url;
@@ -71,9 +71,14 @@ impl PaySettings {
         let merchant_key = self.merchant_key(&mut check, mchid.unwrap_or_default());
         let api_v3 = self.api_v3(&mut check);
         let platform = self.platform_keys(&mut check);
-        let notify_url = check.notify_url("notify_url", &self.notify_url, 255, local);
+        if let Some(merchant) = &merchant_key
+            && platform.hold(merchant.public_key())
+        {
+            check.wrong("public_key", "is the merchant's own; WeChat Pay's is wxp_pub.pem of the merchant platform");
+        }
+        let notify_url = check.notify_url("notify_url", &self.notify_url, 255, local, PAYMENTS_PATH);
         let refund_notify_url = match &self.refund_notify_url {
-            Some(_) => check.notify_url("refund_notify_url", &self.refund_notify_url, 256, local),
+            Some(_) => check.notify_url("refund_notify_url", &self.refund_notify_url, 256, local, REFUNDS_PATH),
             None => notify_url.as_deref().and_then(beside),
         };
         let timeout = check.timeout(self.timeout_ms);
@@ -221,5 +226,5 @@ fn merchant_certificate(check: &mut Check, path: &Path) -> Option<MerchantCertif
 
 /// Where the ingress takes refunds, when it takes payments at `notify_url`.
 fn beside(notify_url: &str) -> Option<String> {
-    notify_url.strip_suffix("/v1/wechat/notify/payments").map(|ingress| format!("{ingress}/v1/wechat/notify/refunds"))
+    notify_url.strip_suffix(PAYMENTS_PATH).map(|ingress| format!("{ingress}{REFUNDS_PATH}"))
 }

@@ -14,6 +14,7 @@ use crate::{
         answers::{Call, Claim, Class, Inconclusive},
         bill::BillReader,
         exchange::{PayClient, Record, Request},
+        settings::is_pay_host,
     },
 };
 
@@ -26,9 +27,36 @@ const WHOLE: Duration = Duration::from_secs(1_800);
 /// A bill that is ready, for some minutes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BillLink {
-    /// Path and query, at the address of all other calls.
-    target: String,
+    /// At the address of all other calls.
+    path: String,
+    query: Option<String>,
     sha1: String,
+}
+
+impl BillLink {
+    /// Takes path and query of a link to the host of all other calls, or to the other of WeChat Pay's two.
+    ///
+    /// # Errors
+    /// Says why our signature is not carried to this address.
+    fn read(base: &Url, link: &str, sha1: String) -> Result<Self, String> {
+        let url = Url::parse(link).map_err(|_| "the link is no URL".to_owned())?;
+        let is_wechats = |url: &Url| url.scheme() == "https" && url.port().is_none() && is_pay_host(url);
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("the link carries a login".to_owned());
+        }
+        if url.origin() != base.origin() && !(is_wechats(base) && is_wechats(&url)) {
+            return Err("the link leads to another host".to_owned());
+        }
+        Ok(Self { path: url.path().to_owned(), query: url.query().map(str::to_owned), sha1 })
+    }
+
+    /// The host is never the link's.
+    fn url(&self, base: &Url) -> Url {
+        let mut url = base.clone();
+        url.set_path(&self.path);
+        url.set_query(self.query.as_deref());
+        url
+    }
 }
 
 /// A file that is arriving.
@@ -60,9 +88,7 @@ impl PayClient {
             if !ready.hash_type.eq_ignore_ascii_case("SHA1") {
                 return Err(format!("the hash is a {}", ready.hash_type));
             }
-            let url = Url::parse(&ready.download_url).map_err(|_| "the link is no URL".to_owned())?;
-            let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-            Ok(BillLink { target: format!("{}{query}", url.path()), sha1: ready.hash_value })
+            BillLink::read(&self.account.base_url, &ready.download_url, ready.hash_value)
         });
         match asked.await {
             Ok(link) => Ok(Some(link)),
@@ -76,8 +102,7 @@ impl PayClient {
         let call = Call::DownloadBill;
         let mut record = Record::begin(call, None);
         let opened = async {
-            let url = self.account.base_url.join(&link.target);
-            let url = url.map_err(|_| Inconclusive::unknown(call, None, None, "the link is no path"))?;
+            let url = link.url(&self.account.base_url);
             let request = Request { call, method: Method::GET, url, body: Vec::new(), about: None };
             self.open(request, WHOLE, &mut record).await
         };

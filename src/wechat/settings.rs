@@ -228,21 +228,28 @@ impl Check {
         Some(url)
     }
 
-    /// WeChat Pay's rules for callback addresses. The simulator reaches local ones; WeChat needs public https.
+    /// WeChat Pay's rules for callback addresses. The simulator reaches local ones; WeChat needs public https. `path` is
+    /// where the ingress takes these callbacks: at any other address nothing would.
     pub(super) fn notify_url(
         &mut self,
         name: &str,
         value: &Option<String>,
         max: usize,
         local_allowed: bool,
+        path: &str,
     ) -> Option<String> {
         let text = self.text(name, value, "a URL", |_| true)?;
         let url = self.ok(name, Url::parse(text))?;
+        let not_served = match path {
+            PAYMENTS_PATH => "must end with /v1/wechat/notify/payments, where the ingress takes payments",
+            _ => "must end with /v1/wechat/notify/refunds, where the ingress takes refunds",
+        };
         let rules = [
             (text.len() > max, "is too long"),
             (text.contains(char::is_whitespace), "must not contain a blank"),
             (url.query().is_some() || url.fragment().is_some(), "must not have a query or fragment"),
             (url.path() == "/", "must have a path"),
+            (url.has_host() && url.path() != "/" && !url.path().ends_with(path), not_served),
             (!url.username().is_empty() || url.password().is_some(), "must not carry a login"),
             (!local_allowed && url.scheme() != "https", "must be https"),
             (!local_allowed && is_local(&url), "must be reachable from the internet"),
@@ -269,8 +276,19 @@ pub(super) fn is_appid(text: &str) -> bool {
     text.strip_prefix("wx").is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
+/// Where WeChat Pay answers; the second is its other site (WeChat Pay, domain names).
+pub(crate) const PAY_HOSTS: [&str; 2] = ["api.mch.weixin.qq.com", "api2.mch.weixin.qq.com"];
+
+pub(super) fn is_pay_host(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| PAY_HOSTS.contains(&host))
+}
+
+/// Where the ingress takes WeChat's callbacks. A proxy may put something in front of it.
+pub(super) const PAYMENTS_PATH: &str = "/v1/wechat/notify/payments";
+pub(super) const REFUNDS_PATH: &str = "/v1/wechat/notify/refunds";
+
 /// This machine, its private network, or a bare name as containers have: never WeChat's side of the internet.
-pub(super) fn is_local(url: &Url) -> bool {
+pub(crate) fn is_local(url: &Url) -> bool {
     let Some(host) = url.host_str() else {
         return false;
     };

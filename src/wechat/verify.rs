@@ -197,6 +197,12 @@ impl PlatformKeys {
         Self { ring, changing: Mutex::default() }
     }
 
+    /// Whether one of these keys is this one, PKCS#1 DER.
+    pub(super) fn hold(&self, pkcs1: &[u8]) -> bool {
+        // The bytes of a SubjectPublicKeyInfo end with those of its key.
+        self.ring.get().keys.values().any(|key| key.key.as_ref().ends_with(pkcs1))
+    }
+
     /// Sent with every call in public-key mode, so that WeChat answers with that key.
     pub fn preferred(&self) -> Option<String> {
         self.ring.get().preferred.clone()

@@ -348,7 +348,7 @@ async fn queue_gone(tale: &Tale<'_>) {
             let passed = tale.crew.passed_since(&before);
             let asked = passed.iter().any(|point| point.name == "publish.sent:refund.requested>refunds");
             // Who answers has sent what it published before. Who begins now finds the broker without its queue.
-            let answers = tale.stack.request(Method::GET, "/readyz").send();
+            let answers = tale.stack.request(Method::GET, "/docs").send();
             (tale.crew.refused_to_run() || asked && answers.await.is_ok()).then_some(())
         })
         .await;

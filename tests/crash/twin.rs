@@ -46,9 +46,11 @@ const LOOK: Duration = Duration::from_millis(10);
 /// The pause of a cell, and what it needs: a door before the API, wires between paused workers and the broker.
 pub(crate) struct Pause {
     door: Door,
-    /// Where the API listens, and its twin. A twin of a worker serves its health there.
+    /// Where the API listens, and its twin.
     api: u16,
     twins: u16,
+    /// Where a twin tells its health.
+    health: u16,
     /// The paused process creates it.
     mark: PathBuf,
     point: RefCell<Option<String>>,
@@ -65,13 +67,14 @@ pub(crate) struct Pause {
 impl Pause {
     /// Puts a door before the API of a stack none of whose processes runs yet.
     pub(crate) async fn on(stack: &mut Stack) -> Self {
-        let (api, twins) = (free_port().await, free_port().await);
+        let (api, twins, health) = (free_port().await, free_port().await, free_port().await);
         let listen = stack.environment.insert("HOLDFAST_API__LISTEN".to_owned(), format!("127.0.0.1:{api}"));
         let port = listen.as_deref().and_then(|address| address.rsplit(':').next()?.parse().ok()).expect("a port");
         Self {
             door: Door::at(port, api).await,
             api,
             twins,
+            health,
             mark: stack.artifact("paused"),
             point: RefCell::default(),
             from: Cell::new(0),
@@ -206,9 +209,11 @@ impl Crew<'_> {
     fn start_twin(&self, role: &'static str) -> Child {
         let name = name_of_twin(role);
         let mut command = self.command(role, &arguments_of(role));
-        let listen = if role == "api" { "HOLDFAST_API__LISTEN" } else { "HOLDFAST_HEALTH__LISTEN" };
         command.env("HOLDFAST_CRASH_RECORD", self.record(name));
-        command.env(listen, format!("127.0.0.1:{}", self.pause.twins));
+        command.env("HOLDFAST_HEALTH__LISTEN", format!("127.0.0.1:{}", self.pause.health));
+        if role == "api" {
+            command.env("HOLDFAST_API__LISTEN", format!("127.0.0.1:{}", self.pause.twins));
+        }
         self.start_as(name, command)
     }
 
@@ -301,7 +306,7 @@ impl Crew<'_> {
     }
 
     async fn ask_the_twin(&self, path: &str) -> Option<String> {
-        let url = format!("http://127.0.0.1:{}{path}", self.pause.twins);
+        let url = format!("http://127.0.0.1:{}{path}", self.pause.health);
         let answer = Answer::try_of(self.stack.http.get(url)).await.ok()?;
         let text = || answer.body.as_str().map_or_else(|| answer.body.to_string(), str::to_owned);
         answer.status.is_success().then(text)

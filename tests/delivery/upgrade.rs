@@ -40,12 +40,21 @@ impl SecondIngress {
     async fn start(stack: &Stack, listen: &str) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(stack.log("api-2")).expect("a log");
         let mut command: Command = stack.command(&["api"]);
-        command.env("HOLDFAST_API__LISTEN", listen).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let health = format!("127.0.0.1:{}", free_port().await);
+        command.env("HOLDFAST_API__LISTEN", listen).env("HOLDFAST_HEALTH__LISTEN", &health);
+        let health = format!("http://{health}");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let second =
             Self { address: format!("http://{listen}"), process: command.spawn().expect("the executable starts") };
         until("the second ingress is ready", async || {
-            let ready = stack.http.get(format!("{}/readyz", second.address)).send().await.ok()?;
-            ready.status().is_success().then_some(())
+            // The first release tells it on the customers' port.
+            for address in [&health, &second.address] {
+                let ready = stack.http.get(format!("{address}/readyz")).send().await;
+                if ready.is_ok_and(|ready| ready.status().is_success()) {
+                    return Some(());
+                }
+            }
+            None
         })
         .await;
         second

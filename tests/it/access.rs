@@ -183,7 +183,7 @@ async fn s6_4_access_matrix() {
         .collect()
         .await;
     cells.extend(other_methods(&stack, &surface, tokens["operator"].as_deref()).await);
-    cells.extend(a_workers_port(&stack, &surface).await);
+    cells.extend(health_ports(&stack, &surface).await);
     cells.extend(access_cli::cells(&stack).await);
     write(&cells);
     let failed: Vec<String> = cells
@@ -260,23 +260,30 @@ async fn other_methods(stack: &Stack, surface: &[Address], token: Option<&str>) 
     cells
 }
 
-/// The port on which a worker tells its health serves nothing else.
-async fn a_workers_port(stack: &Stack, surface: &[Address]) -> Vec<Cell> {
-    let worker = format!("http://{}", health_of(stack, "seats").await);
+/// F9: the port on which a role tells its health serves nothing else, and the customers' port does not tell it.
+async fn health_ports(stack: &Stack, surface: &[Address]) -> Vec<Cell> {
+    let paths = ["/healthz", "/readyz", "/metrics"].map(|path| ("GET", path));
+    let mut ports = vec![(format!("the customers' port, {}", stack.api), stack.api.clone(), false)];
+    for role in ["api", "seats"] {
+        ports.push((format!("the health port of {role}"), format!("http://{}", health_of(stack, role).await), true));
+    }
     let mut cells = Vec::new();
-    for address in surface {
-        let method = Method::from_bytes(address.method.as_bytes()).expect("a method");
-        let answer = Answer::of(stack.http.request(method, format!("{worker}{}", address.path))).await;
-        let health = ["/healthz", "/readyz", "/metrics"].contains(&address.path.as_str());
-        cells.push(Cell {
-            surface: "worker",
-            what: format!("{} {} of a worker", address.method, address.path),
-            rule: if health { "anybody" } else { "not there" }.into(),
-            who: "nobody",
-            expected: if health { "200" } else { "404" }.into(),
-            answered: answer.status.as_u16().to_string(),
-            ok: answer.status == if health { StatusCode::OK } else { StatusCode::NOT_FOUND },
-        });
+    for (port, address, tells_health) in ports {
+        let others = surface.iter().filter(|_| tells_health).map(|address| (&*address.method, &*address.path));
+        for (method, path) in others.chain(paths) {
+            let asked = Method::from_bytes(method.as_bytes()).expect("a method");
+            let answer = Answer::of(stack.http.request(asked, format!("{address}{path}"))).await;
+            let there = tells_health && paths.contains(&(method, path));
+            cells.push(Cell {
+                surface: "health",
+                what: format!("{method} {path} at {port}"),
+                rule: if there { "anybody" } else { "not there" }.into(),
+                who: "nobody",
+                expected: if there { "200" } else { "404" }.into(),
+                answered: answer.status.as_u16().to_string(),
+                ok: answer.status == if there { StatusCode::OK } else { StatusCode::NOT_FOUND },
+            });
+        }
     }
     cells
 }
@@ -333,7 +340,10 @@ fn tables(cells: &[Cell]) -> String {
     }
     for (surface, title) in [
         ("method", "methods that an address does not take, answered 405 with `Allow`"),
-        ("worker", "requests to a worker's port, which tells its health and nothing else"),
+        (
+            "health",
+            "requests to a role's health port, which tells its health and nothing else, and for it at the customers'",
+        ),
     ] {
         let rows = cells.iter().filter(|cell| cell.surface == surface);
         let (right, all) = rows.fold((0, 0), |(right, all), cell| (right + usize::from(cell.ok), all + 1));

@@ -219,8 +219,8 @@ async fn s5_2_prometheus_is_silent_in_health_and_tells_of_faults() {
         ("HOLDFAST_ORDER__CHECK_SECONDS", CHECK_SECONDS.to_string()),
     ];
     let mut stack = Stack::start_with("alerts", Choice { settings, roles, ..Choice::default() }).await;
-    let mut targets = vec![stack.api.trim_start_matches("http://").to_owned()];
-    for worker in WORKERS.into_iter().chain(["reconcile"]) {
+    let mut targets = Vec::new();
+    for worker in ["api"].into_iter().chain(WORKERS).chain(["reconcile"]) {
         targets.push(health_of(&stack, worker).await);
     }
     let prometheus = Prometheus::start(stack.log("prometheus").with_extension("d"), &targets).await;

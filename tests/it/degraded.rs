@@ -96,7 +96,7 @@ async fn s3_1_redis_away_costs_speed_and_nothing_else() {
     let settings = vec![("REDIS_URL", format!("redis://{NOBODY}/0"))];
     let mut stack =
         Stack::start_with("degraded-redis-away", Choice { settings, roles: vec!["api"], ..Choice::default() }).await;
-    let ready = Answer::of(stack.request(Method::GET, "/readyz")).await;
+    let ready = stack.health("/readyz").await.expect("readiness");
     assert_eq!((ready.status, &ready.body["dependencies"]["cache"]), (StatusCode::OK, &json!("away")));
     let schedule = stack.add_schedule(3).await;
     let eve = stack.quick_token("eve");
@@ -119,7 +119,7 @@ async fn restart_api(stack: &mut Stack, server: &str, url: String) {
     stack.kill("api");
     stack.environment.insert(server.into(), url);
     stack.spawn("api");
-    until("the API answers", async || stack.request(Method::GET, "/healthz").send().await.ok()).await;
+    until("the API answers", async || stack.health("/healthz").await).await;
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn broker_away_at_ingress() {
 
     let broker = stack.amqp_url.clone();
     restart_api(&mut stack, "AMQP_URL", format!("amqp://u:p@{NOBODY}/v")).await;
-    let ready = Answer::of(stack.request(Method::GET, "/readyz")).await;
+    let ready = stack.health("/readyz").await.expect("readiness");
     assert_eq!(
         (ready.status, &ready.body["dependencies"]["broker"]),
         (StatusCode::SERVICE_UNAVAILABLE, &json!("away"))

@@ -133,7 +133,7 @@ async fn s6_4_slow_and_silent_connections_are_hung_up_on_while_customers_are_ser
         assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
     }
     // Silence after an answer ends as well.
-    let kept = hold(&stack, 5, b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let kept = hold(&stack, 5, b"HEAD /docs HTTP/1.1\r\nhost: h\r\n\r\n").await;
     for one in kept {
         let said = until_hung_up(one).await;
         assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
@@ -149,7 +149,7 @@ async fn s6_4_idle_connections_are_held_in_bounded_memory_while_customers_are_se
     let stack = Stack::start_with("flood-idle", Choice { roles: vec!["api"], settings, ..Choice::default() }).await;
     let schedule = stack.add_schedule(5).await;
     let before = resident_kib(&stack);
-    let mut idle = hold(&stack, held, b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let mut idle = hold(&stack, held, b"HEAD /docs HTTP/1.1\r\nhost: h\r\n\r\n").await;
     for one in &mut idle {
         let answered = timeout(Duration::from_secs(60), one.read(&mut [0; 512])).await;
         assert!(answered.expect("in time").expect("an answer") > 0);

@@ -43,6 +43,13 @@ fn p4_every_role_has_its_deployment_and_may_be_disrupted_one_by_one() {
         assert_eq!(*arguments, wanted);
         assert!(pod["terminationGracePeriodSeconds"].as_u64() > Some(grace), "{name} is killed while it drains");
         assert!(deployment["spec"]["replicas"].as_u64() >= Some(2), "{name} is alone");
+        // F9: health has a port of its own, also where customers have one.
+        let container = &pod["containers"][0];
+        let ports: Vec<_> = container["ports"].as_array().expect("ports").iter().map(|port| &port["name"]).collect();
+        assert_eq!(ports, if role == "api" { vec!["http", "health"] } else { vec!["health"] });
+        for probe in ["livenessProbe", "readinessProbe"] {
+            assert_eq!(container[probe]["httpGet"]["port"], "health", "{probe} of {name}");
+        }
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         let container = &pod["containers"][0]["securityContext"];
         assert_eq!(

@@ -10,6 +10,7 @@ mod alerts;
 mod bad_input;
 mod bill_doubts;
 mod books;
+mod border;
 mod browser;
 mod cache;
 mod cancel;

@@ -22,7 +22,7 @@ pub(crate) struct Counts(String);
 
 impl Counts {
     pub(crate) async fn of_api(stack: &Stack) -> Self {
-        Self::at(&stack.http, &stack.api).await
+        Self::of_worker(stack, "api").await
     }
 
     pub(crate) async fn of_worker(stack: &Stack, worker: &str) -> Self {

@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 
 use crate::{
     books::DEAD,
     customer::Customer,
     habits::every_ending,
     load::{Load, SEATS},
-    stack::{Answer, Choice, Stack, until},
+    stack::{Choice, Stack, until},
     wire::Wires,
 };
 
@@ -67,7 +67,7 @@ impl Outage {
         .await;
         until(&format!("{name} is told"), async || self.stack.messages_to(&customer.user).await.pop()).await;
         until("the ingress has its servers back", async || {
-            let ready = Answer::try_of(self.stack.request(Method::GET, "/readyz")).await.ok()?;
+            let ready = self.stack.health("/readyz").await?;
             ready.body["dependencies"].as_object()?.values().all(|word| word == "ok").then_some(())
         })
         .await;

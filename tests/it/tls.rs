@@ -131,15 +131,12 @@ async fn s6_4_the_ingress_speaks_tls_and_takes_up_a_renewed_certificate() {
         stack.environment.insert(setting.to_owned(), value);
     }
     stack.spawn("api");
-    let url = format!("https://localhost:{port}/healthz");
+    let url = format!("https://localhost:{port}/docs");
     let trusting = client_of("ca.pem");
     until("the ingress answers by TLS", async || trusting.get(&url).send().await.ok()).await;
     assert!(client_of("stranger.pem").get(&url).send().await.is_err(), "a stranger's certificate was believed");
     assert!(trusting.get(url.replace("localhost", "127.0.0.1")).send().await.is_err(), "another name was believed");
-    assert!(
-        stack.http.get(format!("http://localhost:{port}/healthz")).send().await.is_err(),
-        "plain HTTP was answered"
-    );
+    assert!(stack.http.get(format!("http://localhost:{port}/docs")).send().await.is_err(), "plain HTTP was answered");
 
     // Somebody who says nothing does not keep the others waiting.
     let _silent = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");

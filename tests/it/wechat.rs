@@ -66,8 +66,8 @@ impl World {
             public_key_id: line("public_key_id").filter(|_| with_public_key),
             public_key_file: file("public_key.pem").filter(|_| with_public_key),
             platform_certificates: true,
-            notify_url: Some(format!("http://{address}/payments")),
-            refund_notify_url: Some(format!("http://{address}/refunds")),
+            notify_url: Some(format!("http://{address}/v1/wechat/notify/payments")),
+            refund_notify_url: Some(format!("http://{address}/v1/wechat/notify/refunds")),
             timeout_ms: Some(5_000),
             ..PaySettings::default()
         };
@@ -131,8 +131,8 @@ fn receive(
         StatusCode::NO_CONTENT
     };
     let router = axum::Router::new()
-        .route("/payments", axum::routing::post(of_payments))
-        .route("/refunds", axum::routing::post(of_refunds));
+        .route("/v1/wechat/notify/payments", axum::routing::post(of_payments))
+        .route("/v1/wechat/notify/refunds", axum::routing::post(of_refunds));
     tokio::spawn(async move { axum::serve(listener, router).await });
     (paid, refunded)
 }

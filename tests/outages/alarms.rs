@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 
 use crate::{
     customer::Customer,
     servers::{Servers, choice},
-    stack::{Answer, Stack, until},
+    stack::{Stack, until},
 };
 
 /// WeChat hangs up on a callback after this long.
@@ -44,14 +44,15 @@ async fn takes_nothing(test: &str, raise: &[&str], lower: &[&str]) {
         })
     })
     .await;
-    let unready = Answer::of(stack.request(Method::GET, "/readyz")).await;
+    let unready = stack.health("/readyz").await.expect("readiness");
     assert_eq!(
         (unready.status, &unready.body["dependencies"]["broker"]),
         (StatusCode::SERVICE_UNAVAILABLE, &"away".into())
     );
     early.pay(&paid).await;
     until("the callback is refused, in time for WeChat to hear it", async || {
-        let metrics = stack.request(Method::GET, "/metrics").send().await.ok()?.text().await.ok()?;
+        let metrics = stack.health("/metrics").await?.body;
+        let metrics = metrics.as_str()?;
         let refused = |line: &str| line.starts_with("wechat_callbacks_total") && line.contains("\"broker_");
         metrics.lines().any(refused).then_some(())
     })

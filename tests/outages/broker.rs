@@ -1,11 +1,11 @@
 //! RabbitMQ goes away and comes back.
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 
 use crate::{
     customer::Customer,
     servers::{Servers, choice},
-    stack::{Answer, Stack, until},
+    stack::{Stack, until},
 };
 
 #[tokio::test]
@@ -25,12 +25,13 @@ async fn broker_away_at_ingress() {
     // WeChat is not told that we have what we have not.
     early.pay(&paid).await;
     until("the callback is refused", async || {
-        let metrics = stack.request(Method::GET, "/metrics").send().await.ok()?.text().await.ok()?;
+        let metrics = stack.health("/metrics").await?.body;
+        let metrics = metrics.as_str()?;
         let refused = |line: &str| line.starts_with("wechat_callbacks_total") && line.contains("broker_unconfirmed");
         metrics.lines().any(refused).then_some(())
     })
     .await;
-    let unready = Answer::of(stack.request(Method::GET, "/readyz")).await;
+    let unready = stack.health("/readyz").await.expect("readiness");
     assert_eq!(unready.status, StatusCode::SERVICE_UNAVAILABLE, "{}", unready.body);
 
     servers.start().await;
@@ -39,11 +40,7 @@ async fn broker_away_at_ingress() {
     late.until_status(&order, "awaiting_payment").await;
     early.until_status(&paid, "confirmed").await;
     assert_eq!(stack.count("SELECT count(*) FROM payment_orders").await, 2);
-    until("the API is ready again", async || {
-        let ready = stack.request(Method::GET, "/readyz").send().await.ok()?;
-        ready.status().is_success().then_some(())
-    })
-    .await;
+    until("the API is ready again", async || stack.health("/readyz").await?.status.is_success().then_some(())).await;
     stack.come_to_rest().await;
     stack.check_ledger().await;
     stack.check_invariants().await;

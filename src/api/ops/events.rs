@@ -4,17 +4,14 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+    response::{Response, sse::Event},
 };
 use tokio::{sync::mpsc, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::{
     Api,
     auth::Viewer,
+    event_stream,
     problem::{Kind, Problem, ProblemDocument},
 };
 
@@ -51,7 +48,7 @@ pub(super) async fn events(State(api): State<Api>, Viewer(caller): Viewer) -> Re
             () = events.closed() => {}
         }
     });
-    Ok(Sse::new(ReceiverStream::new(stream)).keep_alive(KeepAlive::new()).into_response())
+    Ok(event_stream::answer(stream))
 }
 
 /// Until nobody listens.

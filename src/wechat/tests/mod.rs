@@ -2,6 +2,7 @@
 
 mod answers;
 mod bill;
+mod bill_link;
 mod certificates;
 mod connection;
 mod notification;

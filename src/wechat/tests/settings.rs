@@ -38,13 +38,19 @@ fn s2_1_production_and_simulator_differ_in_configuration_only() {
         ["wechat_pay.notify_url must be https", "wechat_pay.notify_url must be reachable from the internet",]
     );
     let local = "must be reachable from the internet";
+    let not_served = "must end with /v1/wechat/notify/payments, where the ingress takes payments";
     for (address, problem) in [
         ("https://pay.example.com/v1/wechat/notify/payments", None),
-        ("https://[2606:4700::1]/payments", None),
-        ("https://[::1]/payments", Some(local)),
-        ("https://[fd00::1]/payments", Some(local)),
-        ("https://[fe80::1]/payments", Some(local)),
-        ("https://ingress/payments", Some(local)),
+        ("https://pay.example.com/studio/v1/wechat/notify/payments", None),
+        ("https://[2606:4700::1]/v1/wechat/notify/payments", None),
+        ("https://[::1]/v1/wechat/notify/payments", Some(local)),
+        ("https://[fd00::1]/v1/wechat/notify/payments", Some(local)),
+        ("https://[fe80::1]/v1/wechat/notify/payments", Some(local)),
+        ("https://ingress/v1/wechat/notify/payments", Some(local)),
+        // F15: addresses that nothing serves.
+        ("https://pay.example.com/payments", Some(not_served)),
+        ("https://pay.example.com/v1/wechat/notify/payments/", Some(not_served)),
+        ("https://pay.example.com/v1/wechat/notify/refunds", Some(not_served)),
         ("mailto:ann@example.com", Some("must be https")),
     ] {
         settings.notify_url = Some(address.to_owned());
@@ -65,8 +71,29 @@ fn refunds_are_announced_beside_payments_unless_said_otherwise() {
     };
     let ours = "http://api:8080/v1/wechat/notify/payments";
     assert_eq!(announced(ours, None).as_deref(), Some("http://api:8080/v1/wechat/notify/refunds"));
-    assert_eq!(announced(ours, Some("http://api:8080/other")).as_deref(), Some("http://api:8080/other"));
-    assert_eq!(announced("http://api:8080/proxied", None), None);
+    let other = "http://other:8080/studio/v1/wechat/notify/refunds";
+    assert_eq!(announced(ours, Some(other)).as_deref(), Some(other));
+    let wrong = PaySettings { refund_notify_url: Some(ours.to_owned()), ..settings("http://127.0.0.1:8090") };
+    assert_eq!(
+        problems(&wrong),
+        ["wechat_pay.refund_notify_url must end with /v1/wechat/notify/refunds, where the ingress takes refunds"]
+    );
+}
+
+/// F15: the merchant's own public key verifies nothing of WeChat's.
+#[test]
+fn the_merchants_own_public_key_is_not_wechats() {
+    let own = "wechat_pay.public_key is the merchant's own; WeChat Pay's is wxp_pub.pem of the merchant platform";
+    let good = settings("http://127.0.0.1:8090");
+    let current = PaySettings { public_key: Some(SecretString::from(public_pem(&MERCHANT))), ..good.clone() };
+    let previous = PaySettings {
+        previous_public_key_id: Some("PUB_KEY_ID_0100000000000000000000000000000002".to_owned()),
+        previous_public_key: Some(SecretString::from(public_pem(&MERCHANT))),
+        ..good
+    };
+    for wrong in [current, previous] {
+        assert_eq!(problems(&wrong), [own]);
+    }
 }
 
 #[test]
