@@ -9,8 +9,6 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
 use crate::{
     broker::consume::{Fault, Handler, Received, Shape, Verdict},
     cache::Cache,
@@ -21,10 +19,15 @@ use crate::{
             Alarm, Message, OrderAlarm, OrderCancel, OrderOverride, OrderPaidOffline, Payment, PaymentSeen, Source,
         },
         order::{Event, Status},
-        overrides::OverrideStatus,
+        overrides::{OverrideDocument, OverrideStatus},
         retry,
     },
-    store::{self, Database, order::Change, order::Due, waitlist::Terms},
+    store::{
+        self, Database,
+        order::{Change, Due},
+        override_effects::UnderLock,
+        waitlist::{OffersOf, Terms},
+    },
     wechat::{
         answers::{Claim, Class, Inconclusive},
         exchange::PayClient,
@@ -94,8 +97,8 @@ pub(super) struct Ending {
     pub(super) actor: Cow<'static, str>,
     pub(super) reason: Option<String>,
     pub(super) request_id: Option<String>,
-    /// The override that it carries out: settled in the same transaction.
-    pub(super) of_override: Option<Uuid>,
+    /// The override that it carries out: judged again and settled in the same transaction.
+    pub(super) of_override: Option<OverrideDocument>,
 }
 
 impl Ending {
@@ -308,6 +311,17 @@ impl Expiry {
     /// Ends the order in the books, in one transaction, and says what follows.
     async fn end(&self, order: &Due, ending: Ending) -> Result<Verdict, Fault> {
         let mut step = self.db.begin("expiry.end").await?;
+        if let Some(document) = &ending.of_override {
+            match store::override_effects::lock(&mut step, document).await? {
+                UnderLock::Stands(_) => {}
+                UnderLock::Settled => return self.done(order).await,
+                UnderLock::Overtaken(why) => {
+                    store::overrides::settle(&mut step, document.override_id, OverrideStatus::Refused, why).await?;
+                    step.commit().await?;
+                    return self.done(order).await;
+                }
+            }
+        }
         for locked in store::order::lock(&mut step, std::slice::from_ref(&order.order_id)).await? {
             let change = Change {
                 reason: ending.reason.clone(),
@@ -316,7 +330,8 @@ impl Expiry {
             };
             if store::ending::apply(&mut step, &locked, ending.event, change, &self.terms).await? {
                 metrics::counter!("orders_ended_total", "event" => ending.name).increment(1);
-                if let Some(id) = ending.of_override {
+                if let Some(document) = &ending.of_override {
+                    let id = document.override_id;
                     store::overrides::settle(&mut step, id, OverrideStatus::Done, "WeChat agreed").await?;
                 }
             }
@@ -333,7 +348,9 @@ impl Expiry {
     pub(super) async fn follow_ups(&self, order: &Due) -> Result<Vec<Message>, Fault> {
         let ids = std::slice::from_ref(&order.order_id);
         let schedules = [order.schedule_id];
-        let mut follow_ups = super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?;
+        let freed = OffersOf::Freed(&order.order_id);
+        let mut follow_ups = super::offers_made(&self.db, &self.cache, freed, self.alarms).await?;
+        follow_ups.extend(super::sold_out_alarms(&self.db, ids).await?);
         follow_ups.extend(super::notifications_due(&self.db, ids).await?.into_iter().map(|(_, message)| message));
         let snapshots = store::order::snapshots(self.db.pool(), ids).await?;
         super::tell_cache(&self.cache, &snapshots, &schedules).await;

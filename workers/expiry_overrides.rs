@@ -12,7 +12,7 @@ use crate::{
         order::{Event, Status},
         overrides::{OverrideAction, OverrideDocument, OverrideStatus, judge},
     },
-    store::{self, order::Due},
+    store::{self, order::Due, override_effects::UnderLock},
     wechat::{
         answers::{Claim, Class, Inconclusive},
         transaction::Standing,
@@ -84,11 +84,16 @@ impl Expiry {
             Shut::Open(verdict) => return verdict,
         }
         let mut step = self.db.begin("override.waive").await?;
-        let locked = store::override_effects::lock(&mut step, document).await?;
-        let (to, outcome) = if store::override_effects::waive(&mut step, &locked, document).await? {
-            (OverrideStatus::Done, "the seat is theirs; nobody took money")
-        } else {
-            (OverrideStatus::Refused, "no seat can be given")
+        let (to, outcome) = match store::override_effects::lock(&mut step, document).await? {
+            UnderLock::Settled => return self.carried_out(document, order).await,
+            UnderLock::Overtaken(why) => (OverrideStatus::Refused, why),
+            UnderLock::Stands(locked) => {
+                if store::override_effects::waive(&mut step, &locked, document).await? {
+                    (OverrideStatus::Done, "the seat is theirs; nobody took money")
+                } else {
+                    (OverrideStatus::Refused, "no seat can be given")
+                }
+            }
         };
         store::overrides::settle(&mut step, document.override_id, to, outcome).await?;
         step.commit().await?;
@@ -97,10 +102,15 @@ impl Expiry {
 
     async fn revoke(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
         let mut step = self.db.begin("override.revoke").await?;
-        let locked = store::override_effects::lock(&mut step, document).await?;
-        store::override_effects::revoke(&mut step, &locked, document, &self.terms).await?;
-        let outcome = "the seat is free again";
-        store::overrides::settle(&mut step, document.override_id, OverrideStatus::Done, outcome).await?;
+        let (to, outcome) = match store::override_effects::lock(&mut step, document).await? {
+            UnderLock::Settled => return self.carried_out(document, order).await,
+            UnderLock::Overtaken(why) => (OverrideStatus::Refused, why),
+            UnderLock::Stands(locked) => {
+                store::override_effects::revoke(&mut step, &locked, document, &self.terms).await?;
+                (OverrideStatus::Done, "the seat is free again")
+            }
+        };
+        store::overrides::settle(&mut step, document.override_id, to, outcome).await?;
         step.commit().await?;
         self.carried_out(document, order).await
     }
@@ -120,7 +130,7 @@ impl Expiry {
             actor: format!("operator:{by}").into(),
             reason: Some(document.reason.clone()),
             request_id: None,
-            of_override: Some(document.override_id),
+            of_override: Some(document.clone()),
         };
         let verdict =
             if event == Event::HoldOver { self.lapse(order, ending).await? } else { self.close(order, ending).await? };
@@ -139,7 +149,15 @@ impl Expiry {
 
     async fn give_back(&self, document: &OverrideDocument, order: &Due) -> Result<Verdict, Fault> {
         let mut step = self.db.begin("override.give_back").await?;
-        let locked = store::override_effects::lock(&mut step, document).await?;
+        let locked = match store::override_effects::lock(&mut step, document).await? {
+            UnderLock::Settled => return self.carried_out(document, order).await,
+            UnderLock::Overtaken(why) => {
+                store::overrides::settle(&mut step, document.override_id, OverrideStatus::Refused, why).await?;
+                step.commit().await?;
+                return self.carried_out(document, order).await;
+            }
+            UnderLock::Stands(locked) => locked,
+        };
         match store::override_effects::give_back(&mut step, &locked, document, &self.terms).await? {
             Some(refund_id) => {
                 let outcome = format!("asked for: refund {refund_id}");

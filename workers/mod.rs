@@ -21,7 +21,7 @@ use crate::{
         message::{Alarm, Message, NotificationDue, OrderAlarm, OrderHeld},
         order::Status,
     },
-    store::{self, Database, StoreError},
+    store::{self, Database, StoreError, waitlist::OffersOf},
     wechat::{answers::Inconclusive, exchange::PayClient},
 };
 
@@ -96,14 +96,14 @@ fn follow_ups_of_held(snapshot: &Snapshot, times: AlarmTimes) -> Vec<Message> {
     ]
 }
 
-/// What the offers need that freed seats of these sessions became, from what is stored.
+/// What the offers need that one message led to, from what is stored.
 async fn offers_made(
     db: &Database,
     cache: &Cache,
-    schedules: &[ScheduleId],
+    of: OffersOf<'_>,
     times: AlarmTimes,
 ) -> Result<Vec<Message>, StoreError> {
-    let offered = store::waitlist::open_offers(db.pool(), schedules).await?;
+    let offered = store::waitlist::open_offers(db.pool(), of).await?;
     if offered.is_empty() {
         return Ok(Vec::new());
     }
@@ -115,11 +115,15 @@ async fn offers_made(
     Ok(messages)
 }
 
-/// The alarms for lapsed orders whose session has no seat left: WeChat must take no money for them.
-async fn sold_out_alarms(db: &Database, schedules: &[ScheduleId]) -> Result<Vec<Message>, StoreError> {
-    let lapsed = store::order::lapsed_without_seat(db.pool(), schedules).await?;
+/// Alarms of lapsed orders that one step publishes at most; the sweep finds the rest.
+const SOLD_OUT_AT_ONCE: i64 = 100;
+
+/// The alarms for lapsed orders of the sessions whose last seat one of these orders took: WeChat must take no money for
+/// them. Orders that took no seat, or not the last one, lead to none.
+async fn sold_out_alarms(db: &Database, orders: &[OrderId]) -> Result<Vec<Message>, StoreError> {
+    let lapsed = store::order::lapsed_by_last_seat(db.pool(), orders, SOLD_OUT_AT_ONCE).await?;
     Ok(lapsed
         .into_iter()
-        .map(|(_, order_id)| Message::OrderAlarm(OrderAlarm { order_id, alarm: Alarm::SoldOut, after_ms: 0 }))
+        .map(|order_id| Message::OrderAlarm(OrderAlarm { order_id, alarm: Alarm::SoldOut, after_ms: 0 }))
         .collect())
 }

@@ -61,7 +61,7 @@ impl Handler for Payments {
             follow_ups.entry(order.into()).or_default().push(Message::RefundSeen(seen));
         }
         // A late payment may have taken the last seat.
-        let mut of_sessions = super::sold_out_alarms(&self.db, &schedules).await?;
+        let mut of_sessions = super::sold_out_alarms(&self.db, &ids).await?;
         Ok(seen
             .iter()
             .map(|seen| {

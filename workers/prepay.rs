@@ -100,7 +100,8 @@ impl Prepay {
         };
         match made {
             Ok(code) => match self.codes.ask((id.clone(), code)).await? {
-                Some(status) if is_given_up(status) => self.close(id).await,
+                // A code that must not be paid any more: given up, or waived, while WeChat made it.
+                Some(status) if !status.is_payable() => self.close(id).await,
                 _ => Ok(Verdict::Done(Vec::new())),
             },
             Err(doubt) => self.settle(id, doubt).await,

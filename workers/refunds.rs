@@ -25,7 +25,7 @@ use crate::{
         self, Database,
         refund::{Due, Recorded, Sending},
         refund_request::Requested,
-        waitlist::Terms,
+        waitlist::{OffersOf, Terms},
     },
     wechat::{
         answers::{Claim, Class, Inconclusive},
@@ -286,7 +286,7 @@ impl Refunds {
         let snapshots = store::order::snapshots(self.db.pool(), ids).await?;
         let schedules: Vec<_> = snapshots.iter().map(|snapshot| snapshot.document.schedule_id).collect();
         super::tell_cache(&self.cache, &snapshots, &schedules).await;
-        let mut follow_ups = super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?;
+        let mut follow_ups = super::offers_made(&self.db, &self.cache, OffersOf::Freed(order), self.alarms).await?;
         follow_ups.extend(super::notifications_due(&self.db, ids).await?.into_iter().map(|(_, message)| message));
         Ok(follow_ups)
     }

@@ -27,7 +27,7 @@ use crate::{
         self, Database, Step, StoreError,
         hold::{Decision, SeatsWanted, Session},
         sealed::PersonalKeys,
-        waitlist::Terms,
+        waitlist::{OffersOf, Terms},
     },
 };
 
@@ -99,10 +99,11 @@ impl Handler for Seats {
         for (order, notice) in super::notifications_due(&self.db, &ids).await? {
             notices.entry(order).or_default().push(notice);
         }
-        // What concerns the sessions as a whole follows from the first message that touched them.
-        let mut of_sessions = super::sold_out_alarms(&self.db, &schedules).await?;
+        // What concerns the sessions as a whole follows from the batch's first message.
+        let mut of_sessions = super::sold_out_alarms(&self.db, &ids).await?;
         if ids.len() < batch.len() {
-            of_sessions.extend(super::offers_made(&self.db, &self.cache, &schedules, self.alarms).await?);
+            let lines = OffersOf::Lines(&schedules);
+            of_sessions.extend(super::offers_made(&self.db, &self.cache, lines, self.alarms).await?);
         }
         Ok(batch
             .iter()
@@ -227,7 +228,7 @@ impl Seats {
         }
         store::waitlist::change(step, &self.personal, changes).await?;
         for schedule in changes.iter().map(|change| change.schedule_id).collect::<BTreeSet<_>>() {
-            store::waitlist::offer_free_seats(step, schedule, &self.terms).await?;
+            store::waitlist::offer_free_seats(step, schedule, &self.terms, None).await?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use super::{
     problem::{Kind, Problem},
 };
 use crate::{
-    domain::hex::hex,
+    domain::{hex::hex, ids::is_of_the_system},
     spans::{Arrival, TraceParent},
 };
 
@@ -43,7 +43,9 @@ impl Context {
     fn of(headers: &HeaderMap, api: &Api) -> Self {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let given = text(REQUEST_ID).filter(|id| {
-            (1..=REQUEST_ID_LONGEST).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+            (1..=REQUEST_ID_LONGEST).contains(&id.len())
+                && id.bytes().all(|byte| byte.is_ascii_graphic())
+                && !is_of_the_system(id)
         });
         let request_id = given.map_or_else(|| hex(&(api.random)()[..12]), str::to_owned);
         Self { request_id, language: Language::preferred(text(header::ACCEPT_LANGUAGE).unwrap_or_default()) }

@@ -25,7 +25,7 @@ use crate::{
         ids::ScheduleId,
         message::{Message, WaitlistChange, WaitlistWish},
     },
-    store::{StoreError, waitlist},
+    store::{self, StoreError, waitlist},
 };
 
 /// How long an answer waits for the worker: it usually takes milliseconds, in a rush the place is told later.
@@ -149,6 +149,12 @@ async fn known(api: &Inner, id: &str) -> Result<(ScheduleId, Known), Problem> {
 async fn admit(api: &Inner, schedule: ScheduleId, known: Known) -> Result<(), Problem> {
     if matches!(known, Known::Card(card) if !card.open) {
         return Err(Problem::new(Kind::ScheduleClosed));
+    }
+    // Unavailable: the worker lets nobody join what is over.
+    match store::schedule::is_open(api.database.pool(), schedule).await {
+        Ok(Some(false)) => return Err(Problem::new(Kind::ScheduleClosed)),
+        Ok(None) => return Err(Problem::new(Kind::NoSuchSchedule)),
+        Ok(Some(true)) | Err(_) => {}
     }
     match seats(api, schedule).await {
         Ok(None) => Err(Problem::new(Kind::NoSuchSchedule)),

@@ -29,25 +29,27 @@ impl DeadLetters {
         if chosen.is_empty() {
             return Err(Refusal::NothingFits.into());
         }
-        let (open, settled): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|letter| letter.open_fen > Fen::ZERO);
+        let chosen: Vec<String> = chosen.into_iter().map(|letter| letter.row.letter_id).collect();
+
+        let mut step = self.db.begin("dead_letters.discard").await?;
+        // Judged under the lock: while it was chosen, its order may have got money, or another operator have replayed it.
+        let locked = store::dead_letter::lock(&mut step, &chosen, LetterState::Parked).await?;
+        let (open, settled): (Vec<_>, Vec<_>) =
+            self.judge(locked).await?.into_iter().partition(|letter| letter.open_fen > Fen::ZERO);
         let refused = open.into_iter().map(|letter| RefusedLetter {
             letter_id: letter.row.letter_id,
             why: format!("its order has open money ({}): replay it, or settle the order first", letter.open_fen),
             open_fen: letter.open_fen,
         });
         let refused: Vec<RefusedLetter> = refused.collect();
-        let settled: Vec<String> = settled.into_iter().map(|letter| letter.row.letter_id).collect();
-
-        let mut step = self.db.begin("dead_letters.discard").await?;
-        let locked = store::dead_letter::lock(&mut step, &settled, LetterState::Parked).await?;
-        let letters: Vec<String> = locked.iter().map(|row| row.letter_id.clone()).collect();
+        let letters: Vec<String> = settled.iter().map(|letter| letter.row.letter_id.clone()).collect();
         if !letters.is_empty() {
             store::dead_letter::set_state(&mut step, &letters, LetterState::Discarded).await?;
             let deed = Deed { actor, act: "discard", reason, replay_id: None, letters: &letters, details: json!({}) };
             dead_letter_act::write(&mut step, &deed).await?;
         }
         step.commit().await?;
-        self.read_again(&locked.into_iter().map(|row| row.queue).collect()).await?;
+        self.read_again(&settled.into_iter().map(|letter| letter.row.queue).collect()).await?;
         Ok(Discarded { letters, refused })
     }
 

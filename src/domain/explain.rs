@@ -45,6 +45,29 @@ pub struct Facts {
     pub parked: Vec<String>,
 }
 
+impl Facts {
+    /// Of an order that no worker has taken.
+    pub fn of_submitted(now: OffsetDateTime, money: Money, parked: Vec<String>) -> Self {
+        Self {
+            status: Status::Submitted,
+            now,
+            hold_expires_at: None,
+            pay_before: None,
+            holds_seat: false,
+            seat_is_free: false,
+            seat_no: None,
+            reason: None,
+            is_waived: false,
+            money,
+            refunds: Vec::new(),
+            pending: Vec::new(),
+            open_cases: Vec::new(),
+            proposed: Vec::new(),
+            parked,
+        }
+    }
+}
+
 /// A refund of the order.
 #[derive(Debug, Clone)]
 pub struct RefundFact {

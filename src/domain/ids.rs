@@ -13,14 +13,26 @@ use super::hex::hex;
 #[error("{0}")]
 pub struct Malformed(pub &'static str);
 
-/// What this requester means by this key: the same for ever, another one for anybody else.
+/// Digest of what a requester names by a key of their own: the same for ever, another one for another requester.
+///
+/// The digested text begins with a length of eight bytes, so its first byte is 0: no requester and no key make it equal
+/// to a text that [`derived`] digests.
 fn wish(requester: &str, key: &IdempotencyKey) -> [u8; 32] {
+    of_requester(requester, key.as_str())
+}
+
+fn of_requester(requester: &str, name: &str) -> [u8; 32] {
     Sha256::new()
         .chain_update((requester.len() as u64).to_be_bytes())
         .chain_update(requester)
-        .chain_update(key.as_str())
+        .chain_update(name)
         .finalize()
         .into()
+}
+
+/// A customer's request, by the id that came with it: 32 hexadecimal digits, others for another customer.
+pub(super) fn request_name(user: &UserId, request_id: &str) -> String {
+    hex(&of_requester(user.as_str(), request_id)[..16])
 }
 
 /// The same as a UUID, where it names something by itself.
@@ -28,6 +40,48 @@ pub(super) fn wish_id(requester: &str, key: &IdempotencyKey) -> Uuid {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&wish(requester, key)[..16]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// What the system itself names. Takes no [`IdempotencyKey`], as [`wish`] takes no `Derived`: a name of one space cannot
+/// be made in the other.
+enum Derived {
+    /// The order that a place in a session's waiting list is offered.
+    Offer(ScheduleId, Ticket),
+}
+
+/// Digest of a name that the system derives. The digested text begins with a letter, that of [`wish`] with 0.
+fn derived(name: &Derived) -> [u8; 32] {
+    let digest = Sha256::new();
+    let digest = match name {
+        Derived::Offer(schedule, ticket) => digest
+            .chain_update("holdfast offer")
+            .chain_update(schedule.0.as_bytes())
+            .chain_update(ticket.0.to_be_bytes()),
+    };
+    digest.finalize().into()
+}
+
+/// What the request ids of the system itself begin with; [`is_of_the_system`] keeps others from using it.
+const SYSTEM_REQUEST: &str = "holdfast:";
+
+/// The request id of something that no request asked for: `holdfast:offer-7`.
+pub fn system_request(what: &str, id: impl fmt::Display) -> String {
+    format!("{SYSTEM_REQUEST}{what}-{id}")
+}
+
+/// Whether a request id that came with a request is one that only the system gives.
+pub fn is_of_the_system(request_id: &str) -> bool {
+    request_id.get(..SYSTEM_REQUEST.len()).is_some_and(|start| start.eq_ignore_ascii_case(SYSTEM_REQUEST))
+}
+
+/// A place in a waiting list, as the database numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub i64);
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Our number of an order and, letter for letter, WeChat's `out_trade_no`:
@@ -43,8 +97,16 @@ impl OrderId {
     /// `prefix` keeps environments that share one merchant number apart. 120 bits of the digest
     /// follow it, in Crockford's alphabet (no i, l, o, u: easy to read out on the phone).
     pub fn derive(prefix: &str, user: &UserId, key: &IdempotencyKey) -> Self {
+        Self::spelled(prefix, &wish(user.as_str(), key))
+    }
+
+    /// The order that a place in a session's waiting list is offered: there is one per place. No customer's key names it.
+    pub fn of_offer(prefix: &str, schedule: ScheduleId, ticket: Ticket) -> Self {
+        Self::spelled(prefix, &derived(&Derived::Offer(schedule, ticket)))
+    }
+
+    fn spelled(prefix: &str, digest: &[u8; 32]) -> Self {
         const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        let digest = wish(user.as_str(), key);
         let mut id = String::with_capacity(prefix.len() + 24);
         id.push_str(prefix);
         for group in digest[..15].chunks_exact(5) {
@@ -324,6 +386,29 @@ mod tests {
     fn s2_2_user_and_key_cannot_run_into_each_other() {
         assert_ne!(derive("ann", "1k"), derive("ann1", "k"));
         assert_ne!(derive("ann", "k1"), derive("bob", "k1"));
+    }
+
+    /// C1: release 0.1 named an offer by a key of the customer it went to.
+    #[test]
+    fn c1_no_customers_key_names_an_offer() {
+        let schedule = ScheduleId(Uuid::from_u128(7));
+        let offer = OrderId::of_offer("hf", schedule, Ticket(1));
+        assert_eq!(OrderId::try_from(offer.to_string()), Ok(offer.clone()));
+        assert_eq!(offer, OrderId::of_offer("hf", schedule, Ticket(1)));
+        assert_ne!(offer, OrderId::of_offer("hf", schedule, Ticket(2)));
+        assert_ne!(offer, OrderId::of_offer("hf", ScheduleId(Uuid::from_u128(8)), Ticket(1)));
+        for key in ["waitlist/1", "offer", "holdfast", "holdfastoffer"] {
+            assert_ne!(offer, derive("ann", key), "{key}");
+        }
+    }
+
+    #[test]
+    fn c1_only_the_system_gives_its_request_ids() {
+        assert!(is_of_the_system(&system_request("offer", Ticket(7))));
+        assert!(is_of_the_system("HOLDFAST:offer-7"));
+        for theirs in ["", "holdfast", "offer-7", "waitlist-7", "好holdfast:"] {
+            assert!(!is_of_the_system(theirs), "{theirs}");
+        }
     }
 
     #[test]

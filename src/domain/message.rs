@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 pub use super::refund_facts::{RefundFacts, RefundTold, TakenIn};
 use super::{
-    ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId},
+    ids::{OrderId, RefundId, ScheduleId, SeatNo, UserId, request_name},
     json::json_fault,
     money::Fen,
     notification::Kind,
@@ -375,7 +375,10 @@ impl Message {
             Self::OrderCancel(m) => format!("{}/cancel", m.order_id),
             Self::OrderPaidOffline(m) => format!("{}/offline/{}", m.order_id, m.receipt),
             Self::OrderOverride(m) => format!("{}/override/{}", m.order_id, m.override_id),
-            Self::WaitlistChange(m) => format!("{}/waitlist/{}/{}", m.schedule_id, m.user_id, m.request_id),
+            // Customer and request name themselves, and may hold a slash.
+            Self::WaitlistChange(m) => {
+                format!("{}/waitlist/{:?}/{}", m.schedule_id, m.wish, request_name(&m.user_id, &m.request_id))
+            }
             Self::RefundRequested(m) => format!("{}/requested", m.refund_id),
             Self::RefundDue(m) => format!("{}/due", m.refund_id),
             Self::RefundSeen(m) => format!("{}/seen/{}", m.facts.out_refund_no, m.facts.standing.as_str()),

@@ -10,7 +10,7 @@ use crate::{
     config::{Settings, needed},
     desk::overrides::{self as desk, Refusal},
     domain::{
-        ids::{IdempotencyKey, OrderId},
+        ids::{IdempotencyKey, OrderId, system_request},
         money::Fen,
         overrides::{OverrideAction, OverrideDocument, OverrideStatus, Proposal, override_id, receipt},
     },
@@ -157,7 +157,7 @@ fn proposal(arguments: &Arguments, order_id: OrderId, action: OverrideAction) ->
         receipt: arguments.receipt.clone(),
         reason,
         operator: arguments.operator.clone(),
-        request_id: format!("cli-{}", id.simple()),
+        request_id: system_request("cli", id.simple()),
     })
 }
 

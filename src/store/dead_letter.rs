@@ -9,7 +9,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Database, SPARE_ROWS, Step, StoreError, readable, sealed::PersonalKeys};
-use crate::{crash, domain::dead_letter::LetterState};
+use crate::{
+    crash,
+    domain::{dead_letter::LetterState, ids::OrderId},
+};
 
 /// A letter as a reading found it.
 #[derive(Debug, Clone)]
@@ -139,6 +142,33 @@ pub async fn find(db: impl PgExecutor<'_>, id: &str) -> Result<Option<Row>, Stor
     )
     .bind(id)
     .fetch_optional(db)
+    .await?)
+}
+
+/// A letter about one order, as its story needs it.
+#[derive(Debug, Clone, FromRow)]
+pub struct OfOrder {
+    pub letter_id: String,
+    pub state: LetterState,
+    pub kind: String,
+    pub message_id: Option<String>,
+    pub error_class: String,
+    pub error: String,
+    pub worker: Option<String>,
+    pub failed_at: OffsetDateTime,
+    /// The body, openids masked.
+    pub shown: String,
+}
+
+/// At most `limit` letters about an order, oldest first.
+pub async fn of_order(db: impl PgExecutor<'_>, order: &OrderId, limit: i64) -> Result<Vec<OfOrder>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT letter_id, state, kind, message_id, error_class, error, worker, failed_at, shown FROM dead_letters
+          WHERE order_id = $1 ORDER BY failed_at, letter_id LIMIT $2",
+    )
+    .bind(order)
+    .bind(limit)
+    .fetch_all(db)
     .await?)
 }
 

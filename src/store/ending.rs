@@ -3,7 +3,8 @@
 use super::{
     Step, StoreError, hold, notification,
     order::{self, Change, Locked},
-    waitlist::{self, Terms},
+    seat,
+    waitlist::{self, Freed, Terms},
 };
 use crate::domain::order::{Effect, Event, step as decide};
 
@@ -38,26 +39,9 @@ pub async fn apply(
 
 /// Frees the order's seat, if it has one, and offers it to the waiting list at once. The session is locked.
 async fn free_seat(step: &mut Step<'_>, order: &Locked, terms: &Terms) -> Result<(), StoreError> {
-    if vacate(step, order).await? {
-        waitlist::offer_free_seats(step, order.schedule_id, terms).await?;
+    if seat::free(step, order).await? {
+        let freed = Freed { by: &order.order_id, from: &order.user_id };
+        waitlist::offer_free_seats(step, order.schedule_id, terms, Some(freed)).await?;
     }
     Ok(())
-}
-
-/// Frees the order's seat and ends its booking; says whether it had one. The session is locked.
-pub(super) async fn vacate(step: &mut Step<'_>, order: &Locked) -> Result<bool, StoreError> {
-    let freed = sqlx::query(
-        "WITH gone AS (
-             UPDATE seat_reservations SET status = 'cancelled', expires_at = NULL, updated_at = now()
-              WHERE order_id = $1 AND status <> 'cancelled' RETURNING schedule_id, seat_no
-         ), booking AS (
-             UPDATE bookings SET cancelled_at = now() WHERE order_id = $1 AND cancelled_at IS NULL
-         )
-         INSERT INTO free_seats (schedule_id, seat_no) SELECT schedule_id, seat_no FROM gone",
-    )
-    .bind(&order.order_id)
-    .execute(&mut *step.transaction)
-    .await?
-    .rows_affected();
-    Ok(freed > 0)
 }

@@ -40,7 +40,9 @@ pub async fn line(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Vec<I
               WHERE o.schedule_id = $1
          ), freed AS (
              SELECT a.at FROM payment_audit_log a JOIN line USING (order_id)
-              WHERE a.event IN ('hold_over', 'deadline_closed', 'cancelled', 'refund_requested')
+              -- Any change from a status with a seat to one without frees a seat, by whatever event and whoever's wish.
+              WHERE a.from_status IN ('held', 'awaiting_payment', 'confirmed')
+                AND a.to_status NOT IN ('held', 'awaiting_payment', 'confirmed')
          ), ranked AS (
              SELECT order_id, arrival, submitted_at, decided_at, seat_wish, reason, status, given_seat,
                     row_number() OVER (ORDER BY arrival) AS place,

@@ -327,5 +327,17 @@ async fn take_seats(
     if taken != orders.len() as u64 {
         return Err(StoreError::Conflict(sqlx::Error::RowNotFound));
     }
-    Ok(())
+    mark_sold_out(step, decided).await
+}
+
+/// Notes at the last order of each session that was given a seat whether it left none: the session sells out here, once.
+async fn mark_sold_out(step: &mut Step<'_>, decided: &[(&OrderSubmitted, Decision)]) -> Result<(), StoreError> {
+    let mut last: HashMap<ScheduleId, &OrderId> = HashMap::new();
+    for (order, decision) in decided {
+        match decision {
+            Decision::Held(_) => drop(last.insert(order.schedule_id, &order.order_id)),
+            Decision::Rejected { .. } => {}
+        }
+    }
+    super::seat::note_last(step, &last.into_values().collect::<Vec<_>>()).await
 }

@@ -52,6 +52,7 @@ pub mod retention;
 pub mod rights;
 pub mod schedule;
 pub mod sealed;
+mod seat;
 pub mod seating;
 pub mod standing;
 pub mod sweep;

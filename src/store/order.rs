@@ -399,17 +399,21 @@ pub async fn take_look(db: impl PgExecutor<'_>, id: &OrderId, period: std::time:
     Ok(crash::around("commit", "expiry.look", taken.execute(db)).await?.rows_affected() > 0)
 }
 
-/// The lapsed orders of those of these sessions that have no free seat left: WeChat must take no money for them.
-pub async fn lapsed_without_seat(
+/// At most `limit` lapsed orders of the sessions whose last free seat one of these orders took, while none is free.
+/// Which order took it is decided and stored under the session's lock (`seat_reservations.took_last`).
+pub async fn lapsed_by_last_seat(
     db: impl PgExecutor<'_>,
-    schedules: &[ScheduleId],
-) -> Result<Vec<(ScheduleId, OrderId)>, StoreError> {
-    Ok(sqlx::query_as(
-        "SELECT o.schedule_id, o.order_id FROM payment_orders o
-          WHERE o.schedule_id = ANY($1) AND o.status = 'lapsed'
-            AND NOT EXISTS (SELECT FROM free_seats f WHERE f.schedule_id = o.schedule_id)",
+    orders: &[OrderId],
+    limit: i64,
+) -> Result<Vec<OrderId>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT o.order_id FROM seat_reservations r JOIN payment_orders o ON o.schedule_id = r.schedule_id
+          WHERE r.order_id = ANY($1) AND r.took_last AND r.status <> 'cancelled' AND o.status = 'lapsed'
+            AND NOT EXISTS (SELECT FROM free_seats f WHERE f.schedule_id = r.schedule_id)
+          ORDER BY o.order_id LIMIT $2",
     )
-    .bind(schedules)
+    .bind(orders)
+    .bind(limit)
     .fetch_all(db)
     .await?)
 }

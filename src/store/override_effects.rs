@@ -6,16 +6,19 @@ use sqlx::FromRow;
 use super::{
     Step, StoreError, case, ending, hold,
     order::{self, Change, Locked, Paid},
-    payment,
+    overrides,
     payment_books::Books,
-    refund,
+    refund, seat,
     waitlist::Terms,
 };
-use crate::domain::{
-    ids::{OrderId, RefundId},
-    money::Fen,
-    order::{Effect, Event, SeatAtPayment, Step as Outcome, step as decide},
-    overrides::{OverrideDocument, WAIVED},
+use crate::{
+    crash,
+    domain::{
+        ids::{OrderId, RefundId},
+        money::Fen,
+        order::{Effect, Event, SeatAtPayment, Step as Outcome, step as decide},
+        overrides::{OverrideDocument, OverrideStatus, WAIVED, judge},
+    },
 };
 
 /// Who decided and why, as the audit log says it.
@@ -31,8 +34,8 @@ pub fn change(order: &Locked, document: &OverrideDocument, event: &'static str) 
 /// Gives the order a seat, its own while it holds one; says whether there was one to give.
 pub async fn waive(step: &mut Step<'_>, order: &Locked, document: &OverrideDocument) -> Result<bool, StoreError> {
     let sessions = hold::lock_sessions(step, &[order.schedule_id].into()).await?;
-    let seat = if order.holds_seat { None } else { payment::lowest_free_seat(step, &sessions, order).await? };
-    let event = Event::Granted(match (order.holds_seat, seat) {
+    let free = if order.holds_seat { None } else { seat::lowest_free(step, &sessions, order).await? };
+    let event = Event::Granted(match (order.holds_seat, free) {
         (true, _) => SeatAtPayment::Held,
         (false, Some(_)) => SeatAtPayment::Free,
         (false, None) => SeatAtPayment::None,
@@ -40,9 +43,11 @@ pub async fn waive(step: &mut Step<'_>, order: &Locked, document: &OverrideDocum
     let Outcome::Move { to, effects } = decide(order.status, event) else {
         return Ok(false);
     };
+    if let Some(free) = free {
+        seat::take(step, order, free).await?;
+    }
     let mut books = Books::default();
     books.confirmed.push(order);
-    books.reseated.extend(seat.map(|seat| (order, seat)));
     books.notices.extend(effects.iter().filter_map(|effect| match effect {
         Effect::Notify(kind) => Some((order.order_id.clone(), *kind)),
         _ => None,
@@ -109,8 +114,31 @@ async fn set_aside(step: &mut Step<'_>, order: &OrderId) -> Result<Vec<SetAside>
     .await?)
 }
 
-/// Locks the order that an override is about, which its foreign key says is there.
-pub async fn lock(step: &mut Step<'_>, document: &OverrideDocument) -> Result<Locked, StoreError> {
+/// What a decision comes to once its order's lock is held.
+pub enum UnderLock {
+    /// It stands: this is what it is carried out on.
+    Stands(Box<Locked>),
+    /// Something else came first; why it cannot be carried out any more.
+    Overtaken(&'static str),
+    /// Another copy of its message carried it out, or refused it.
+    Settled,
+}
+
+/// Locks the order that an override is about, which its foreign key says is there, and judges the decision anew by what
+/// is read under the lock. What was read before it may be over: two copies of the message are normal.
+pub async fn lock(step: &mut Step<'_>, document: &OverrideDocument) -> Result<UnderLock, StoreError> {
     let locked = order::lock(step, std::slice::from_ref(&document.order_id)).await?.pop();
-    Ok(locked.ok_or(sqlx::Error::RowNotFound)?)
+    let locked = locked.ok_or(sqlx::Error::RowNotFound)?;
+    if crash::without("judge_under_lock") {
+        return Ok(UnderLock::Stands(Box::new(locked)));
+    }
+    if overrides::status(step, document.override_id).await? != OverrideStatus::Approved {
+        return Ok(UnderLock::Settled);
+    }
+    let standing = overrides::standing(&mut *step.transaction, &document.order_id).await?;
+    let standing = standing.ok_or(sqlx::Error::RowNotFound)?;
+    Ok(match judge(document.action, document.amount_fen, standing) {
+        Ok(_) => UnderLock::Stands(Box::new(locked)),
+        Err(why) => UnderLock::Overtaken(why),
+    })
 }

@@ -265,6 +265,14 @@ pub async fn decide(db: &Database, id: Uuid, to: OverrideStatus, by: &str) -> Re
     Ok(decided.rows_affected() > 0)
 }
 
+/// Where an override stands, its row locked until the step ends.
+pub async fn status(step: &mut Step<'_>, id: Uuid) -> Result<OverrideStatus, StoreError> {
+    Ok(sqlx::query_scalar("SELECT status FROM order_overrides WHERE override_id = $1 FOR UPDATE")
+        .bind(id)
+        .fetch_one(&mut *step.transaction)
+        .await?)
+}
+
 /// What came of an approved one: in the transaction of the deed, where there is one.
 pub async fn settle(step: &mut Step<'_>, id: Uuid, to: OverrideStatus, outcome: &str) -> Result<(), StoreError> {
     sqlx::query(

@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
-    Step, StoreError, ending, hold, limits,
+    Step, StoreError, hold, limits,
     order::{self, Change, Locked, Paid},
     payment_books::{Books, Case, LateMoney, Outcome},
+    seat,
 };
 use crate::crash;
 use crate::domain::{
@@ -100,7 +101,7 @@ async fn settle<'a>(
         return Ok(Outcome::Repeated);
     }
     let mismatch = mismatch.or(settled_by.map(|_| CaseKind::PaidTwice));
-    let mut seat = None;
+    let mut free = None;
     let mut is_at_limit = false;
     let event = match mismatch {
         Some(_) => Event::PaymentMismatched,
@@ -108,8 +109,8 @@ async fn settle<'a>(
         None if order.holds_seat => Event::Paid(SeatAtPayment::Held),
         None => {
             is_at_limit = may_take_free_seat(order) && !has_room(step, order, seen).await?;
-            seat = if is_at_limit { None } else { take_free_seat(step, sessions, order).await? };
-            Event::Paid(if seat.is_some() { SeatAtPayment::Free } else { SeatAtPayment::None })
+            free = if is_at_limit { None } else { free_seat(step, sessions, order).await? };
+            Event::Paid(if free.is_some() { SeatAtPayment::Free } else { SeatAtPayment::None })
         }
     };
     let (to, effects) = decide(order.status, event).change(order.status).unwrap_or((order.status, &[]));
@@ -124,7 +125,12 @@ async fn settle<'a>(
                 outcome = Outcome::Settled;
                 books.confirmed.push(order);
             }
-            Effect::TakeFreeSeat => books.reseated.extend(seat.map(|seat| (order, seat))),
+            // At once: the next payment of the batch must not find it free.
+            Effect::TakeFreeSeat => {
+                if let Some(free) = free {
+                    seat::take(step, order, free).await?;
+                }
+            }
             Effect::RefundAutomatically => {
                 outcome = Outcome::Settled;
                 let why = match sessions.get(&order.schedule_id) {
@@ -143,7 +149,7 @@ async fn settle<'a>(
             }
             Effect::Notify(kind) => books.notices.push((order.order_id.clone(), *kind)),
             // Nobody is offered it: the sale is over.
-            Effect::FreeSeat => drop(ending::vacate(step, order).await?),
+            Effect::FreeSeat => drop(seat::free(step, order).await?),
             // The held seat is confirmed with its booking; a payment holds none.
             Effect::ConfirmSeat | Effect::HoldSeat => {}
         }
@@ -249,31 +255,6 @@ async fn lock_sessions(
 
 /// For a customer who paid after the hold was gone: their own seat if it is free, else the lowest free one. None of
 /// a session that was cancelled or has begun.
-async fn take_free_seat(
-    step: &mut Step<'_>,
-    sessions: &Sessions,
-    order: &Locked,
-) -> Result<Option<SeatNo>, StoreError> {
-    if may_take_free_seat(order) { lowest_free_seat(step, sessions, order).await } else { Ok(None) }
-}
-
-/// Takes the order's own seat if it is free, else the lowest free one of its locked and open session.
-pub(super) async fn lowest_free_seat(
-    step: &mut Step<'_>,
-    sessions: &Sessions,
-    order: &Locked,
-) -> Result<Option<SeatNo>, StoreError> {
-    if !sessions.get(&order.schedule_id).is_some_and(|session| session.open) {
-        return Ok(None);
-    }
-    Ok(sqlx::query_scalar(
-        "DELETE FROM free_seats WHERE schedule_id = $1 AND seat_no = coalesce(
-             (SELECT seat_no FROM free_seats WHERE schedule_id = $1 AND seat_no = $2),
-             (SELECT seat_no FROM free_seats WHERE schedule_id = $1 ORDER BY seat_no LIMIT 1))
-         RETURNING seat_no",
-    )
-    .bind(order.schedule_id)
-    .bind(order.seat_no)
-    .fetch_optional(&mut *step.transaction)
-    .await?)
+async fn free_seat(step: &mut Step<'_>, sessions: &Sessions, order: &Locked) -> Result<Option<SeatNo>, StoreError> {
+    if may_take_free_seat(order) { seat::lowest_free(step, sessions, order).await } else { Ok(None) }
 }

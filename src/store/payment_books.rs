@@ -10,7 +10,7 @@ use super::{
 };
 use crate::domain::{
     case::CaseKind,
-    ids::{OrderId, RefundId, SeatNo},
+    ids::{OrderId, RefundId},
     message::{Payment, PaymentSeen, Source},
     money::Fen,
     notification::Kind,
@@ -45,8 +45,6 @@ pub(super) struct Books<'a> {
     transactions: Vec<(&'a Locked, &'a PaymentSeen, &'static str)>,
     pub(super) changes: Vec<(&'a Locked, Change)>,
     pub(super) confirmed: Vec<&'a Locked>,
-    /// Seats taken anew for orders whose hold was gone.
-    pub(super) reseated: Vec<(&'a Locked, SeatNo)>,
     pub(super) refunds: Vec<LateMoney<'a>>,
     pub(super) notices: Vec<(OrderId, Kind)>,
     pub(super) cases: Vec<Case>,
@@ -135,7 +133,6 @@ impl<'a> Books<'a> {
     }
 
     pub(super) async fn write(self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        self.write_reseated(step).await?;
         self.write_confirmed(step).await?;
         self.write_transactions(step).await?;
         order::change(step, &self.changes).await?;
@@ -150,22 +147,6 @@ impl<'a> Books<'a> {
         Ok(())
     }
 
-    async fn write_reseated(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        for (order, seat) in &self.reseated {
-            sqlx::query(
-                "INSERT INTO seat_reservations (order_id, schedule_id, seat_no, status) VALUES ($1, $2, $3, 'confirmed')
-                 ON CONFLICT (order_id) DO UPDATE
-                    SET seat_no = excluded.seat_no, status = 'confirmed', expires_at = NULL, updated_at = now()",
-            )
-            .bind(&order.order_id)
-            .bind(order.schedule_id)
-            .bind(seat)
-            .execute(&mut *step.transaction)
-            .await?;
-        }
-        Ok(())
-    }
-
     /// Temporary reservations become the customers' seats, each with its booking.
     async fn write_confirmed(&self, step: &mut Step<'_>) -> Result<(), StoreError> {
         if self.confirmed.is_empty() {
@@ -174,7 +155,9 @@ impl<'a> Books<'a> {
         let ids: Vec<&OrderId> = self.confirmed.iter().map(|order| &order.order_id).collect();
         let booked = sqlx::query(
             "WITH seat AS (
-                 UPDATE seat_reservations SET status = 'confirmed', expires_at = NULL, updated_at = now()
+                 -- That the session sold out by a hold was said when it was held; only a seat taken just now says it here.
+                 UPDATE seat_reservations
+                    SET status = 'confirmed', expires_at = NULL, took_last = took_last AND status = 'confirmed', updated_at = now()
                   WHERE order_id = ANY($1) AND status IN ('temporary', 'confirmed')
               RETURNING reservation_id, order_id, schedule_id, seat_no
              )

@@ -174,6 +174,14 @@ pub async fn seats(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Vec<
     Ok(rows.into_iter().map(seat).collect())
 }
 
+/// Whether a session takes orders and customers who wait; `None` when there is no such session.
+pub async fn is_open(db: impl PgExecutor<'_>, id: ScheduleId) -> Result<Option<bool>, StoreError> {
+    Ok(sqlx::query_scalar("SELECT status = 'open' AND starts_at > now() FROM course_schedules WHERE schedule_id = $1")
+        .bind(id)
+        .fetch_optional(db)
+        .await?)
+}
+
 /// Seats of one session now; `None` when there is no such session.
 pub async fn availability(db: impl PgExecutor<'_>, schedule: ScheduleId) -> Result<Option<Availability>, StoreError> {
     type Row = (i32, i64, i64, Vec<SeatNo>, OffsetDateTime);

@@ -34,8 +34,9 @@ pub async fn counts(
                   WHERE r.schedule_id = wanted.schedule_id AND r.status = 'temporary') AS held,
                 (SELECT count(*) FROM seat_reservations r
                   WHERE r.schedule_id = wanted.schedule_id AND r.status = 'confirmed') AS confirmed,
-                (SELECT count(*) FROM waitlist w
-                  WHERE w.schedule_id = wanted.schedule_id AND w.left_at IS NULL AND w.offered_order_id IS NULL) AS waiting
+                (SELECT count(*) FROM waitlist w JOIN course_schedules s USING (schedule_id)
+                  WHERE w.schedule_id = wanted.schedule_id AND w.left_at IS NULL AND w.offered_order_id IS NULL
+                    AND s.status = 'open' AND s.starts_at > now()) AS waiting
            FROM unnest($1::uuid[]) AS wanted(schedule_id)",
     )
     .bind(schedules)

@@ -4,11 +4,18 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection, types::Json};
 use time::OffsetDateTime;
 
-use super::{Database, StoreError, case, order, overrides, readable, trace};
+use super::{
+    Database, StoreError, case,
+    dead_letter::{self, OfOrder},
+    order, overrides, readable, trace,
+};
 use crate::domain::{
     case::{CaseDocument, CaseStatus},
+    dead_letter::LetterState,
+    document::Snapshot,
     explain::{self, Facts, RefundFact},
     ids::{OrderId, RefundId},
+    message::Message,
     money::Fen,
     notification::{Kind, NotificationStatus},
     order::Status,
@@ -22,14 +29,17 @@ const TRACES: i64 = 1_000;
 /// Cases and overrides of one order; there are never so many.
 const FEW: i64 = 100;
 
-/// The story of an order; `None` when it is not in the books.
+/// The story of an order; `None` when neither the books nor the catalogue of dead letters know it.
 pub async fn read(db: &Database, id: &OrderId) -> Result<Option<Timeline>, StoreError> {
     let mut tx = db.snapshot().await?;
-    let Some(snapshot) = order::snapshot(&mut *tx, id).await? else { return Ok(None) };
-    let mut entries = Vec::new();
     let traces = trace::of_order(&mut *tx, id, TRACES).await?;
-    let parked = parked(&traces);
+    let letters = dead_letter::of_order(&mut *tx, id, FEW).await?;
+    let parked = parked(&traces, &letters);
+    let mut entries: Vec<Entry> = letters.iter().filter(|letter| !is_traced(letter, &traces)).map(set_aside).collect();
     entries.extend(traces.into_iter().map(traced));
+    let Some(snapshot) = order::snapshot(&mut *tx, id).await? else {
+        return undecided(&mut tx, entries, &letters, parked).await;
+    };
     entries.extend(changes(&mut tx, id).await?);
     entries.extend(callbacks(&mut tx, id).await?);
     entries.extend(payments(&mut tx, id).await?);
@@ -88,17 +98,79 @@ pub async fn read(db: &Database, id: &OrderId) -> Result<Option<Timeline>, Store
     }))
 }
 
-/// Kinds of messages that were set aside, and whose like was not handled since.
-fn parked(traces: &[Trace]) -> Vec<String> {
-    let key = |trace: &Trace| trace.details.as_ref().and_then(|details| details["key"].as_str().map(str::to_owned));
+/// The story of an order that was accepted and that no worker could take: it is in no table but the letters'. `None`
+/// when there is no letter with the order itself.
+async fn undecided(
+    tx: &mut PgConnection,
+    mut entries: Vec<Entry>,
+    letters: &[OfOrder],
+    parked: Vec<String>,
+) -> Result<Option<Timeline>, StoreError> {
+    let read = |letter: &OfOrder| match Message::read(&letter.kind, letter.shown.as_bytes()) {
+        Ok(Message::OrderSubmitted(order)) => Some((order, letter.clone())),
+        Ok(_) | Err(_) => None,
+    };
+    let Some((order, letter)) = letters.iter().rev().find_map(read) else { return Ok(None) };
+    let now = sqlx::query_scalar("SELECT now()").fetch_one(tx).await?;
+    entries.sort_by_key(|entry| (entry.at, entry.kind));
+    let money = Money { price_fen: order.amount_fen, ..Money::default() };
+    let facts = Facts::of_submitted(now, money, parked);
+    let OfOrder { letter_id, state, error_class, error, .. } = letter;
+    let state = state.as_str();
+    Ok(Some(Timeline {
+        answer: format!(
+            "Accepted, and set aside by its worker ({error_class}: {error}); letter {letter_id} is {state}. Nothing was \
+             decided and nothing was charged."
+        ),
+        waits_for: explain::waits_for(&facts),
+        next: explain::next(&facts),
+        endings: explain::endings(&facts),
+        user_id: order.user_id.as_str().to_owned(),
+        money,
+        entries,
+        cases: Vec::new(),
+        overrides: Vec::new(),
+        as_of: now,
+        order: Snapshot::of_submitted(&order).document,
+    }))
+}
+
+/// Kinds of messages that were set aside, and whose like was not handled since: by the catalogue, and by the trace for
+/// what the catalogue has not read yet.
+fn parked(traces: &[Trace], letters: &[OfOrder]) -> Vec<String> {
     let messages = || traces.iter().filter(|trace| trace.kind == EntryKind::Message);
-    let mut kinds: Vec<String> = messages()
-        .filter(|trace| trace.outcome == "parked")
+    let known =
+        |parked: &Trace| letters.iter().any(|letter| letter.message_id.is_some() && letter.message_id == key(parked));
+    let traced = messages()
+        .filter(|trace| trace.outcome == "parked" && !known(trace))
         .filter(|parked| !messages().any(|later| later.at > parked.at && key(later) == key(parked)))
-        .map(|trace| trace.what.clone())
-        .collect();
+        .map(|trace| trace.what.clone());
+    let letters = letters.iter().filter(|letter| letter.state == LetterState::Parked).map(|letter| letter.kind.clone());
+    let mut kinds: Vec<String> = letters.chain(traced).collect();
+    kinds.sort_unstable();
     kinds.dedup();
     kinds
+}
+
+/// A message's business key, as its trace has it.
+fn key(trace: &Trace) -> Option<String> {
+    trace.details.as_ref().and_then(|details| details["key"].as_str().map(str::to_owned))
+}
+
+/// Whether the trace has a row for this letter: it may have been dropped.
+fn is_traced(letter: &OfOrder, traces: &[Trace]) -> bool {
+    traces.iter().any(|trace| trace.outcome == "parked" && key(trace) == letter.message_id)
+}
+
+fn set_aside(letter: &OfOrder) -> Entry {
+    Entry {
+        who: letter.worker.as_ref().map(|worker| format!("worker:{worker}")),
+        details: Some(without_nulls(json!({
+            "letter_id": letter.letter_id, "state": letter.state.as_str(), "class": letter.error_class,
+            "error": letter.error, "key": letter.message_id,
+        }))),
+        ..Entry::new(letter.failed_at, EntryKind::Message, &letter.kind, "parked")
+    }
 }
 
 fn traced(trace: Trace) -> Entry {
