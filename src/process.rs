@@ -43,7 +43,7 @@ use crate::{
         notifications::Notifications,
         payments::Payments,
         prepay::Prepay,
-        reconcile::{Reconcile, books::Books},
+        reconcile::{Reconcile, books::Books, cancellations::Cancellations},
         refunds::Refunds,
         seats::Seats,
     },
@@ -351,6 +351,8 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 let pace = process.settings.reconcile.pace(&process.settings.retention, &process.settings.order);
                 let reconcile = Reconcile { db: process.database(Plans::Chosen)?, broker: broker.clone(), pace };
                 running.spawn(endless(reconcile.run(process.stop.clone())));
+                let cancellations = Cancellations { db: database.clone(), publisher: broker.publisher.clone() };
+                running.spawn(endless(cancellations.run(process.stop.clone())));
                 let account = process.pay_account()?;
                 let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
                 let (db, broker, personal) = (database.clone(), broker.clone(), personal().await?);

@@ -1,16 +1,17 @@
 //! Worker `reconcile`: puts what is overdue back onto the queues, and watches over the whole. Beside it, [`books`]
-//! compares each day with WeChat's bill.
+//! compares each day with WeChat's bill, and [`cancellations`] carries cancelled sessions to their end.
 //!
 //! Consumes   the clock; of several instances one leads, by a lock of PostgreSQL
 //! Changes    `swept_at` of payment_orders, refunds, notifications and order_overrides; the broker's missing queues;
-//!            the partitions of audit log and trace; book_days, book_differences, cases
+//!            the partitions of audit log and trace; book_days, book_differences, cases; schedule_cancellations
 //! Emits      order.held, order.alarm, order.override, refund.due, notification.due, payment.seen, refund.seen;
-//!            canaries into every queue
+//!            refund.requested and order.cancel of cancelled sessions; canaries into every queue
 //! Calls      WeChat: bill, query of a payment or refund that the bill tells otherwise
 //! Retries    with the next pass, whatever failed
 //! Safe twice because every message it sends is one that its worker has to take twice anyway
 
 pub mod books;
+pub mod cancellations;
 mod watch;
 
 use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@ use crate::{
         ids::ScheduleId,
         schedule::NewSchedule,
     },
-    store::{self, Database, StoreError, cancellation::Progress},
+    store::{self, Database, StoreError, cancellation::CancellationDocument},
 };
 
 const ANNOUNCEMENTS: u32 = 5;
@@ -28,7 +28,7 @@ pub struct ScheduleSeats {
     /// Customers on its waiting list.
     pub waiting: i64,
     /// How far its cancellation is; null for one that takes place.
-    pub cancellation: Option<Progress>,
+    pub cancellation: Option<CancellationDocument>,
 }
 
 /// A session that is there now.
@@ -56,7 +56,7 @@ pub async fn seats(db: &Database, id: ScheduleId) -> Result<Option<ScheduleSeats
     let seats = store::schedule::seats(db.pool(), id).await?;
     let waiting = store::waitlist::waiting(db.pool(), id).await?;
     let cancellation = match schedule.status.as_str() {
-        "cancelled" => Some(store::cancellation::progress(db.pool(), id).await?),
+        "cancelled" => Some(store::cancellation::find(db, id).await?),
         _ => None,
     };
     Ok(Some(ScheduleSeats { schedule, seats, waiting, cancellation }))

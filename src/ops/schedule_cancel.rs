@@ -1,14 +1,17 @@
-//! `holdfast schedule cancel`: ends a session and gives everybody their money back. Can be interrupted and run again.
+//! `holdfast schedule cancel`: ends a session and gives everybody their money back. The intent is in the books when the
+//! command has said so; from then on it only shows how far the workers are, and can be interrupted.
 
 use serde::Serialize;
 
 use crate::{
-    broker::Broker,
-    config::{Settings, needed},
-    desk::cancellation::{self, Cancellation, FASTEST, Interrupted, LONGEST_REASON, REASON},
+    config::Settings,
+    desk::cancellation::{self, FASTEST, LONGEST_REASON, REASON, Unwatched},
     domain::ids::ScheduleId,
     exit::Failure,
-    store::{self, cancellation::Progress},
+    store::{
+        self,
+        cancellation::{CancellationDocument, NewCancellation},
+    },
 };
 
 #[derive(clap::Args)]
@@ -23,6 +26,9 @@ pub struct Arguments {
     /// Refunds and cancellations asked for per second, as 5 or 5/s: at most 150.
     #[arg(long, default_value = "5/s", value_parser = rate)]
     rate: u32,
+    /// Your name, for the record.
+    #[arg(long = "as", env = "USER", default_value = "cli", value_parser = super::operator)]
+    operator: String,
     /// Stay until every refund has WeChat's last word.
     #[arg(long)]
     wait: bool,
@@ -43,51 +49,43 @@ struct Report {
     schedule_id: ScheduleId,
     dry_run: bool,
     #[serde(flatten)]
-    progress: Progress,
+    cancellation: CancellationDocument,
 }
 
 pub async fn run(arguments: &Arguments, settings: &Settings, json: bool) -> Result<(), Failure> {
-    let schedule = super::schedule_id(&arguments.schedule_id)?;
+    let schedule_id = super::schedule_id(&arguments.schedule_id)?;
     let db = super::database(settings)?;
-    if store::schedule::find(db.pool(), schedule).await?.is_none() {
-        return Err(super::no_schedule(schedule));
+    if store::schedule::find(db.pool(), schedule_id).await?.is_none() {
+        return Err(super::no_schedule(schedule_id));
     }
     if !arguments.dry_run {
-        cancellation::close(&db, super::cache(settings).as_ref(), schedule).await?;
-        let url = needed("broker.url", &settings.broker.url)?;
-        let broker = Broker::start(&url, "schedule cancel", settings.broker.confirm_within());
-        let mut cancellation = Cancellation::new(
-            &db,
-            &broker.publisher,
-            schedule,
-            &arguments.reason,
-            "operator:schedule-cancel",
-            arguments.rate,
-            |words| eprintln!("{words}"),
-        );
-        cancellation.ask_until_nothing_is_left().await?;
-        if arguments.wait {
-            cancellation.wait_for_refunds().await?;
-        }
-        broker.close().await;
+        let new = NewCancellation {
+            schedule_id,
+            requested_by: format!("operator:{}", arguments.operator),
+            reason: arguments.reason.clone(),
+            rate: i32::try_from(arguments.rate).unwrap_or(1),
+        };
+        cancellation::cancel(&db, super::cache(settings).as_ref(), &new).await?;
+        eprintln!("the session is cancelled; the workers carry it on. This command may be interrupted");
+        cancellation::watch(&db, schedule_id, arguments.wait, |words| eprintln!("{words}")).await?;
     }
-    let progress = store::cancellation::progress(db.pool(), schedule).await?;
-    let report = Report { schedule_id: schedule, dry_run: arguments.dry_run, progress };
+    let cancellation = store::cancellation::find(&db, schedule_id).await?;
+    let report = Report { schedule_id, dry_run: arguments.dry_run, cancellation };
     super::print(json, &report, || told(&report));
     Ok(())
 }
 
-impl From<Interrupted> for Failure {
-    fn from(interrupted: Interrupted) -> Self {
-        match interrupted {
-            Interrupted::Store(error) => error.into(),
-            Interrupted::Broker { .. } => Self::Away(interrupted.to_string()),
-            Interrupted::NobodyWorks(_) => Self::No(interrupted.to_string()),
+impl From<Unwatched> for Failure {
+    fn from(unwatched: Unwatched) -> Self {
+        match unwatched {
+            Unwatched::Store(error) => error.into(),
+            Unwatched::Standstill(_) => Self::No(unwatched.to_string()),
         }
     }
 }
 
-fn told(Report { schedule_id, dry_run, progress }: &Report) -> String {
+fn told(Report { schedule_id, dry_run, cancellation }: &Report) -> String {
+    let progress = &cancellation.progress;
     let head = if *dry_run { "would be asked for, of session" } else { "session is cancelled:" };
     let rows = [
         ("bookings to refund", progress.bookings, Some(progress.bookings_fen)),

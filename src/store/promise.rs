@@ -15,7 +15,8 @@ pub struct Item {
     pub checked: i64,
     /// How many of them break the promise.
     pub broken: i64,
-    /// The first of those, as they are stored. For `open_cases`, which breaks nothing: the oldest cases.
+    /// The first of those, as they are stored. For `open_cases` and
+    /// `open_cancellations`, which break nothing: the oldest of them.
     pub rows: Vec<Value>,
 }
 

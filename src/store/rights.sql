@@ -59,6 +59,8 @@ BEGIN
             ('INSERT', 'courses', 'desk'),
             ('INSERT', 'course_schedules', 'desk'),
             ('UPDATE (status)', 'course_schedules', 'desk'),
+            ('INSERT, UPDATE (rate, asked_through)', 'schedule_cancellations', 'desk'),
+            ('UPDATE (left_at)', 'waitlist', 'desk'),
             ('INSERT', 'free_seats', 'desk'),
             ('INSERT', 'order_overrides', 'desk'),
             ('UPDATE (created_at)', 'payment_orders', 'desk'),
@@ -77,6 +79,7 @@ BEGIN
             ('UPDATE (swept_at)', 'refunds', 'reconcile'),
             ('UPDATE (swept_at)', 'notifications', 'reconcile'),
             ('UPDATE (swept_at)', 'order_overrides', 'reconcile'),
+            ('UPDATE (asked_through, asked_at, finished_at)', 'schedule_cancellations', 'reconcile'),
             ('INSERT, UPDATE', 'book_days', 'reconcile'),
             ('INSERT, UPDATE', 'book_differences', 'reconcile')
           ) AS given (what, name, kinds_of_it)

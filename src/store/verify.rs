@@ -21,7 +21,7 @@ struct Check {
     broken: &'static str,
 }
 
-const CHECKS: [Check; 18] = [
+const CHECKS: &[Check] = &[
     Check {
         name: "seat_once",
         promise: "no seat is held or booked twice",
@@ -53,6 +53,18 @@ const CHECKS: [Check; 18] = [
                    FROM (SELECT schedule_id, seat_no FROM free_seats UNION ALL
                          SELECT schedule_id, seat_no FROM seat_reservations WHERE status <> 'cancelled') seat
                    JOIN course_schedules USING (schedule_id) WHERE seat_no > capacity",
+    },
+    Check {
+        name: "seats_not_lost",
+        promise: "every seat of a room is free, or belongs to an order that can still give it back",
+        checked: "course_schedules",
+        broken: "SELECT s.schedule_id, room.seat_no FROM course_schedules s
+                  CROSS JOIN LATERAL generate_series(1, s.capacity) AS room(seat_no)
+                   LEFT JOIN free_seats f ON f.schedule_id = s.schedule_id AND f.seat_no = room.seat_no
+                   LEFT JOIN (SELECT r.schedule_id, r.seat_no FROM seat_reservations r JOIN payment_orders o USING (order_id)
+                               WHERE r.status <> 'cancelled' AND o.status IN ('held', 'awaiting_payment', 'confirmed')) taken
+                     ON taken.schedule_id = s.schedule_id AND taken.seat_no = room.seat_no
+                  WHERE f.seat_no IS NULL AND taken.seat_no IS NULL",
     },
     Check {
         name: "sold_within_capacity",
@@ -221,6 +233,47 @@ const CHECKS: [Check; 18] = [
                      OR status = 'sent' AND sent_at IS NULL",
     },
     Check {
+        name: "cancellations_end",
+        promise: "a cancelled session has an intent that is carried to its end; then no order and nobody who waits is left",
+        checked: "course_schedules",
+        broken: "SELECT s.schedule_id, c.requested_by, c.requested_at, c.asked_at, c.finished_at, o.left_over, w.waiting
+                   FROM course_schedules s
+                   LEFT JOIN schedule_cancellations c USING (schedule_id)
+                  CROSS JOIN LATERAL (SELECT count(*) AS left_over FROM payment_orders o
+                                       WHERE o.schedule_id = s.schedule_id
+                                         AND o.status IN ('confirmed', 'held', 'awaiting_payment', 'lapsed')) o
+                  CROSS JOIN LATERAL (SELECT count(*) AS waiting FROM waitlist w
+                                       WHERE w.schedule_id = s.schedule_id
+                                         AND w.left_at IS NULL AND w.offered_order_id IS NULL) w
+                  WHERE s.status = 'cancelled'
+                    AND (w.waiting > 0 OR o.left_over > 0 AND (c.schedule_id IS NULL OR c.finished_at IS NOT NULL)
+                         OR c.finished_at IS NULL AND late(coalesce(c.asked_at, c.requested_at)))",
+    },
+    Check {
+        name: "accepted_is_decided",
+        promise: "a request that was accepted is decided: none lies in a dead-letter queue and waits for an operator",
+        checked: "payment_orders",
+        broken: "SELECT letter_id, kind, order_id, error_class, error, failed_at FROM dead_letters d
+                  WHERE state = 'parked'
+                    AND CASE kind WHEN 'order.submitted'
+                                  THEN NOT EXISTS (SELECT FROM payment_orders o WHERE o.order_id = d.order_id)
+                                  WHEN 'refund.requested'
+                                  THEN NOT EXISTS (SELECT FROM refunds r WHERE r.refund_id || '/requested' = d.message_id)
+                                  WHEN 'order.cancel'
+                                  THEN NOT EXISTS (SELECT FROM payment_orders o WHERE o.order_id = d.order_id
+                                                      AND o.status NOT IN ('held', 'awaiting_payment', 'lapsed'))
+                                  ELSE kind IN ('waitlist.change') END",
+    },
+    Check {
+        name: "no_offer_failed",
+        promise: "who waits for a seat is offered one in turn: no offer has failed",
+        checked: "waitlist",
+        broken: "SELECT w.ticket, w.schedule_id, w.user_id, w.offer_failed_at, w.offer_error FROM waitlist w
+                   JOIN course_schedules s USING (schedule_id)
+                  WHERE w.offer_failed_at IS NOT NULL AND w.left_at IS NULL AND w.offered_order_id IS NULL
+                    AND s.status = 'open' AND s.starts_at > now()",
+    },
+    Check {
         name: "history_exists",
         promise: "every order has an audit log, or its last link where its months were pruned",
         checked: "payment_orders",
@@ -239,7 +292,7 @@ const CHECKS: [Check; 18] = [
 ];
 
 /// How many items an answer to everything has.
-pub const ITEMS: usize = CHECKS.len() + replay::ITEMS + 1;
+pub const ITEMS: usize = CHECKS.len() + replay::ITEMS + 2;
 
 /// Asks everything of one snapshot of the books, so that a system at work is judged at a single moment. `grace`:
 /// how long after its time something counts as overdue.
@@ -264,11 +317,12 @@ pub async fn run_telling(
             .execute(&mut *tx)
             .await?;
     }
-    for check in &CHECKS {
+    for check in CHECKS {
         tell(ask(&mut tx, check, grace).await?);
     }
     replay::histories(&mut tx).await?.into_iter().for_each(&mut tell);
     tell(open_cases(&mut tx).await?);
+    tell(open_cancellations(&mut tx).await?);
     tx.rollback().await?;
     Ok(())
 }
@@ -312,5 +366,27 @@ async fn open_cases(tx: &mut PgConnection) -> Result<Item, StoreError> {
         checked: rows.first().map_or(0, |(open, _)| *open),
         rows: rows.into_iter().map(|(_, Json(row))| row).collect(),
         ..Item::new("open_cases", "information: what waits for a person")
+    })
+}
+
+/// Not a promise: cancelled sessions that are being carried to their end, with the orders and refunds that are left.
+async fn open_cancellations(tx: &mut PgConnection) -> Result<Item, StoreError> {
+    let rows: Vec<(i64, Json<Value>)> = sqlx::query_as(
+        "SELECT count(*) OVER (), to_jsonb(c) FROM (
+             SELECT schedule_id, requested_by, requested_at, asked_at,
+                    (SELECT count(*) FROM payment_orders o WHERE o.schedule_id = k.schedule_id
+                        AND o.status IN ('confirmed', 'held', 'awaiting_payment', 'lapsed')) AS orders_left,
+                    (SELECT count(*) FROM refunds r JOIN payment_orders o USING (order_id)
+                      WHERE o.schedule_id = k.schedule_id AND r.status IN ('requested', 'processing')) AS refunds_open
+               FROM schedule_cancellations k WHERE finished_at IS NULL) c
+          ORDER BY c.requested_at LIMIT $1",
+    )
+    .bind(ROWS_SHOWN as i64)
+    .fetch_all(&mut *tx)
+    .await?;
+    Ok(Item {
+        checked: rows.first().map_or(0, |(open, _)| *open),
+        rows: rows.into_iter().map(|(_, Json(row))| row).collect(),
+        ..Item::new("open_cancellations", "information: cancelled sessions that are not settled yet")
     })
 }

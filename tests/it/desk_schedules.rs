@@ -12,7 +12,8 @@ use crate::{
 
 #[tokio::test]
 async fn p4_a_session_is_added_seen_seat_by_seat_and_cancelled_by_an_operator() {
-    let stack = hasty("desk_schedules", 600, 1200).await;
+    let mut stack = hasty("desk_schedules", 600, 1200).await;
+    stack.spawn("reconcile");
     let operator = stack.token_of_role("olga", Role::Operator);
     let viewer = stack.token_of_role("vera", Role::Viewer);
     let path = "/v1/ops/schedules";

@@ -20,27 +20,27 @@ struct Break {
     statements: &'static str,
 }
 
-const BREAKS: [Break; 25] = [
+const BREAKS: &[Break] = &[
     Break {
         how: "a seat is booked twice",
-        seen_by: &["seat_once"],
+        seen_by: &["seats_not_lost", "seat_once"],
         statements: "DROP INDEX seat_reservations_one_live_per_seat;
             UPDATE seat_reservations SET seat_no = 1 WHERE status = 'confirmed';
             UPDATE bookings SET seat_no = 1",
     },
     Break {
         how: "a free seat vanishes",
-        seen_by: &["seats_add_up"],
+        seen_by: &["seats_not_lost", "seats_add_up"],
         statements: "DELETE FROM free_seats WHERE seat_no = 9",
     },
     Break {
         how: "a free seat is in no room",
-        seen_by: &["seats_known"],
+        seen_by: &["seats_not_lost", "seats_known"],
         statements: "UPDATE free_seats SET seat_no = 99 WHERE seat_no = 9",
     },
     Break {
         how: "a taken seat is free too, another one vanishes",
-        seen_by: &["seats_known"],
+        seen_by: &["seats_not_lost", "seats_known"],
         statements: "UPDATE free_seats SET seat_no = 1 WHERE seat_no = 9",
     },
     Break {
@@ -57,6 +57,51 @@ const BREAKS: [Break; 25] = [
         statements: "WITH lost AS (UPDATE seat_reservations SET status = 'cancelled' WHERE status = 'temporary'
                                 RETURNING schedule_id, seat_no)
             INSERT INTO free_seats SELECT * FROM lost",
+    },
+    Break {
+        how: "a waiver takes a second seat for an order that has one",
+        seen_by: &["seats_add_up", "seats_not_lost"],
+        statements: "DELETE FROM free_seats WHERE seat_no = (SELECT min(seat_no) FROM free_seats)",
+    },
+    Break {
+        how: "an order ends and keeps its seat",
+        seen_by: &["seats_have_owners", "seats_not_lost", "history_replays"],
+        statements: "UPDATE payment_orders SET status = 'expired' WHERE status = 'awaiting_payment';
+            INSERT INTO notifications (order_id, kind) SELECT order_id, 'order_expired' FROM payment_orders WHERE status = 'expired'",
+    },
+    Break {
+        how: "an accepted request lies in a dead-letter queue",
+        seen_by: &["accepted_is_decided"],
+        statements:
+            "INSERT INTO dead_letters (letter_id, queue, kind, message_id, order_id, error_class, error, cause, attempt,
+                                       failed_at, headers, shown, sealed)
+            VALUES ('l', 'orders.dead', 'order.submitted', 'hfnobody/submitted', 'hfnobody', 'bug', '', '', 1, now(), '{}', '', '')",
+    },
+    Break {
+        how: "an offer fails",
+        seen_by: &["no_offer_failed"],
+        statements: "UPDATE waitlist SET offer_failed_at = now(), offer_error = 'a row stood in its way'",
+    },
+    Break {
+        how: "a session is cancelled and nobody is to carry it on",
+        seen_by: &["cancellations_end"],
+        statements: "UPDATE waitlist SET left_at = now();
+            UPDATE course_schedules SET status = 'cancelled' WHERE capacity = 1",
+    },
+    Break {
+        how: "a cancellation stands still",
+        seen_by: &["cancellations_end"],
+        statements: "UPDATE waitlist SET left_at = now();
+            UPDATE course_schedules SET status = 'cancelled' WHERE capacity = 1;
+            INSERT INTO schedule_cancellations (schedule_id, requested_by, reason, rate, requested_at)
+            SELECT schedule_id, 'operator:olga', '', 5, now() - interval '1 hour' FROM course_schedules WHERE capacity = 1",
+    },
+    Break {
+        how: "a cancellation ends with a booking left, and somebody waits",
+        seen_by: &["cancellations_end"],
+        statements: "UPDATE course_schedules SET status = 'cancelled' WHERE capacity = 1;
+            INSERT INTO schedule_cancellations (schedule_id, requested_by, reason, rate, finished_at)
+            SELECT schedule_id, 'operator:olga', '', 5, now() FROM course_schedules WHERE capacity = 1",
     },
     Break {
         how: "a booking is cancelled by itself",
@@ -179,7 +224,8 @@ async fn s3_3_honest_books_are_clean_and_each_broken_promise_is_seen() {
     let items = report["items"].as_array().expect("items");
     for item in items {
         assert_eq!(item["broken"], 0, "{item}");
-        assert!(item["checked"].as_i64() > Some(0), "nothing was looked at: {item}");
+        let looked_at = item["checked"].as_i64() > Some(0);
+        assert!(looked_at || item["name"] == "open_cancellations", "nothing was looked at: {item}");
     }
     let cases = items.iter().find(|item| item["name"] == "open_cases").expect("open cases");
     assert_eq!(cases["rows"][0]["kind"], "amount_mismatch");
@@ -195,13 +241,15 @@ async fn s3_3_honest_books_are_clean_and_each_broken_promise_is_seen() {
         let names: BTreeSet<&str> = items.iter().filter(|item| item.broken > 0).map(|item| item.name).collect();
         let expected: BTreeSet<&str> = broken.seen_by.iter().copied().collect();
         assert_eq!(names, expected, "{}: {items:#?}", broken.how);
-        assert!(items.iter().all(|item| (item.broken > 0) != item.rows.is_empty() || item.name == "open_cases"));
+        assert!(items.iter().all(|item| (item.broken > 0) != item.rows.is_empty() || item.name.starts_with("open_")));
         seen.extend(expected);
     }
     let not_seen: Vec<&Value> = items
         .iter()
         .map(|item| &item["name"])
-        .filter(|name| !seen.contains(name.as_str().expect("a name")) && **name != "open_cases")
+        .filter(|name| !seen.contains(name.as_str().expect("a name")))
+        // They break nothing.
+        .filter(|name| **name != "open_cases" && **name != "open_cancellations")
         // Judged by the keys that are configured, not by the books: tests/it/keys.rs.
         .filter(|name| **name != "sealed_opens")
         .collect();
@@ -229,6 +277,7 @@ async fn honest_books(stack: &Stack) {
     let token = stack.quick_token("fay");
     let rejected = stack.submit(&token, &small).await;
     stack.until_status(&token, &rejected, "rejected").await;
+    stack.wait_in_line(&["fay"], &small).await;
 
     for (token, order) in &orders[..2] {
         stack.pay(order).await;

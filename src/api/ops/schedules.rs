@@ -1,7 +1,5 @@
 //! `/v1/ops/schedules`: sessions seat by seat, and their cancellation.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     body::Body,
@@ -22,13 +20,13 @@ use super::super::{
 };
 use crate::{
     desk::{
-        cancellation::{self, Cancellation, FASTEST, LONGEST_REASON, REASON},
+        cancellation::{self, FASTEST, LONGEST_REASON, REASON},
         schedules::ScheduleSeats,
     },
     domain::{document::ScheduleDocument, ids::ScheduleId},
     store::{
         self,
-        cancellation::Progress,
+        cancellation::{CancellationDocument, NewCancellation},
         seating::{self, Counts},
     },
 };
@@ -142,13 +140,13 @@ pub(in crate::api) struct CancellationReport {
     schedule_id: ScheduleId,
     dry_run: bool,
     #[serde(flatten)]
-    progress: Progress,
+    cancellation: CancellationDocument,
 }
 
 /// Cancel a session
 ///
-/// Takes no more orders at once, then asks for every refund and cancellation, at a rate that WeChat takes. Repeating it
-/// tells how far it is and goes on where it was; nobody is refunded twice.
+/// Takes no more orders at once and ends the waiting list. Worker `reconcile` asks for every refund and cancellation, at a
+/// rate that WeChat takes, until none is left. Repeating it tells how far it is; nobody is refunded twice.
 #[utoipa::path(
     post, path = "/v1/ops/schedules/{id}/cancel", tag = "operators", security(("bearer" = ["operator"])),
     params(("id" = String, Path)),
@@ -179,28 +177,16 @@ pub(in crate::api) async fn cancel(
         return Err(Problem::new(Kind::NoSuchSchedule));
     }
     if !dry_run {
-        let closed = cancellation::close(&api.desk, Some(&api.cache), schedule_id).await;
-        closed.map_err(|error| Problem::from_store(&error))?;
         let requested_by = format!("operator:{}", operator.user);
-        tokio::spawn(carry_on(Arc::clone(&api), schedule_id, reason, requested_by, rate));
+        let rate = i32::try_from(rate).unwrap_or(1);
+        let new = NewCancellation { schedule_id, requested_by, reason, rate };
+        let cancelled = cancellation::cancel(&api.desk, Some(&api.cache), &new).await;
+        cancelled.map_err(|error| Problem::from_store(&error))?;
     }
-    let progress = store::cancellation::progress(api.desk.pool(), schedule_id).await;
-    let progress = progress.map_err(|error| Problem::from_store(&error))?;
+    let cancellation = store::cancellation::find(&api.desk, schedule_id).await;
+    let cancellation = cancellation.map_err(|error| Problem::from_store(&error))?;
     let status = if dry_run { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(CancellationReport { schedule_id, dry_run, progress })))
-}
-
-/// Asks for everything, in the background. Should this process end, the same request goes on where it was.
-async fn carry_on(api: Api, schedule: ScheduleId, reason: String, requested_by: String, rate: u32) {
-    let tell: fn(&str) = |words| tracing::info!(words, "cancelling a session");
-    let mut cancellation = Cancellation::new(&api.desk, &api.publisher, schedule, &reason, &requested_by, rate, tell);
-    tokio::select! {
-        asked = cancellation.ask_until_nothing_is_left() => match asked {
-            Ok(()) => tracing::info!(%schedule, "everything is asked for"),
-            Err(error) => tracing::error!(%schedule, %error, "a cancellation stopped"),
-        },
-        () = api.stop.cancelled() => tracing::warn!(%schedule, "a cancellation was interrupted by the end of the process"),
-    }
+    Ok((status, Json(CancellationReport { schedule_id, dry_run, cancellation })))
 }
 
 fn reason(value: &Value) -> Result<String, &'static str> {

@@ -52,12 +52,14 @@ function progress({ cancellation: now }) {
   if (!now) return null;
   const left = now.bookings + now.unpaid;
   const done = now.refunds_succeeded + now.refunds_abnormal;
-  const state = left > 0 ? "asking" : now.refunds_open > 0 ? "refunding" : "over";
+  const state = left > 0 ? "asking" : now.refunds_open > 0 || !now.finished_at ? "refunding" : "over";
   return el("section", { class: "card cancellation", data: { testid: "cancellation", state } },
     el("p", { class: "replay-state" }, chip(t(`cancellation_${state}`), state === "over" ? "good" : "wait"),
       el("span", {}, t("cancellation_given_back", { sum: money(now.refunds_succeeded_fen) }))),
     el("progress", { class: "gauge", max: Math.max(1, left + now.refunds_open + done), value: left + now.refunds_open + done > 0 ? done : 1, "aria-label": t("cancellation_progress") }),
     facts([
+      [t("cancellation_by"), now.requested_by ? [now.requested_by, " · ", moment(now.requested_at)] : t("unknown")],
+      [t("cancellation_reason"), now.reason ?? t("unknown")],
       [t("cancellation_to_refund"), [count(now.bookings), " · ", sum(now.bookings_fen)]],
       [t("cancellation_to_close"), count(now.unpaid)],
       [t("cancellation_open"), [count(now.refunds_open), " · ", sum(now.refunds_open_fen)]],

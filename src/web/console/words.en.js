@@ -157,6 +157,8 @@ export const en = {
   cancellation_over: "cancelled and settled",
   cancellation_given_back: "{sum} given back",
   cancellation_progress: "Refunds that are settled",
+  cancellation_by: "Cancelled by",
+  cancellation_reason: "Reason told to customers",
   cancellation_to_refund: "Still to refund",
   cancellation_to_close: "Still to close",
   cancellation_open: "Refunds at WeChat",

@@ -156,6 +156,8 @@ export const zh = {
   cancellation_over: "已取消并结清",
   cancellation_given_back: "已退还 {sum}",
   cancellation_progress: "已结清的退款",
+  cancellation_by: "取消人",
+  cancellation_reason: "告知客户的原因",
   cancellation_to_refund: "待退款",
   cancellation_to_close: "待关闭",
   cancellation_open: "微信处理中",
