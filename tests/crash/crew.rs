@@ -156,6 +156,14 @@ impl<'a> Crew<'a> {
         }
     }
 
+    /// Runs an operator's command and does not run it again when it dies: nobody notices.
+    pub(crate) async fn operate_once(&self, arguments: &[&str]) {
+        let output = self.run_beside_a_twin(self.command(CLI, arguments), &[], arguments).await;
+        if self.is_next_death(CLI, output.status) {
+            self.note_death();
+        }
+    }
+
     /// From here to the end of the story.
     pub(crate) fn a_queue_is_gone(&self) {
         self.queue_is_gone.set(true);

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use crate::{crew::document, queues::Queues, tale::Tale};
 
 /// WeChat refuses to make an order of anything.
-fn refusal() -> Value {
+pub(crate) fn refusal() -> Value {
     json!([{ "on": "order", "status": 400, "code": "PARAM_ERROR" }])
 }
 
 /// An order that WeChat refused, its message parked once or, since a worker died over it, twice.
-async fn refused(tale: &Tale<'_>, session: &str, guest: &str) -> String {
+pub(crate) async fn refused(tale: &Tale<'_>, session: &str, guest: &str) -> String {
     let ann = tale.guest(guest);
     let order = ann.order(session).await;
     ann.until_status(&order, "held").await;
@@ -26,7 +26,7 @@ async fn refused(tale: &Tale<'_>, session: &str, guest: &str) -> String {
 }
 
 /// The dead letters of an order in this state, by name.
-async fn letters(tale: &Tale<'_>, order: &str, state: &str) -> Vec<String> {
+pub(crate) async fn letters(tale: &Tale<'_>, order: &str, state: &str) -> Vec<String> {
     let listed = tale.crew.operate(&["dead", "list", "--order", order, "--state", state, "--json"]).await;
     let name = |letter: &Value| letter["letter_id"].as_str().expect("an id").to_owned();
     document(&listed)["items"].as_array().expect("letters").iter().map(name).collect()

@@ -13,8 +13,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 mod cell;
+mod contests;
 mod crew;
 mod door;
+mod hands;
 mod lane;
 mod letters;
 mod matrix;

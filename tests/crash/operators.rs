@@ -7,16 +7,22 @@ use serde_json::json;
 
 use crate::{
     crew::document,
+    hands::{case_about, close_case},
     lane::PERSONAL_KEYS,
     stack::{Answer, Stack},
     tale::Tale,
 };
 
-/// Olga proposes, Otto agrees, and it is carried out.
-async fn decide(tale: &Tale<'_>, order: &str, action: &str, more: &[&str]) {
+/// Olga proposes something about an order.
+pub(crate) async fn propose(tale: &Tale<'_>, order: &str, action: &str, more: &[&str]) {
     let key = format!("{action}-of-{order}");
     let wish = ["order", "override", order, action, "--reason", "a customer called", "--as", "olga", "--key", &key];
     tale.crew.operate(&[&wish, more].concat()).await;
+}
+
+/// Olga proposes, Otto agrees, and it is carried out.
+pub(crate) async fn decide(tale: &Tale<'_>, order: &str, action: &str, more: &[&str]) {
+    propose(tale, order, action, more).await;
     // Agreed before the command died, it says that nothing is proposed.
     tale.crew.try_to_operate(&["order", "override", order, "approve", "--as", "otto", "--no-wait"]).await;
     tale.until(&format!("{action} is carried out"), async || {
@@ -96,19 +102,7 @@ pub(crate) async fn override_payment(tale: &Tale<'_>) {
 pub(crate) async fn override_set_aside(tale: &Tale<'_>) {
     let (session, ann) = (tale.session(1).await, tale.guest("ann"));
     let order = ann.payable(&session).await;
-    sqlx::query("UPDATE payment_orders SET amount_fen = amount_fen + 1 WHERE order_id = $1")
-        .bind(&order)
-        .execute(&tale.stack.db)
-        .await
-        .expect("changed");
-    tale.expect_case("amount_mismatch");
-    tale.pay(&order).await;
-    tale.until("it is set aside", async || {
-        let cases = "SELECT count(*) FROM cases WHERE order_id = $1 AND status = 'open'";
-        let open: i64 = sqlx::query_scalar(cases).bind(&order).fetch_one(&tale.stack.db).await.expect("a look");
-        (open == 1).then_some(())
-    })
-    .await;
+    tale.pays_another_price(&order).await;
     decide(tale, &order, "refund", &[]).await;
     ann.until_status(&order, "refunded").await;
     ann.is_told(&[Kind::PaymentReceived, Kind::Refunded]);
@@ -166,17 +160,11 @@ pub(crate) async fn case_closed(tale: &Tale<'_>) {
     let refund = ann.refund(&order, None).await;
     tale.until_refund(&refund, "abnormal").await;
     tale.expect_case("refund_abnormal");
-    let case: String = sqlx::query_scalar("SELECT case_id::text FROM cases WHERE order_id = $1")
-        .bind(&order)
-        .fetch_one(&tale.stack.db)
-        .await
-        .expect("a case");
-    // Closed before the command died, it says so.
-    let close = ["case", "close", &case, "--resolution", "bank transfer 4711", "--as", "olga"];
-    tale.crew.try_to_operate(&close).await;
-    let open = "SELECT count(*) FROM cases WHERE order_id = $1 AND status = 'open'";
-    let open: i64 = sqlx::query_scalar(open).bind(&order).fetch_one(&tale.stack.db).await.expect("a look");
-    assert_eq!(open, 0, "it is closed");
+    let case = case_about(tale, &refund).await;
+    close_case(tale, &case, &["--paid-by-hand", "transfer-4711"]).await;
+    tale.until_refund(&refund, "paid_by_hand").await;
+    ann.until_status(&order, "refunded").await;
+    ann.is_told(&[Kind::Refunded]);
 }
 
 /// One old month goes by command, another one when `reconcile` starts.

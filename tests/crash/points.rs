@@ -8,7 +8,8 @@ use crate::sources;
 
 /// Every point that some story must pass, and somebody die at, by name, whoever it is.
 pub(crate) fn in_the_code() -> BTreeSet<String> {
-    let commits = steps().into_iter().flat_map(|step| around("commit", &step));
+    let commits = steps().into_iter().filter(|step| !HEALS_WHAT_CANNOT_BE.contains(&step.as_str()));
+    let commits = commits.flat_map(|step| around("commit", &step));
     let calls = Call::ALL.into_iter().filter(|call| *call != Call::Certificates).map(Call::label);
     let calls = calls.chain(["stable_token", "send_template"]).flat_map(|call| around("wechat", call));
     let kinds = kinds();
@@ -31,6 +32,9 @@ fn around(deed: &str, matter: &str) -> [String; 2] {
 
 /// Published by earlier releases, and by this one only when a crash has it derived again.
 const SAID_AGAIN_ONLY: [&str; 1] = ["order.paid_offline"];
+/// About rows that no release writes: a story that lays one there leaves a broken promise behind. A repetition of the sweep
+/// opens the same case (`tests/it/refund_numbers.rs`).
+const HEALS_WHAT_CANNOT_BE: [&str; 1] = ["reconcile.unreadable"];
 /// Where transactions are begun and statements are made. `src/ops/sample.rs` is left out: it plays a customer.
 const STEPS_IN: [&str; 4] = ["src/store", "src/dead_letters", "src/desk", "workers"];
 /// What is written without a point, since nothing depends on it.

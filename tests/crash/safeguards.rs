@@ -91,7 +91,21 @@ impl Safeguard {
 #[test]
 fn s3_3_without_any_one_safeguard_a_cell_turns_red() {
     let cells = SAFEGUARDS.iter().flat_map(|safeguard| [safeguard.cell(), safeguard.left_out()]).collect();
-    for told in lane::play("safeguards", lanes().min(4), cells) {
+    assert_those_without_are_red("safeguards", cells);
+}
+
+/// C2: two copies of a decision that was judged before the order's lock was held. The twin waits for the lock while the
+/// first takes a seat, and takes another one.
+#[test]
+fn s3_3_without_judging_under_the_lock_a_twin_takes_a_second_seat() {
+    let point = Point { role: "expiry", name: "commit.before:override.waive".to_owned() };
+    let cell = Cell::with_a_twin(Story::named("waived_after_the_hold"), &point);
+    let without = Some(Without { safeguard: "judge_under_lock", after_the_crash: false });
+    assert_those_without_are_red("twin_safeguard", vec![cell.clone(), Cell { without, ..cell }]);
+}
+
+fn assert_those_without_are_red(name: &str, cells: Vec<Cell>) {
+    for told in lane::play(name, lanes().min(4), cells) {
         let is_red = matches!(told.outcome, Outcome::Red(_));
         assert_eq!(is_red, told.cell.without.is_some(), "{}: {:?}", told.cell, told.outcome);
         assert_ne!(told.outcome, Outcome::NotReached, "{}", told.cell);

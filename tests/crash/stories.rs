@@ -11,7 +11,12 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::{
+    contests::{
+        approved_and_withdrawn, offers_key_taken, replayed_and_discarded, returned_and_case_closed,
+        waived_after_the_hold,
+    },
     crew::document,
+    hands::{cancelled_in_motion, refunded_by_staff, refused_refund_paid_by_hand},
     letters::{canary_comes_back, letter_mended, letter_put_away, letter_replayed, letter_replayed_by_the_console},
     operators::{
         bill_compared, case_closed, old_months_go, override_close, override_confirm, override_payment, override_refund,
@@ -54,13 +59,15 @@ macro_rules! stories {
 stories! {
     Plain: booking_paid callback_twice callback_late_by_a_cancel hold_lapses_then_paid paid_as_the_hold_ends cancelled
         expired sold_out_with_alternatives partial_refund refund_unheard whole_refund
-        refund_abnormal refund_not_enough refund_closed
-        money_too_late_for_a_seat waiting_list_offer session_cancelled notifications answers_lost paid_offline
+        refund_abnormal refund_not_enough refund_closed refunded_by_staff
+        money_too_late_for_a_seat waiting_list_offer offers_key_taken notifications answers_lost paid_offline
         refused_by_wechat queue_gone bill_compared personal_key_replaced
         letter_replayed canary_comes_back letter_put_away letter_mended;
     Operated: override_confirm override_waive override_close override_refund override_payment override_set_aside
-        case_closed old_months_go letter_replayed_by_the_console;
-    Swept: callback_lost queues_lost alarms_lost;
+        case_closed old_months_go letter_replayed_by_the_console
+        approved_and_withdrawn returned_and_case_closed replayed_and_discarded waived_after_the_hold
+        refused_refund_paid_by_hand;
+    Swept: callback_lost queues_lost alarms_lost session_cancelled cancelled_in_motion;
     Watched: canaries;
 }
 

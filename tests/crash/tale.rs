@@ -3,9 +3,12 @@
 
 use std::{cell::RefCell, future::Future, time::Duration};
 
-use holdfast::domain::{
-    message::{Alarm, Message, OrderAlarm},
-    notification::Kind,
+use holdfast::{
+    api::Role,
+    domain::{
+        message::{Alarm, Message, OrderAlarm},
+        notification::Kind,
+    },
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -18,6 +21,15 @@ use crate::{
     story::order_id,
 };
 
+/// The messages of a story to one customer.
+pub(crate) struct Messages {
+    pub user: String,
+    /// Each of these, once.
+    pub expected: Vec<Kind>,
+    /// Each of these at most once: two acts meet, and either may come first.
+    pub possible: Vec<Kind>,
+}
+
 /// One telling of a story.
 pub(crate) struct Tale<'a> {
     pub stack: &'a Stack,
@@ -25,7 +37,7 @@ pub(crate) struct Tale<'a> {
     /// Keeps its people and sessions apart from those of other tellings on the same stack.
     pub number: usize,
     pub patience: Duration,
-    told: RefCell<Vec<(String, Vec<Kind>)>>,
+    told: RefCell<Vec<Messages>>,
     cases: RefCell<Vec<&'static str>>,
 }
 
@@ -56,9 +68,9 @@ impl<'a> Tale<'a> {
 
     pub(crate) fn guest(&self, name: &str) -> Guest<'_> {
         let user = format!("{name}-{}", self.number);
-        let told = self.told.borrow().iter().all(|(known, _)| *known != user);
-        if told {
-            self.told.borrow_mut().push((user.clone(), Vec::new()));
+        let is_new = self.told.borrow().iter().all(|known| known.user != user);
+        if is_new {
+            self.told.borrow_mut().push(Messages { user: user.clone(), expected: Vec::new(), possible: Vec::new() });
         }
         Guest { tale: self, customer: Customer::of(self.stack, &user) }
     }
@@ -74,6 +86,23 @@ impl<'a> Tale<'a> {
     pub(crate) async fn pay(&self, order: &str) {
         let paid = self.stack.pay(order).await;
         assert_eq!(paid.status, StatusCode::OK, "{}", paid.body);
+    }
+
+    /// The customer pays, and it is not what the books say: the money is set aside in a case.
+    pub(crate) async fn pays_another_price(&self, order: &str) {
+        sqlx::query("UPDATE payment_orders SET amount_fen = amount_fen + 1 WHERE order_id = $1")
+            .bind(order)
+            .execute(&self.stack.db)
+            .await
+            .expect("changed");
+        self.expect_case("amount_mismatch");
+        self.pay(order).await;
+        self.until("it is set aside", async || {
+            let cases = "SELECT count(*) FROM cases WHERE order_id = $1 AND status = 'open'";
+            let open: i64 = sqlx::query_scalar(cases).bind(order).fetch_one(&self.stack.db).await.expect("a look");
+            (open == 1).then_some(())
+        })
+        .await;
     }
 
     /// A queue loses what lies in it, while nobody takes from it.
@@ -118,7 +147,7 @@ impl<'a> Tale<'a> {
     }
 
     /// What everybody was to be told, and the cases that were to be opened.
-    pub(crate) fn expected(self) -> (Vec<(String, Vec<Kind>)>, Vec<&'static str>) {
+    pub(crate) fn expected(self) -> (Vec<Messages>, Vec<&'static str>) {
         (self.told.into_inner(), self.cases.into_inner())
     }
 }
@@ -136,6 +165,11 @@ impl Guest<'_> {
 
     pub(crate) async fn order(&self, session: &str) -> String {
         self.customer.submit(session, None).await
+    }
+
+    /// The same under a key of their choice.
+    pub(crate) async fn order_as(&self, key: &str, session: &str) -> String {
+        self.customer.with_key(key).submit(session, None).await
     }
 
     /// An order that can be paid.
@@ -175,7 +209,7 @@ impl Guest<'_> {
     }
 
     async fn post(&self, path: &str, wish: &Value) -> Answer {
-        let key = format!("{path} {wish}").replace(|c: char| !c.is_ascii_graphic(), "-");
+        let key = key_of(path, wish);
         let what = format!("{path} is answered");
         let request = || self.customer.request(Method::POST, path).header("Idempotency-Key", &key).json(wish);
         self.tale.asked(&what, request).await
@@ -188,13 +222,21 @@ impl Guest<'_> {
         assert!(is_taken, "{}", answer.body);
     }
 
-    /// Asks for money back, all that is left unless a sum is given; answers the refund's number.
+    /// Asks for money back, all that is left, or an operator asks for a sum; answers the refund's number.
     pub(crate) async fn refund(&self, order: &str, amount_fen: Option<i64>) -> String {
-        let mut wish = json!({ "reason": "sick" });
-        if let Some(fen) = amount_fen {
-            wish["amount_fen"] = json!(fen);
-        }
-        let answer = self.post(&format!("/v1/orders/{order}/refunds"), &wish).await;
+        let path = format!("/v1/orders/{order}/refunds");
+        let answer = match amount_fen {
+            None => self.post(&path, &json!({ "reason": "sick" })).await,
+            Some(fen) => {
+                let (wish, stack) = (json!({ "reason": "sick", "amount_fen": fen }), self.tale.stack);
+                let (key, token) = (key_of(&path, &wish), stack.token_of_role("olga", Role::Operator));
+                let request = || {
+                    let request = stack.request(Method::POST, &path).bearer_auth(&token);
+                    request.header("Idempotency-Key", &key).json(&wish)
+                };
+                self.tale.asked(&format!("{path} is answered"), request).await
+            }
+        };
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
         answer.body["refund_id"].as_str().expect("a refund_id").to_owned()
     }
@@ -214,11 +256,17 @@ impl Guest<'_> {
 
     /// The order they were offered, once it can be paid.
     pub(crate) async fn offered(&self) -> String {
+        self.offered_beside("").await
+    }
+
+    /// The same beside an order of their own.
+    pub(crate) async fn offered_beside(&self, own: &str) -> String {
         let order = self
             .tale
             .until(&format!("{} is offered a seat", self.user()), async || {
                 let orders = Answer::try_of(self.customer.request(Method::GET, "/v1/orders")).await.ok()?;
-                orders.body["items"][0]["order_id"].as_str().map(str::to_owned)
+                let mut orders = orders.body["items"].as_array()?.iter().filter_map(|order| order["order_id"].as_str());
+                orders.find(|order| *order != own).map(str::to_owned)
             })
             .await;
         self.until_payable(&order).await;
@@ -227,8 +275,21 @@ impl Guest<'_> {
 
     /// What they are told in the course of the story, each once, and nothing else.
     pub(crate) fn is_told(&self, kinds: &[Kind]) {
-        let mut told = self.tale.told.borrow_mut();
-        let (_, theirs) = told.iter_mut().find(|(user, _)| user == self.user()).expect("a guest of this story");
-        theirs.extend(kinds);
+        self.change_messages(|messages| messages.expected.extend(kinds));
     }
+
+    /// What they may be told besides, each at most once.
+    pub(crate) fn may_be_told(&self, kinds: &[Kind]) {
+        self.change_messages(|messages| messages.possible.extend(kinds));
+    }
+
+    fn change_messages(&self, change: impl FnOnce(&mut Messages)) {
+        let mut told = self.tale.told.borrow_mut();
+        change(told.iter_mut().find(|messages| messages.user == self.user()).expect("a guest of this story"));
+    }
+}
+
+/// The same request has the same key.
+fn key_of(path: &str, wish: &Value) -> String {
+    format!("{path} {wish}").replace(|c: char| !c.is_ascii_graphic(), "-")
 }

@@ -265,10 +265,12 @@ impl Crew<'_> {
     async fn has_handled(&self, role: &'static str, points: &[String], watch: &Watch) -> bool {
         match role {
             "api" => self.pause.door.all_were_repeated(),
-            // One pass is complete.
+            // Two passes are complete: in the meantime each of its other tasks has had its turn.
             "reconcile" => {
-                let metrics = self.ask_the_twin("/metrics").await;
-                metrics.is_some_and(|metrics| metrics.contains("reconcile_pass_seconds_count"))
+                let metrics = self.ask_the_twin("/metrics").await.unwrap_or_default();
+                let passes =
+                    metrics.lines().find_map(|line| line.split_once("reconcile_pass_seconds_count ")?.1.parse().ok());
+                passes.is_some_and(|passes: u64| passes >= 2)
             }
             worker => {
                 // The broker has taken the acknowledgement of the paused process, and delivers nothing again.

@@ -41,6 +41,14 @@ impl Stack {
         let theirs: BTreeMap<String, (String, i64, String)> = entries(ledger, "refunds")
             .map(|r| (text(r, "out_refund_no"), (text(r, "out_trade_no"), fen(r, "refund"), text(r, "status"))))
             .collect();
+        // WeChat still has the failed attempt at a refund that a person ended.
+        let ended: Vec<String> =
+            sqlx::query_scalar("SELECT refund_id FROM refunds WHERE status IN ('paid_by_hand', 'not_owed')")
+                .fetch_all(&self.db)
+                .await
+                .expect("refunds");
+        let theirs: BTreeMap<_, _> =
+            theirs.into_iter().filter(|(id, (.., status))| status == "SUCCESS" || !ended.contains(id)).collect();
         let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
             "SELECT coalesce(out_refund_no, refund_id), order_id, amount_fen, CASE status WHEN 'succeeded' THEN 'SUCCESS' ELSE upper(status::text) END
                FROM refunds WHERE status NOT IN ('requested', 'refused', 'paid_by_hand', 'not_owed')",
