@@ -14,6 +14,8 @@ run_tests() {
   case " $* " in *' lint '*)
     RUSTC_WORKSPACE_WRAPPER=$(rustc --print sysroot)/bin/clippy-driver
     export RUSTC_WORKSPACE_WRAPPER
+    # A panic names its line without line tables too, and two dozen programs are written and linked sooner.
+    export CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG:-0}
     ;;
   esac
   # Most tests wait for their processes most of the time.
