@@ -223,7 +223,8 @@ pub async fn record(
             .bind(&id)
             .fetch_one(&mut *step.transaction)
             .await?;
-    let differing = refund_foreign::differences(&order, mchid, Some(amount), facts);
+    let mut differing = refund_foreign::differences(&order, mchid, Some(amount), facts);
+    refund_foreign::compare_number(step, &mut differing, facts, Some(&id)).await?;
     if !differing.is_empty() {
         let details = json!({ "asked_fen": amount, "refunded_fen": facts.refund_fen, "differs": differing });
         case::open(step, CaseKind::RefundMismatch, id.as_str(), Some(&order_id), facts.refund_fen, details).await?;

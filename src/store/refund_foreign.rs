@@ -45,6 +45,27 @@ pub(super) fn differences(order: &Locked, mchid: &str, asked: Option<Fen>, facts
     differing
 }
 
+/// Compares WeChat's own number of a refund, too: it stands for one refund. `id`: the refund of the books, if there is one.
+pub(super) async fn compare_number(
+    step: &mut Step<'_>,
+    differing: &mut Map<String, Value>,
+    facts: &RefundFacts,
+    id: Option<&RefundId>,
+) -> Result<(), StoreError> {
+    let other: Option<String> = sqlx::query_scalar(
+        "SELECT refund_id FROM refunds WHERE wechat_refund_id = $1 AND refund_id IS DISTINCT FROM $2",
+    )
+    .bind(&facts.wechat_refund_id)
+    .bind(id)
+    .fetch_optional(&mut *step.transaction)
+    .await?;
+    if let Some(other) = other {
+        let both = json!({ "wechat": facts.wechat_refund_id, "recorded_for": other });
+        differing.insert("wechat_refund_id".to_owned(), both);
+    }
+    Ok(())
+}
+
 /// Records a refund that is not ours. A number that is in the books is recorded by [`super::refund::record`].
 pub(super) async fn take_in(
     step: &mut Step<'_>,
@@ -69,7 +90,8 @@ pub(super) async fn take_in(
     if !its_own {
         return of_other_money(step, &order, facts).await;
     }
-    let differing = differences(&order, mchid, None, facts);
+    let mut differing = differences(&order, mchid, None, facts);
+    compare_number(step, &mut differing, facts, None).await?;
     if !differing.is_empty() {
         open_case(step, CaseKind::RefundMismatch, facts, Some(&order_id), Some(differing)).await?;
         return Ok(Recorded::Mismatched);

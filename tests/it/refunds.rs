@@ -286,7 +286,7 @@ async fn a_refund_that_is_not_as_we_know_it_is_a_case_and_settles_nothing() {
         let facts = RefundFacts {
             out_refund_no: out_refund_no.to_owned(),
             out_trade_no: order.clone(),
-            wechat_refund_id: "5000000001".into(),
+            wechat_refund_id: format!("50-{out_refund_no}"),
             standing: RefundStanding::Success,
             refund_fen: Fen(refund_fen),
             success_time: None,
