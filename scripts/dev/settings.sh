@@ -96,7 +96,6 @@ role_settings() {
   local wechat=$dev/wechat line
   cat <<END
 HOLDFAST_API=http://127.0.0.1:$API_PORT
-HOLDFAST_API_HEALTH=http://127.0.0.1:$HEALTH_API_PORT
 HOLDFAST_SIMULATOR=http://127.0.0.1:$SIMULATOR_PORT
 HOLDFAST_API__LISTEN=127.0.0.1:$API_PORT
 HOLDFAST_API__PUBLIC_URL=http://127.0.0.1:$API_PORT
@@ -114,6 +113,8 @@ HOLDFAST_OFFICIAL_ACCOUNT__BASE_URL=http://127.0.0.1:$SIMULATOR_PORT
 HOLDFAST_OFFICIAL_ACCOUNT__APPID=$appid
 HOLDFAST_OFFICIAL_ACCOUNT__SECRET=$OFFICIAL_ACCOUNT_SECRET
 END
+  # A stack that an earlier checkout began has no such port until it is started again.
+  if [ -n "${HEALTH_API_PORT:-}" ]; then echo "HOLDFAST_API_HEALTH=http://127.0.0.1:$HEALTH_API_PORT"; fi
   for line in $templates; do
     echo "HOLDFAST_OFFICIAL_ACCOUNT__TEMPLATES__$line"
   done
