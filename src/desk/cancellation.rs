@@ -28,8 +28,9 @@ pub enum Unwatched {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
-        "{0} orders stay as they are: do the workers `reconcile`, `refunds` and `expiry` run? The cancellation is in the \
-         books and goes on with them"
+        "{0} orders stay as they are: refunds above `override.second_person_fen` wait for a second operator's word \
+         (`holdfast order override ORDER approve`), all others for the workers `reconcile`, `refunds` and `expiry`. The \
+         cancellation is in the books and goes on with them"
     )]
     Standstill(i64),
 }
