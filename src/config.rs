@@ -161,6 +161,17 @@ impl OrderSettings {
         if self.hold_seconds == 0 || self.hold_seconds > self.payment_seconds {
             problems.push(problem("order.hold_seconds", "must be above zero and at most order.payment_seconds"));
         }
+        // A week: RabbitMQ bears delays of 49 days, WeChat's codes are good for two hours.
+        const LONGEST: u32 = 604_800;
+        for (setting, seconds) in [
+            ("order.payment_seconds", self.payment_seconds),
+            ("order.check_seconds", self.check_seconds),
+            ("order.refund_interval_seconds", self.refund_interval_seconds),
+        ] {
+            if !(1..=LONGEST).contains(&seconds) {
+                problems.push(problem(setting, format!("must be from 1 to {LONGEST}")));
+            }
+        }
         problems
     }
 }

@@ -19,6 +19,8 @@
 //! - `crash`: points at which tests kill a process; nothing in a release.
 //! - [`ops`], [`exit`]: the operator's commands and how they end.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test's own times are sane"))]
+
 pub mod api;
 pub mod broker;
 pub mod cache;

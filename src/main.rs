@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use holdfast::{
     config,
+    domain::text::escaped_page,
     exit::Failure,
     ops,
     process::{self, WorkerName},
@@ -94,7 +95,7 @@ fn main() -> ExitCode {
     match runtime.block_on(run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("holdfast: {failure}");
+            eprintln!("holdfast: {}", escaped_page(&failure.to_string()));
             failure.code()
         }
     }

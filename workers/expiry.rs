@@ -214,7 +214,7 @@ impl Expiry {
                 total_fen: offline.amount_fen,
                 payer_total_fen: None,
                 currency: "CNY".into(),
-                success_time: offline.paid_at,
+                success_time: Some(offline.paid_at),
                 refunded: false,
             },
             source: Source::Offline { operator: offline.operator.clone(), reason: offline.reason.clone() },

@@ -3,7 +3,12 @@
 //! Input: the size of the pieces as one byte, then the file. The signed hash is right where the first byte is even.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use holdfast::wechat::bill::{BillFault, BillReader};
+use holdfast::{
+    domain::money::Fen,
+    wechat::bill::{BillFault, BillReader},
+};
+
+use super::assert_plain;
 
 pub(crate) fn check(data: &[u8]) -> bool {
     let Some((first, file)) = data.split_first() else {
@@ -18,7 +23,8 @@ pub(crate) fn check(data: &[u8]) -> bool {
         return false;
     };
     for row in &rows {
-        assert!(row.amount.0 >= 0, "{row:?}");
+        assert!((0..=Fen::LARGEST.0).contains(&row.amount.0), "{row:?}");
+        assert_plain(&[&row.number, &row.out_trade_no, &row.state]);
     }
     assert_eq!(read(file, 1 << 12, "another"), Err(BillFault::Hash));
     !rows.is_empty()

@@ -2,7 +2,11 @@
 //!
 //! Input: `type`, `message_id` and headers, line by line; an empty line; the body.
 
-use holdfast::{broker::envelope, domain::message::Message, spans::TraceParent};
+use holdfast::{
+    broker::envelope,
+    domain::{json::has_nul, message::Message},
+    spans::TraceParent,
+};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
@@ -33,6 +37,8 @@ pub(crate) fn check(data: &[u8]) -> bool {
                 assert_eq!(TraceParent::parse(&trace.to_string()), Some(*trace));
             }
             assert_eq!(message.kind(), kind);
+            assert!(!has_nul(&serde_json::from_slice(&message.body()).expect("JSON")), "PostgreSQL stores no NUL");
+            assert!(message.money_fen().is_none_or(|fen| fen.is_amount()));
             assert_eq!(Message::read(&kind, &message.body()).expect("reads back"), message);
             true
         }

@@ -56,6 +56,17 @@ fn assert_silent(words: &str, secrets: &[&str]) {
     }
 }
 
+/// What strangers wrote and we keep: one line that PostgreSQL, its indexes, a log and a terminal can bear.
+#[track_caller]
+fn assert_plain<T: AsRef<str>>(texts: &[T]) {
+    for text in texts.iter().map(AsRef::as_ref) {
+        assert!(
+            !text.contains(holdfast::domain::text::misleads) && text.chars().count() <= 128,
+            "is not plain: {text:?}"
+        );
+    }
+}
+
 fn replaced(text: &[u8], word: &[u8], by: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;

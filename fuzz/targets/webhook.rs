@@ -17,7 +17,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
-    OPENID, answers, assert_silent, lines, parts, replaced,
+    OPENID, answers, assert_plain, assert_silent, lines, parts, replaced,
     wechat_side::{API_V3_KEY, KEYS, NOW, headers, seal},
     with_person,
 };
@@ -80,6 +80,19 @@ fn payment_taken(notification: &Notification<holdfast::wechat::transaction::Tran
         return None;
     };
     assert!(matches!(notification.content.trade_state, TradeState::Success | TradeState::Refund));
+    assert!(payment.total_fen.is_amount());
+    let words = [
+        &notification.id,
+        &notification.event_type,
+        &payment.out_trade_no,
+        &payment.transaction_id,
+        &payment.mchid,
+        &payment.appid,
+        &payment.trade_type,
+        &payment.currency,
+    ];
+    assert_plain(&words);
+    assert_plain(&payment.bank_type.iter().collect::<Vec<_>>());
     Some(Message::PaymentSeen(PaymentSeen { payment: *payment, source: source(notification), request_id: "r".into() }))
 }
 
@@ -87,6 +100,8 @@ fn refund_taken(notification: &Notification<holdfast::wechat::refund::Refund>) -
     assert!(notification.event_type.starts_with("REFUND."));
     answers::refund(&notification.content);
     let facts = notification.content.facts()?;
+    assert!(facts.refund_fen.is_amount());
+    assert_plain(&[&notification.id, &facts.out_refund_no, &facts.out_trade_no, &facts.wechat_refund_id]);
     Some(Message::RefundSeen(RefundSeen {
         facts,
         source: source(notification),

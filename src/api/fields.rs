@@ -1,5 +1,7 @@
 //! Reads what callers send, field by field, so that they learn everything that is wrong at once.
 
+use std::borrow::Cow;
+
 use axum::{
     body::Body,
     http::{HeaderMap, header},
@@ -11,6 +13,9 @@ use super::problem::{FieldError, Kind, Problem};
 use crate::domain::{
     calendar::Moment,
     ids::{CourseId, Malformed},
+    json::has_nul,
+    money::Fen,
+    text::{Line, Note, Sentence},
 };
 
 /// What is read and thrown away of a body that is too large: whoever closes while the other still sends breaks
@@ -109,6 +114,11 @@ impl Fields {
         read: impl FnOnce(&Value) -> Result<T, E>,
     ) -> Option<T> {
         let value = self.members.remove(name).filter(|value| !value.is_null())?;
+        // PostgreSQL stores no NUL, in `text` or in `jsonb`.
+        if has_nul(&value) {
+            self.wrong(name, "must not contain NUL");
+            return None;
+        }
         read(&value).map_err(|problem| self.wrong(name, &problem.to_string())).ok()
     }
 
@@ -143,6 +153,28 @@ pub(super) fn moment(value: &Value) -> Result<Moment, Malformed> {
 
 pub(super) fn course_id(value: &Value) -> Result<CourseId, Malformed> {
     CourseId::try_from(text(value).map_err(Malformed)?)
+}
+
+/// An amount that a person names.
+pub(super) fn amount_fen(value: &Value) -> Result<Fen, Malformed> {
+    Fen::amount(number(value))
+}
+
+/// One line of at most `MAX` characters.
+pub(super) fn line<const MAX: usize>(value: &Value) -> Result<String, Cow<'static, str>> {
+    let line = Line::<MAX>::try_from(text(value)?);
+    line.map(String::from).map_err(|unfit| unfit.to_string().into())
+}
+
+/// A sentence or two that a person wrote for others: one line of 1 to 500 characters.
+pub(super) fn sentence(value: &Value) -> Result<String, Cow<'static, str>> {
+    line::<{ Sentence::MAX }>(value)
+}
+
+/// Lines that a person wrote for others: 1 to 2 000 characters.
+pub(super) fn note(value: &Value) -> Result<String, Cow<'static, str>> {
+    let note = Note::try_from(text(value)?);
+    note.map(String::from).map_err(|unfit| unfit.to_string().into())
 }
 
 /// A whole number; one that 64 bits do not hold, or a fraction, is out of every range.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::{
-    fields::{self, Fields, text},
+    fields::{self, Fields, amount_fen, text},
     problem::{Kind, Problem},
 };
 use crate::domain::{
@@ -69,11 +69,6 @@ impl OrderRequest {
 
 fn schedule_id(value: &Value) -> Result<ScheduleId, &'static str> {
     ScheduleId::parse(text(value)?).map_err(|_| "must be a UUID")
-}
-
-fn amount_fen(value: &Value) -> Result<Fen, &'static str> {
-    let fen = value.as_i64().filter(|fen| *fen > 0);
-    fen.map(Fen).ok_or("must be a whole number of fen above 0")
 }
 
 fn seat_no(value: &Value) -> Result<SeatNo, &'static str> {

@@ -5,6 +5,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use crate::domain::calendar::Moment;
+
 /// How many items a page has at most.
 pub(super) const PAGE: usize = 50;
 
@@ -70,10 +72,9 @@ impl Place {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| WRONG)?;
         let text = String::from_utf8(bytes).map_err(|_| WRONG)?;
         let (nanos, id) = text.split_once(' ').ok_or(WRONG)?;
-        let nanos = nanos.parse().map_err(|_| WRONG)?;
-        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| WRONG)?;
-        // PostgreSQL's times begin in 4713 BC.
-        if at.year() < 0 { Err(WRONG) } else { Ok(Self { at, id: id.to_owned() }) }
+        let at = nanos.parse().ok().and_then(Moment::of_nanos).ok_or(WRONG)?;
+        // No list's ids have control characters; PostgreSQL's texts hold no NUL.
+        if id.contains(char::is_control) { Err(WRONG) } else { Ok(Self { at: at.get(), id: id.to_owned() }) }
     }
 }
 
@@ -84,8 +85,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_comes_back_as_it_was(nanos in -1i128 << 60..1 << 60, id in "[0-9a-z-]{1,36}") {
-            let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap();
+        fn a_cursor_comes_back_as_it_was(micros in 946_684_800_000_000i128..7_258_118_400_000_000, id in "[0-9a-z-]{1,36}") {
+            let at = OffsetDateTime::from_unix_timestamp_nanos(micros * 1_000).unwrap();
             let place = Place { at, id };
             prop_assert_eq!(Place::parse(&place.cursor()), Ok(place));
         }
@@ -98,7 +99,8 @@ mod tests {
 
     #[test]
     fn only_a_full_page_with_more_behind_it_has_a_next() {
-        let place = |n: &i64| Place { at: OffsetDateTime::from_unix_timestamp(*n).unwrap(), id: n.to_string() };
+        let place =
+            |n: &i64| Place { at: OffsetDateTime::from_unix_timestamp(1_800_000_000 + *n).unwrap(), id: n.to_string() };
         assert!(Page::cut((0..50).collect(), place).next.is_none());
         let page = Page::cut((0..51).collect(), place);
         assert_eq!(page.items.len(), 50);

@@ -199,11 +199,11 @@ struct Extensions {
     #[schema(example = "/v1/orders/hf2m6qk0c9v1x8y4zt3w7p5rab/refunds")]
     instead: Option<String>,
     /// From when orders are taken (`not-on-sale`).
-    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     sale_opens_at: Option<OffsetDateTime>,
     /// Until when orders are taken (`not-on-sale`).
-    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     sale_closes_at: Option<OffsetDateTime>,
 }

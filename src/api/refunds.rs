@@ -10,14 +10,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::{
     Api, Inner,
     auth::{Caller, Role},
-    fields::{self, Fields, text},
+    fields::{self, Fields, amount_fen, text},
     hand_over::{counted, hand_over, pace},
     headers::idempotency_key,
     noted::Asked,
@@ -32,12 +31,13 @@ use crate::{
     domain::{
         document::OrderDocument,
         history::RefundDocument,
-        ids::{IdempotencyKey, OrderId, RefundId},
+        ids::{IdempotencyKey, Malformed, OrderId, RefundId},
         message::{Message, RefundRequested},
         money::Fen,
         order::Status,
         overrides::{OverrideAction, OverrideDocument, Proposal, override_id},
         refund::RefundStatus,
+        text::refund_reason,
     },
     store::{
         StoreError,
@@ -48,8 +48,6 @@ use crate::{
 };
 
 const BODY_BYTES_MAX: usize = 4 * 1024;
-/// WeChat Pay, refund request: `reason` has at most 80 bytes.
-const REASON_BYTES_MAX: usize = 80;
 
 /// What is to go back.
 #[derive(Debug, PartialEq, Eq, Deserialize, ToSchema)]
@@ -67,7 +65,7 @@ impl Wish {
     async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
         let mut fields = fields::json_object(headers, body, BODY_BYTES_MAX).await?;
         let amount_fen = fields.optional("amount_fen", amount_fen);
-        let reason = fields.required("reason", reason);
+        let reason = fields.required("reason", |value| refund_reason(text(value).map_err(Malformed)?));
         fields.finish()?;
         reason.map(|reason| Self { amount_fen, reason }).ok_or_else(|| Problem::new(Kind::InvalidRequest))
     }
@@ -81,21 +79,6 @@ impl Wish {
     fn became(&self, refund: &RefundDocument) -> bool {
         self.amount_fen.is_none_or(|fen| fen == refund.amount_fen) && self.reason == refund.reason
     }
-}
-
-fn amount_fen(value: &Value) -> Result<Fen, &'static str> {
-    value.as_i64().filter(|fen| *fen > 0).map(Fen).ok_or("must be a whole number of fen above 0")
-}
-
-fn reason(value: &Value) -> Result<String, &'static str> {
-    let reason = text(value)?.trim();
-    if !(1..=REASON_BYTES_MAX).contains(&reason.len()) {
-        return Err("must have 1 to 80 bytes");
-    }
-    if reason.contains(char::is_control) {
-        return Err("must be one line without control characters");
-    }
-    Ok(reason.to_owned())
 }
 
 /// A refund's place in the line.
@@ -360,7 +343,7 @@ pub(super) struct RefundPreview {
     /// Of what is still paid.
     percent: Option<u8>,
     /// Until when it is so much; null when it is not allowed, or never less.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<OffsetDateTime>,
     /// Why not: `not-paid`, `nothing-left`, `refund-not-allowed`.
@@ -453,6 +436,7 @@ mod tests {
 
     #[test]
     fn s5_4_a_reason_fits_into_wechats_eighty_bytes() {
+        let reason = |value: &serde_json::Value| refund_reason(text(value).map_err(Malformed)?);
         assert_eq!(reason(&json!(" 时间不合适 ")).as_deref(), Ok("时间不合适"));
         assert!(reason(&json!("课".repeat(26))).is_ok());
         for wrong in [json!(""), json!("  "), json!("课".repeat(27)), json!("a\nb"), json!(7)] {

@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     broker::PublishError,
-    domain::message::{Message, PaymentSeen, RefundSeen, Source},
+    domain::{
+        message::{Message, PaymentSeen, RefundSeen, Source},
+        text::plain,
+    },
     wechat::{
         notification::{ECHO_EVENT, NotificationFault, Unreadable, read_admitted_payment, read_admitted_refund},
         transaction::Standing,
@@ -36,6 +39,9 @@ const BODY_BYTES_MAX: usize = 1024 * 1024 + 16 * 1024;
 pub(super) const LARGE_BODIES_MAX: usize = 4;
 /// WeChat gives up after five seconds, answer included.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Of WeChat's `Request-ID`, in characters; theirs have about 60.
+const REQUEST_ID_MAX: usize = 128;
 
 /// A callback that is not taken: why, for the metric, and what WeChat hears.
 struct Refused {
@@ -232,7 +238,7 @@ fn refused(api: &Inner, fault: NotificationFault) -> Refused {
 /// WeChat's own, by which its support finds the call.
 fn request_id(headers: &HeaderMap, context: &Context) -> String {
     let theirs = headers.get("request-id").and_then(|id| id.to_str().ok());
-    theirs.unwrap_or(&context.request_id).to_owned()
+    plain(theirs.unwrap_or(&context.request_id), REQUEST_ID_MAX)
 }
 
 fn answer(kind: &'static str, taken: Result<Taken, Refused>) -> Result<StatusCode, Problem> {

@@ -59,25 +59,26 @@ impl Letter {
 
     fn of(delivery: Delivery) -> Self {
         let table = delivery.properties.headers().clone().unwrap_or_default();
+        // PostgreSQL's texts hold no NUL, nor does its JSON, in names and values alike.
+        let storable = |text: &str| text.replace('\0', "\u{fffd}");
         let mut headers = Map::new();
         for (name, value) in table.inner() {
             if is_of_broker(name.as_str()) {
                 continue;
             }
-            // PostgreSQL's texts hold no NUL.
             if let Some(text) = text(value) {
-                headers.insert(name.to_string(), text.replace('\0', "\u{fffd}").into());
+                headers.insert(storable(name.as_str()), storable(&text).into());
             } else if let Some(number) = whole_number(value) {
-                headers.insert(name.to_string(), number.into());
+                headers.insert(storable(name.as_str()), number.into());
             }
         }
         let of_broker = |name: &str| table.inner().get(name);
-        let readable = |text: &ShortString| text.as_str().replace('\0', "\u{fffd}");
+        let readable = |text: &ShortString| storable(text.as_str());
         Self {
             kind: delivery.properties.kind().as_ref().map(readable).unwrap_or_default(),
             message_id: delivery.properties.message_id().as_ref().map(readable),
             headers,
-            given_up_in: of_broker("x-first-death-queue").and_then(text),
+            given_up_in: of_broker("x-first-death-queue").and_then(text).map(|queue| storable(&queue)),
             body: delivery.data,
             returns: of_broker("x-delivery-count").and_then(whole_number).unwrap_or(0),
             tag: delivery.delivery_tag,

@@ -4,10 +4,12 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
+use crate::domain::calendar;
 use crate::domain::message::{Message, OrderAlarm, Queue, Unreadable};
 use crate::domain::retry::{Class, Tier};
+use crate::domain::text::plain;
 use crate::spans::TraceParent;
 
 /// The `x-schema` of the bodies that this release writes. A release that adds a kind of message, or a value to an enum in
@@ -193,7 +195,7 @@ pub(super) fn dead_copy(
         AMQPValue::LongInt(i32::try_from(Marks::of(properties).attempt).unwrap_or(i32::MAX)),
     );
     headers.insert("x-error-class".into(), long(parking.class));
-    headers.insert("x-error".into(), long(&shortened(parking.error)));
+    headers.insert("x-error".into(), long(&plain(parking.error, LONGEST_ERROR)));
     headers.insert("x-worker".into(), long(parking.worker));
     headers.insert("x-queue".into(), long(&queue.name()));
     mark_first_failure(&mut headers, now);
@@ -222,8 +224,7 @@ fn carried(properties: &BasicProperties) -> FieldTable {
 
 fn mark_first_failure(headers: &mut FieldTable, now: OffsetDateTime) {
     if !headers.inner().contains_key("x-first-failed-at") {
-        let at = now.format(&Rfc3339).unwrap_or_default();
-        headers.insert("x-first-failed-at".into(), long(&at));
+        headers.insert("x-first-failed-at".into(), long(&calendar::show(now)));
     }
 }
 
@@ -234,10 +235,6 @@ fn jittered(tier: Tier, message_id: &str, attempt: u32) -> u64 {
     let seed =
         message_id.bytes().fold(u64::from(attempt), |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     whole - whole / 5 * (seed % 101) / 100
-}
-
-fn shortened(error: &str) -> String {
-    error.chars().take(LONGEST_ERROR).collect()
 }
 
 pub(super) fn long(text: &str) -> AMQPValue {
@@ -269,6 +266,7 @@ pub(super) fn whole_number(value: &AMQPValue) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::domain::{
+        calendar::Moment,
         message::{Payment, PaymentSeen, Source},
         money::Fen,
     };
@@ -316,8 +314,8 @@ mod tests {
 
     fn any_payment() -> impl Strategy<Value = Message> {
         let text = || "\\PC{0,40}";
-        (text(), text(), text(), any::<[i64; 2]>(), 0i64..4_000_000_000, prop::option::of(text())).prop_map(
-            |(out_trade_no, transaction_id, request_id, [total, payer_total], seconds, bank_type)| {
+        (text(), text(), text(), (1i64..=Fen::LARGEST.0, any::<i64>()), 0i64..4_000_000_000, prop::option::of(text()))
+            .prop_map(|(out_trade_no, transaction_id, request_id, (total, payer_total), seconds, bank_type)| {
                 let payment = Payment {
                     out_trade_no,
                     transaction_id,
@@ -328,12 +326,11 @@ mod tests {
                     total_fen: Fen(total),
                     payer_total_fen: Some(Fen(payer_total)),
                     currency: "CNY".into(),
-                    success_time: OffsetDateTime::from_unix_timestamp(seconds).expect("a date"),
+                    success_time: Moment::of_seconds(seconds).map(Moment::get),
                     refunded: seconds % 2 == 0,
                 };
                 Message::PaymentSeen(PaymentSeen { payment, source: Source::Query, request_id })
-            },
-        )
+            })
     }
 
     proptest! {
@@ -360,7 +357,7 @@ mod tests {
             let header = |name: &str| headers.inner().get(name).and_then(text).expect("it is there");
             prop_assert!(header("x-error").chars().count() <= LONGEST_ERROR);
             let first = if tries == 0 { at } else { at + std::time::Duration::from_secs(1) };
-            prop_assert_eq!(header("x-first-failed-at"), first.format(&Rfc3339).expect("a date"));
+            prop_assert_eq!(header("x-first-failed-at"), calendar::show(first));
         }
     }
 }

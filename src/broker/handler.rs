@@ -2,10 +2,8 @@
 
 use std::future::Future;
 
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
 use crate::{
-    domain::{message::Message, retry::Class},
+    domain::{calendar::Moment, message::Message, retry::Class},
     evidence::Mark,
     spans::TraceParent,
 };
@@ -42,9 +40,8 @@ pub(super) struct Marked {
 
 impl Marked {
     pub(super) fn of(message: &Message, published_at: Option<u64>) -> Option<Self> {
-        let sent_at = published_at
-            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok())
-            .and_then(|at| at.format(&Rfc3339).ok());
+        let sent_at =
+            published_at.and_then(|seconds| Moment::of_seconds(i64::try_from(seconds).ok()?)).map(|at| at.to_string());
         Some(Self { order: message.order()?.to_owned(), kind: message.kind(), key: message.key(), sent_at })
     }
 }

@@ -47,7 +47,7 @@ pub struct LetterDocument {
     pub worker: Option<String>,
     pub attempt: i32,
     /// The first failure, else when it was seen first.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub failed_at: OffsetDateTime,
     /// The replay after which it was parked again.
@@ -61,7 +61,7 @@ pub struct LetterDocument {
     #[schema(value_type = i64, example = 0)]
     pub open_fen: Fen,
     /// The next deadline of its order.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_deadline: Option<OffsetDateTime>,
 }
@@ -94,7 +94,7 @@ pub struct LetterReplay {
     pub replay_id: Uuid,
     pub result: ReplayResult,
     pub detail: Option<String>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub published_at: Option<OffsetDateTime>,
 }
@@ -122,13 +122,13 @@ pub struct GroupDocument {
     pub money_fen: Fen,
     #[schema(value_type = i64)]
     pub open_fen: Fen,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_deadline: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub oldest: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub newest: OffsetDateTime,
     /// What would come of them: how many by effect.
@@ -170,13 +170,13 @@ pub struct ReplayDocument {
     pub done: i64,
     pub parked_again: i64,
     pub skipped: i64,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<OffsetDateTime>,
     /// What the patch changes in the first letter; empty without a patch.
@@ -197,7 +197,7 @@ pub struct ItemDocument {
     pub result: ReplayResult,
     /// Why it was skipped or parked again.
     pub detail: Option<String>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub published_at: Option<OffsetDateTime>,
 }
@@ -205,7 +205,7 @@ pub struct ItemDocument {
 /// Something an operator did.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ActDocument {
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub at: OffsetDateTime,
     #[schema(example = "operator:ann")]
@@ -226,7 +226,7 @@ pub struct ActDocument {
 pub struct NoteDocument {
     pub author: String,
     pub note: String,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub written_at: OffsetDateTime,
 }

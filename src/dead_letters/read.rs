@@ -3,13 +3,13 @@
 use std::{collections::HashSet, time::Duration};
 
 use sha2::{Digest, Sha256};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use super::{DeadLetters, Failed};
 use crate::{
     broker::dead::{self, Letter, Reading},
     domain::{
+        calendar::Moment,
         dead_letter::{cause, order_of, shown},
         hex::hex,
         message::{Message, Queue},
@@ -170,7 +170,7 @@ fn found(queue: &'static str, letter: &Letter) -> Found {
             let (replay, letter) = mark.split_once('/')?;
             Some((Uuid::parse_str(replay).ok()?, letter.to_owned()))
         }),
-        failed_at: letter.header("x-first-failed-at").and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok()),
+        failed_at: letter.header("x-first-failed-at").and_then(|at| Moment::parse(at).ok()).map(Moment::get),
         headers: letter.headers.clone(),
         shown,
         body: letter.body.clone(),

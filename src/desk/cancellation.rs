@@ -17,8 +17,6 @@ pub const FASTEST: u32 = 150;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long nothing may change before the command ends and leaves the rest to the workers.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// WeChat's limit of a refund's reason, in bytes.
-pub const LONGEST_REASON: usize = 80;
 /// What customers read in WeChat beside their refund, unless an operator says it otherwise.
 pub const REASON: &str = "课程取消";
 

@@ -261,7 +261,7 @@ pub struct DayDocument {
     pub date: Date,
     pub status: DayStatus,
     /// When it was last compared to the end.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     pub checked_at: Option<OffsetDateTime>,
     /// What WeChat's bill says.
     pub bill: Sums,
@@ -289,10 +289,10 @@ pub struct DifferenceDocument {
     pub books_fen: Option<i64>,
     pub bill_state: Option<String>,
     pub books_state: Option<String>,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     pub found_at: OffsetDateTime,
     /// Since when the sides agree about it.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     pub settled_at: Option<OffsetDateTime>,
 }
 

@@ -8,7 +8,11 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, macros::datetime};
+use time::{
+    Date, Duration, OffsetDateTime, UtcOffset,
+    format_description::{FormatItem, well_known::Rfc3339},
+    macros::{datetime, format_description},
+};
 
 use super::ids::Malformed;
 
@@ -36,8 +40,28 @@ impl Moment {
         if text.len() > 64 {
             return Err(WRONG);
         }
+        #[expect(clippy::disallowed_methods, reason = "the next statement checks the range")]
         let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| WRONG)?;
         Self::try_from(at).map_err(|_| WRONG)
+    }
+
+    /// From nanoseconds since 1970, as cursors carry them.
+    #[expect(clippy::disallowed_methods, reason = "`try_from` checks the range")]
+    pub fn of_nanos(nanos: i128) -> Option<Self> {
+        Self::try_from(OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?).ok()
+    }
+
+    /// From seconds since 1970, as tokens and messages carry them.
+    #[expect(clippy::disallowed_methods, reason = "`try_from` checks the range")]
+    pub fn of_seconds(seconds: i64) -> Option<Self> {
+        Self::try_from(OffsetDateTime::from_unix_timestamp(seconds).ok()?).ok()
+    }
+
+    /// The same, with the nearest end of the range for seconds outside it.
+    #[expect(clippy::disallowed_methods, reason = "`nearest` holds it in the range")]
+    pub fn nearest_of_seconds(seconds: i64) -> Self {
+        let outside = Self(if seconds < 0 { EARLIEST } else { LATEST });
+        OffsetDateTime::from_unix_timestamp(seconds).map_or(outside, Self::nearest)
     }
 
     /// The moment that lies `later` after `now`; the nearest one in the range when that is outside it.
@@ -91,6 +115,16 @@ pub fn in_china(at: OffsetDateTime) -> OffsetDateTime {
         .filter(|there| (0..=9999).contains(&there.year()))
         .or_else(|| Moment::nearest(at).0.checked_to_offset(CHINA))
         .unwrap_or(at)
+}
+
+/// A day of China's calendar in the years of [`Moment`], as bills are dated: `2026-11-22`.
+///
+/// # Errors
+/// The text is no such day.
+pub fn china_day(text: &str) -> Result<Date, Malformed> {
+    const DAY: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]");
+    let day = Date::parse(text, DAY).ok().filter(|day| text.len() == 10 && (2000..2200).contains(&day.year()));
+    day.ok_or(Malformed("must be a day like 2026-11-22, from the year 2000 to the year 2199"))
 }
 
 /// `#[serde(with = …)]` for times of documents and messages: writing never fails, reading admits the range only.

@@ -250,10 +250,10 @@ pub enum Returns {
 /// How a case was closed before it opened again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Earlier {
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub opened_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub closed_at: Option<OffsetDateTime>,
     pub closed_by: Option<String>,
@@ -295,14 +295,14 @@ pub struct CaseDocument {
     pub money_fen: Fen,
     pub details: serde_json::Value,
     pub status: CaseStatus,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub opened_at: OffsetDateTime,
     /// By the database's clock, until now or until it was closed.
     pub age_seconds: i64,
     /// What to do about it.
     pub suggestion: String,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub closed_at: Option<OffsetDateTime>,
     pub closed_by: Option<String>,

@@ -32,13 +32,13 @@ pub struct OrderDocument {
     pub code_url: Option<String>,
     /// Parameters for `WeixinJSBridge`, signed; null for native orders.
     pub jsapi: Option<serde_json::Value>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub hold_expires_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub pay_before: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub paid_at: Option<OffsetDateTime>,
     pub transaction_id: Option<String>,
@@ -50,10 +50,10 @@ pub struct OrderDocument {
     pub reason: Option<String>,
     /// What else could be booked; only with a reason.
     pub alternatives: Option<Alternatives>,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: OffsetDateTime,
     /// Grows by one with each change; the event id of the stream.
@@ -75,7 +75,7 @@ pub struct OtherSchedule {
     #[schema(value_type = String, format = "uuid")]
     pub schedule_id: ScheduleId,
     pub course: String,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub starts_at: OffsetDateTime,
     #[schema(value_type = i64)]
@@ -155,7 +155,7 @@ pub struct ScheduleDocument {
     pub schedule_id: ScheduleId,
     pub course_id: String,
     pub course: String,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub starts_at: OffsetDateTime,
     #[schema(value_type = i64, example = 20000)]
@@ -165,11 +165,11 @@ pub struct ScheduleDocument {
     /// `open` or `cancelled`.
     pub status: String,
     /// Null: orders are taken at once.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub sale_opens_at: Option<OffsetDateTime>,
     /// The start at the latest. Holds and payments end then, too.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub sale_closes_at: OffsetDateTime,
     /// Held and booked seats that one customer may have.
@@ -189,7 +189,7 @@ pub struct Availability {
     pub confirmed: i64,
     #[schema(value_type = Vec<i32>)]
     pub seats_free: Vec<SeatNo>,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub as_of: OffsetDateTime,
 }
@@ -207,7 +207,7 @@ pub struct SeatDocument {
     pub order_id: Option<OrderId>,
     pub order_status: Option<Status>,
     /// Until when it is held, for a held one.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub held_until: Option<OffsetDateTime>,
 }

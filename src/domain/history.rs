@@ -30,14 +30,14 @@ pub struct RefundDocument {
     /// The refund that WeChat dropped and this one makes good.
     #[schema(value_type = Option<String>)]
     pub replaces: Option<RefundId>,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: OffsetDateTime,
     /// When WeChat gave the money back.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub succeeded_at: Option<OffsetDateTime>,
 }
@@ -47,10 +47,10 @@ pub struct RefundDocument {
 pub struct NotificationDocument {
     pub kind: Kind,
     pub status: NotificationStatus,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub sent_at: Option<OffsetDateTime>,
     /// WeChat's code when it refused the message last.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::ids::Malformed;
+
 /// An amount in fen (1 yuan = 100 fen).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -11,9 +13,26 @@ pub struct Fen(pub i64);
 
 impl Fen {
     pub const ZERO: Self = Self(0);
+    /// The largest amount that a message, a callback or a bill may name: ten billion yuan, ten thousand times the
+    /// largest price. Sums over millions of such amounts stay inside 64 bits.
+    pub const LARGEST: Self = Self(1_000_000_000_000);
+
+    /// Whether this can be the sum of one payment or refund.
+    pub fn is_amount(self) -> bool {
+        Self::ZERO < self && self <= Self::LARGEST
+    }
 
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
+    }
+
+    /// An amount that a person names.
+    ///
+    /// # Errors
+    /// It is not one fen or more, or above [`Fen::LARGEST`].
+    pub fn amount(fen: i64) -> Result<Self, Malformed> {
+        let amount = Some(Self(fen)).filter(|amount| amount.is_amount());
+        amount.ok_or(Malformed("must be a whole number of fen from 1 to 1000000000000"))
     }
 
     /// Reads yuan with decimals, as WeChat's bills write them: `200.00`, `0.0`, `12`. Exact, never by way of a float.
@@ -34,6 +53,22 @@ impl Fen {
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).filter(|fen| *fen >= 0).map(Self)
     }
+}
+
+impl std::str::FromStr for Fen {
+    type Err = Malformed;
+
+    /// Whole fen, as command lines give amounts.
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        Self::amount(whole_number(text))
+    }
+}
+
+/// Digits alone (no sign, no blank), so that a command line takes what JSON takes; what is no such number is below
+/// every range, what 64 bits do not hold above it.
+pub(super) fn whole_number(text: &str) -> i64 {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { text.parse().unwrap_or(i64::MAX) } else { i64::MIN }
 }
 
 /// As people read it: `¥200.00`.

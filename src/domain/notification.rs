@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use time::{OffsetDateTime, macros::offset};
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::{
+    calendar::in_china,
     ids::{OrderId, SeatNo},
     money::Fen,
 };
@@ -158,7 +159,7 @@ fn refusal(reason: Option<&str>) -> &'static str {
 
 /// `2026-11-22 19:30`, in China.
 fn china_time(at: OffsetDateTime) -> String {
-    let at = at.to_offset(offset!(+8));
+    let at = in_china(at);
     let (date, hour, minute) = (at.date(), at.hour(), at.minute());
     format!("{date} {hour:02}:{minute:02}")
 }
@@ -168,6 +169,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use proptest::prelude::*;
     use time::macros::datetime;
 
     #[test]
@@ -195,5 +197,26 @@ mod tests {
         }
         assert_eq!(words(Kind::BookingConfirmed, &facts)["time2"], "2026-11-22 19:30");
         assert_eq!(words(Kind::Refunded, &facts)["amount4"], "¥50.00");
+    }
+
+    proptest! {
+        /// E1: no time, title or amount keeps a message from being written.
+        #[test]
+        fn e1_any_fact_has_words(seconds in -377_705_116_800i64..=253_402_300_799, course in any::<String>(), fen in any::<i64>()) {
+            let order_id = OrderId::try_from("hf00000001".to_owned()).unwrap();
+            let starts_at = OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+            let facts = Facts {
+                order_id: &order_id,
+                course: &course,
+                starts_at,
+                amount_fen: Fen(fen),
+                refunded_fen: Fen(fen),
+                seat_no: None,
+                reason: Some(&course),
+            };
+            for kind in Kind::ALL {
+                prop_assert!(words(kind, &facts).values().all(|value| !value.is_empty() || course.is_empty()));
+            }
+        }
     }
 }

@@ -118,17 +118,17 @@ pub struct OverrideDocument {
     pub money_fen: Fen,
     pub status: OverrideStatus,
     pub proposed_by: String,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub proposed_at: OffsetDateTime,
     /// Who agreed, or withdrew it; null when one person was enough.
     pub decided_by: Option<String>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub decided_at: Option<OffsetDateTime>,
     /// What came of it, in words.
     pub outcome: Option<String>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub settled_at: Option<OffsetDateTime>,
     /// How to take it back.

@@ -400,7 +400,7 @@ mod tests {
                 total_fen: Fen(1),
                 payer_total_fen: None,
                 currency: "CNY".to_owned(),
-                success_time: OffsetDateTime::UNIX_EPOCH,
+                success_time: Some(OffsetDateTime::UNIX_EPOCH),
                 refunded: false,
             };
             Message::PaymentSeen(PaymentSeen { payment, source: Source::Query, request_id: String::new() })

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::text::Line;
+
 /// Where a refund is, in our books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -81,9 +83,8 @@ impl EndedBy {
     /// # Errors
     /// The text is empty, too long or has control characters.
     pub fn receipt(text: &str) -> Result<String, &'static str> {
-        let text = text.trim();
-        let fits = (1..=Self::RECEIPT_MAX).contains(&text.chars().count()) && !text.contains(char::is_control);
-        if fits { Ok(text.to_owned()) } else { Err("must be one line of 1 to 64 characters") }
+        let line = Line::<{ Self::RECEIPT_MAX }>::try_from(text);
+        line.map(String::from).map_err(|_| "must be one line of 1 to 64 characters")
     }
 
     /// The status that the refund ends in.

@@ -15,7 +15,7 @@ pub struct RefundFacts {
     pub wechat_refund_id: String,
     pub standing: RefundStanding,
     pub refund_fen: Fen,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "crate::domain::calendar::lenient")]
     pub success_time: Option<OffsetDateTime>,
     /// What must agree with our books before anything is settled. Empty in messages of earlier releases.
     #[serde(default)]

@@ -3,7 +3,7 @@
 use super::{
     calendar::Moment,
     ids::{CourseId, Malformed, ScheduleId},
-    money::Fen,
+    money::{Fen, whole_number},
     session_rules::SessionRules,
     text::Title,
 };
@@ -72,10 +72,7 @@ macro_rules! from_text {
             type Err = Malformed;
 
             fn from_str(text: &str) -> Result<Self, Malformed> {
-                // Digits only: `i64` also reads `+5`, which JSON does not.
-                let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-                // What does not fit 64 bits is refused as too large.
-                Self::try_from(if digits { text.parse().unwrap_or(i64::MAX) } else { i64::MIN })
+                Self::try_from(whole_number(text))
             }
         }
     };

@@ -13,10 +13,10 @@ use super::{calendar::Moment, document::ScheduleDocument, ids::Malformed, money:
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaleTimes {
     /// `None`: at once.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     pub opens_at: Option<OffsetDateTime>,
     /// The start of the session at the latest.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     pub closes_at: OffsetDateTime,
 }
 

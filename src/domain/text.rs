@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::CourseId;
+use super::ids::{CourseId, Malformed};
 
 /// One line of 1 to `MAX` characters, trimmed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ impl From<&CourseId> for Title {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Words<const MAX: usize>(String);
+
+/// What is known about a cause of dead letters, and why something was done to them.
+pub type Note = Words<2_000>;
 
 /// Why a text does not fit. Displayed, it completes a sentence that begins with the field's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +74,9 @@ impl<const MAX: usize> TryFrom<&str> for Words<MAX> {
 macro_rules! text_like {
     ($name:ident) => {
         impl<const MAX: usize> $name<MAX> {
+            /// In characters.
+            pub const MAX: usize = MAX;
+
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -105,6 +111,18 @@ macro_rules! text_like {
 text_like!(Line);
 text_like!(Words);
 
+/// WeChat Pay, refund request: `reason` has at most 80 bytes.
+const REFUND_REASON_BYTES: usize = 80;
+
+/// Why money goes back, as the customer reads it in WeChat: one line of 1 to 80 bytes of UTF-8, trimmed.
+///
+/// # Errors
+/// The text does not fit.
+pub fn refund_reason(text: &str) -> Result<String, Malformed> {
+    let line = Line::<REFUND_REASON_BYTES>::try_from(text).ok().filter(|line| line.0.len() <= REFUND_REASON_BYTES);
+    line.map(String::from).ok_or(Malformed("must be one line of 1 to 80 bytes, without control characters"))
+}
+
 /// Whether a character does something else to a reader than being read: control characters, line and paragraph
 /// separators, bidirectional controls (U+202E and the like), and the code points that are no characters.
 pub fn misleads(letter: char) -> bool {
@@ -132,6 +150,25 @@ fn is_blank(text: &str) -> bool {
 /// with U+FFFD (the replacement character) for what [`misleads`].
 pub fn plain(text: &str, longest: usize) -> String {
     text.trim().chars().take(longest).map(|letter| if misleads(letter) { '\u{FFFD}' } else { letter }).collect()
+}
+
+/// The same for a page of our own that quotes others: line feeds stay.
+pub fn escaped_page(page: &str) -> String {
+    page.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
+}
+
+/// The same for a JSON document: valid JSON of the same value, in which nothing misleads a terminal.
+pub fn escaped_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if misleads(letter) {
+            let mut units = [0; 2];
+            shown.extend(letter.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 /// A text as a terminal may show it: what [`misleads`] is written as its escape (`\u{1b}`), everything else as it is.
@@ -195,6 +232,11 @@ mod tests {
         assert_eq!(plain(" a\0b\u{1b}[0m\nc\u{202E} ", 100), "a\u{FFFD}b\u{FFFD}[0m\u{FFFD}c\u{FFFD}");
         assert_eq!(plain("余额不足", 2), "余额");
         assert_eq!(escaped("a\u{1b}[31m\nb\u{202E}课"), "a\\u{1b}[31m\\u{a}b\\u{202e}课");
+        assert_eq!(escaped_page("a\n\u{9b}b\r\n"), "a\n\\u{9b}b\\u{d}\n");
+        let value = serde_json::json!(["\u{7f}\u{202E}", "\u{1FFFE}", "课\n"]);
+        let shown = escaped_json(&value.to_string());
+        assert_eq!(shown, r#"["\u007f\u202e","\ud83f\udffe","课\n"]"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
     }
 
     proptest! {

@@ -28,7 +28,7 @@ pub struct Timeline {
     pub cases: Vec<CaseDocument>,
     pub overrides: Vec<OverrideDocument>,
     /// The database's clock when it was read.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub as_of: OffsetDateTime,
 }
@@ -111,7 +111,7 @@ impl EntryKind {
 /// One thing that happened. What does not apply is left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Entry {
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub at: OffsetDateTime,
     pub kind: EntryKind,
@@ -173,7 +173,7 @@ pub struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Next {
     /// Not before this time, by the database's clock.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub at: OffsetDateTime,
     #[schema(example = "hold over, WeChat says unpaid")]

@@ -20,7 +20,7 @@ pub enum Command {
     /// List open cases, the oldest first, with what is at stake and what can be done.
     List {
         /// Only this kind.
-        #[arg(long)]
+        #[arg(long, value_parser = super::line)]
         kind: Option<String>,
         /// Closed ones too.
         #[arg(long)]

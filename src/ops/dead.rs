@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -19,6 +18,7 @@ use crate::{
         By, DeadLetters, Failed, Refusal,
         document::{LetterDocument, OutcomeDocument},
     },
+    domain::calendar::Moment,
     exit::Failure,
     store::{dead_letter::Cursor, payment::Merchant},
     wechat::{Ambient, exchange::PayClient},
@@ -42,6 +42,7 @@ pub enum Command {
     },
     /// One letter with everything that is known about it.
     Show {
+        #[arg(value_parser = super::letter)]
         letter_id: String,
         /// Ask WeChat about its order or refund as well.
         #[arg(long)]
@@ -67,25 +68,27 @@ pub enum Command {
         #[command(flatten)]
         chosen: ChosenArguments,
         /// Why; kept for ever.
-        #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        #[arg(long, value_parser = super::note)]
         reason: String,
         #[command(flatten)]
         who: Who,
     },
     /// Put discarded letters back where they lay.
     Restore {
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = super::letter)]
         letters: Vec<String>,
         /// Why; kept for ever.
-        #[arg(long, default_value = "")]
-        reason: String,
+        #[arg(long, value_parser = super::note)]
+        reason: Option<String>,
         #[command(flatten)]
         who: Who,
     },
     /// Write down what is known about a cause.
     Note {
+        #[arg(value_parser = super::letter)]
         cause: String,
-        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        /// 1 to 2 000 characters; line breaks are kept.
+        #[arg(value_parser = super::note)]
         note: String,
         #[command(flatten)]
         who: Who,
@@ -149,7 +152,7 @@ async fn carry_out(command: Command, dead: &DeadLetters, settings: &Settings, js
             return told("discarded", &outcome, json);
         }
         Command::Restore { letters, reason, who } => {
-            let outcome = dead.restore(&letters, &who.actor(), &reason).await?;
+            let outcome = dead.restore(&letters, &who.actor(), reason.as_deref().unwrap_or_default()).await?;
             return told("restored", &outcome, json);
         }
         Command::Note { cause, note, who } => {
@@ -198,9 +201,8 @@ fn cursor_after(letter: &LetterDocument) -> String {
 fn read_cursor(text: &str) -> Result<Cursor, Failure> {
     let wrong = || Failure::wrong("--cursor is not one of this list");
     let (nanos, id) = text.split_once('/').ok_or_else(wrong)?;
-    let nanos = nanos.parse().map_err(|_| wrong())?;
-    let failed_at = OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| wrong())?;
-    Ok(Cursor { failed_at, letter_id: id.to_owned() })
+    let failed_at = nanos.parse().ok().and_then(Moment::of_nanos).ok_or_else(wrong)?.get();
+    Ok(Cursor { failed_at, letter_id: super::letter(id).map_err(|_| wrong())? })
 }
 
 impl From<Failed> for Failure {

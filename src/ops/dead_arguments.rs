@@ -17,15 +17,15 @@ use crate::{
 pub struct TurnArguments {
     replay_id: Uuid,
     /// Why; kept for ever.
-    #[arg(long, default_value = "")]
-    reason: String,
+    #[arg(long, value_parser = super::note)]
+    reason: Option<String>,
     #[command(flatten)]
     who: Who,
 }
 
 impl TurnArguments {
     pub(super) fn parts(&self) -> (Uuid, &str, String) {
-        (self.replay_id, &self.reason, self.who.actor())
+        (self.replay_id, self.reason.as_deref().unwrap_or_default(), self.who.actor())
     }
 }
 
@@ -33,7 +33,7 @@ impl TurnArguments {
 #[derive(clap::Args)]
 pub struct Who {
     /// Your name, for the record.
-    #[arg(long, env = "USER", default_value = "cli", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, env = "USER", default_value = "cli", value_parser = super::operator)]
     operator: String,
 }
 
@@ -47,24 +47,24 @@ impl Who {
 #[derive(clap::Args)]
 pub struct FilterArguments {
     /// `prepay`, `prepay.dead` or `orders.3`.
-    #[arg(long)]
+    #[arg(long, value_parser = super::line)]
     queue: Option<String>,
     /// `x-error-class`.
-    #[arg(long = "error-class", visible_alias = "class")]
+    #[arg(long = "error-class", visible_alias = "class", value_parser = super::line)]
     error_class: Option<String>,
     /// Such as `order.held`.
-    #[arg(long, visible_alias = "type")]
+    #[arg(long, visible_alias = "type", value_parser = super::line)]
     kind: Option<String>,
-    #[arg(long = "order")]
+    #[arg(long = "order", value_parser = super::line)]
     order_id: Option<String>,
     /// As groups are named.
-    #[arg(long)]
+    #[arg(long, value_parser = super::line)]
     cause: Option<String>,
     /// What would come of it now, such as `would_confirm`.
     #[arg(long, value_parser = effect)]
     effect: Option<Prospect>,
     /// Somewhere in the error, the body or the message's id.
-    #[arg(long)]
+    #[arg(long, value_parser = super::line)]
     text: Option<String>,
     /// Failed at least so long ago: 90s, 15m, 2h, 3d.
     #[arg(long, value_parser = age)]
@@ -79,7 +79,9 @@ pub struct FilterArguments {
 
 impl FilterArguments {
     pub(super) fn selection(&self) -> Selection {
-        let before = |age: Option<Duration>| age.map(|age| OffsetDateTime::now_utc() - age);
+        let before = |age: Option<Duration>| {
+            age.map(|age| OffsetDateTime::now_utc().saturating_sub(age.try_into().unwrap_or(time::Duration::MAX)))
+        };
         Selection {
             filter: Filter {
                 state: Some(self.state),
@@ -110,7 +112,7 @@ impl FilterArguments {
 #[derive(clap::Args)]
 pub struct ChosenArguments {
     /// Letters by name.
-    #[arg(conflicts_with = "all")]
+    #[arg(conflicts_with = "all", value_parser = super::letter)]
     letters: Vec<String>,
     #[command(flatten)]
     filter: FilterArguments,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     dead_letters::{DeadLetters, Plan, Turn, document::ReplayDocument},
-    domain::dead_letter::ReplayState,
+    domain::{dead_letter::ReplayState, json::has_nul},
     exit::Failure,
 };
 
@@ -25,14 +25,14 @@ pub struct Arguments {
     #[arg(long, value_name = "REPLAY_ID", conflicts_with_all = ["letters", "all", "patch", "dry_run"])]
     manifest: Option<Uuid>,
     /// With --manifest: refuse when it is another set than the one that was looked at.
-    #[arg(long, requires = "manifest")]
+    #[arg(long, requires = "manifest", value_parser = super::letter)]
     hash: Option<String>,
     /// Freeze the set and show what would come of it; publish nothing.
     #[arg(long)]
     dry_run: bool,
     /// Why; kept for ever. Needed with --patch.
-    #[arg(long, default_value = "")]
-    reason: String,
+    #[arg(long, value_parser = super::note)]
+    reason: Option<String>,
     /// So many go first, alone.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(0..=10_000))]
     canary: i32,
@@ -56,6 +56,7 @@ fn rate(text: &str) -> Result<i32, String> {
 
 fn patch(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
+        Ok(patch) if has_nul(&patch) => Err("must not contain NUL".into()),
         Ok(patch @ Value::Object(_)) => Ok(patch),
         Ok(_) => Err("must be a JSON object".into()),
         Err(error) => Err(error.to_string()),
@@ -64,10 +65,11 @@ fn patch(text: &str) -> Result<Value, String> {
 
 pub async fn run(arguments: Arguments, dead: &DeadLetters, json: bool) -> Result<(), Failure> {
     let actor = arguments.who.actor();
+    let reason = arguments.reason.unwrap_or_default();
     let replay = match arguments.manifest {
-        Some(id) => dead.turn(id, Turn::Start, arguments.hash.as_deref(), &actor, &arguments.reason).await?,
+        Some(id) => dead.turn(id, Turn::Start, arguments.hash.as_deref(), &actor, &reason).await?,
         None => {
-            if arguments.patch.is_some() && arguments.reason.is_empty() {
+            if arguments.patch.is_some() && reason.is_empty() {
                 return Err(Failure::wrong("--patch needs a --reason"));
             }
             let plan = Plan {
@@ -77,7 +79,7 @@ pub async fn run(arguments: Arguments, dead: &DeadLetters, json: bool) -> Result
                 per_second: arguments.rate,
                 stop_percent: arguments.stop_at,
                 patch: arguments.patch,
-                ..Plan::new(actor, arguments.reason)
+                ..Plan::new(actor, reason)
             };
             dead.plan(&arguments.chosen.selection()?, plan).await?
         }

@@ -38,7 +38,7 @@ pub(super) fn of_letter(detail: &LetterDetail, wechat: &serde_json::Value) -> St
         detail.acts.iter().map(|act| ("act", format!("{} {} {}: {}", moment(act.at), act.actor, act.act, act.reason))),
     );
     rows.extend(detail.notes.iter().map(|note| ("note", format!("{}: {}", note.author, note.note))));
-    super::table(&[], rows.into_iter().map(|(name, value)| vec![name.to_owned(), printable(&value)]))
+    super::table(&[], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
 }
 
 pub(super) fn of_letters(page: &Page<LetterDocument>) -> String {
@@ -55,7 +55,7 @@ pub(super) fn of_letters(page: &Page<LetterDocument>) -> String {
             letter.open_fen.to_string(),
             error,
         ];
-        columns.iter().map(|text| printable(text)).collect()
+        columns.into()
     });
     let mut words =
         super::table(&["letter", "failed", "queue", "kind", "class", "order", "effect now", "open", "error"], rows);
@@ -75,9 +75,9 @@ pub(super) fn of_groups(groups: &[GroupDocument]) -> String {
             group.money_fen.to_string(),
             group.open_fen.to_string(),
             group.next_deadline.map(moment).unwrap_or_default(),
-            printable(&format!("{} {} {}: {}", group.queue, group.kind, group.error_class, group.pattern)),
+            format!("{} {} {}: {}", group.queue, group.kind, group.error_class, group.pattern),
             effects.collect::<Vec<_>>().join(", "),
-            group.notes.last().map(|note| printable(&note.note)).unwrap_or_default(),
+            group.notes.last().map(|note| note.note.clone()).unwrap_or_default(),
         ]
     });
     super::table(
@@ -93,21 +93,6 @@ pub(super) fn of_acts(acts: &[ActDocument]) -> String {
     super::table(&["at", "who", "what", "letters", "why"], rows)
 }
 
-/// A message may hold anything; a terminal should not obey it.
-fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
-}
-
 fn moment(at: OffsetDateTime) -> String {
     format!("{} {:02}:{:02}:{:02}", at.date(), at.hour(), at.minute(), at.second())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_message_says_does_not_move_the_cursor_of_a_terminal() {
-        assert_eq!(printable("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
-    }
 }

@@ -33,7 +33,10 @@ use crate::{
     api::paging::Place,
     cache::{Cache, CacheSettings},
     config::{Settings, needed},
-    domain::ids::{OrderId, ScheduleId, UserId},
+    domain::{
+        ids::{OrderId, ScheduleId, UserId},
+        text::{Line, Note, Sentence, Unfit, escaped, escaped_json, escaped_page},
+    },
     exit::Failure,
     store::{Database, Plans},
 };
@@ -73,9 +76,14 @@ fn cursor(text: &str) -> Result<(OffsetDateTime, Uuid), String> {
     Ok((place.at, id))
 }
 
-/// Prints the result as one JSON document, or in words.
+/// Prints the result as one JSON document, or in words. Strangers' texts in it cannot steer the terminal: what would is
+/// escaped, here for every command, and line feeds within a cell by [`table`].
 fn print<T: Serialize>(json: bool, result: &T, words: impl FnOnce() -> String) {
-    let text = if json { serde_json::to_string(result).expect("results are plain data") } else { words() };
+    let text = if json {
+        escaped_json(&serde_json::to_string(result).expect("results are plain data"))
+    } else {
+        escaped_page(&words())
+    };
     if !text.is_empty() {
         // Who stops reading (`| head`) has what they wanted.
         let _ = writeln!(std::io::stdout(), "{text}");
@@ -89,7 +97,7 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
         table.set_header(header.to_vec());
     }
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| escaped(cell)));
     }
     table.trim_fmt()
 }
@@ -111,11 +119,24 @@ fn age(seconds: i64) -> String {
     }
 }
 
-/// A sentence that a person wrote for others: one line of 1 to 500 characters.
-fn sentence(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    let fits = (1..=500).contains(&text.chars().count()) && !text.contains(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err("one line of 1 to 500 characters".into()) }
+/// A sentence that a person wrote for others.
+fn sentence(text: &str) -> Result<String, Unfit> {
+    Sentence::try_from(text).map(String::from)
+}
+
+/// Lines that a person wrote about dead letters.
+fn note(text: &str) -> Result<String, Unfit> {
+    Note::try_from(text).map(String::from)
+}
+
+/// A text to look for, as the API takes it too.
+fn line(text: &str) -> Result<String, Unfit> {
+    Line::<256>::try_from(text).map(String::from)
+}
+
+/// A letter's name.
+fn letter(text: &str) -> Result<String, Unfit> {
+    Line::<64>::try_from(text).map(String::from)
 }
 
 /// An operator's name: a token's `sub`, so that the same person has one name everywhere.

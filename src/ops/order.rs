@@ -7,6 +7,7 @@ use crate::{
     config::Settings,
     domain::{
         ids::OrderId,
+        money::Fen,
         overrides::{OverrideStatus, receipt},
     },
     exit::Failure,
@@ -39,13 +40,13 @@ pub enum Command {
     PaidOffline {
         order_id: String,
         /// What was taken, in fen: the order's whole price.
-        #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
-        amount_fen: i64,
+        #[arg(long)]
+        amount_fen: Fen,
         /// The receipt's number: 1 to 24 of a-z, 0-9 and -. The same receipt pays once.
         #[arg(long, value_parser = receipt)]
         receipt: String,
         /// Who took it.
-        #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        #[arg(long, value_parser = super::operator)]
         operator: String,
     },
 }

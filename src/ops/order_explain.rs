@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use serde_json::Value;
-use time::format_description::well_known::Rfc3339;
 
 use crate::{
     config::Settings,
     domain::{
+        calendar::show,
         ids::OrderId,
         timeline::{Entry, Timeline},
     },
@@ -30,7 +30,7 @@ pub fn told(story: &Timeline) -> String {
         format!("order {} of {}: {}\n{}\n", order.order_id, story.user_id, order.status.as_str(), story.answer);
     let rows = story.entries.iter().map(|entry| {
         vec![
-            entry.at.format(&Rfc3339).unwrap_or_default(),
+            show(entry.at),
             entry.kind.as_str().to_owned(),
             entry.what.clone(),
             change(entry),
@@ -44,7 +44,7 @@ pub fn told(story: &Timeline) -> String {
     section(&mut page, "waits for", &super::table(&[], waiting));
     let next = story.next.iter().map(|next| {
         let to = next.to.map(|to| format!("→ {}", to.as_str())).unwrap_or_default();
-        vec![next.at.format(&Rfc3339).unwrap_or_default(), next.what.clone(), to]
+        vec![show(next.at), next.what.clone(), to]
     });
     section(&mut page, "happens by itself", &super::table(&[], next));
     let endings = story.endings.iter().map(|ending| {

@@ -50,8 +50,8 @@ pub struct Arguments {
     #[arg(long = "as", env = "USER", default_value = "cli", value_parser = super::operator)]
     operator: String,
     /// In fen. Of a refund: all that is left when left out. Of a payment: the order's whole price.
-    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
-    amount_fen: Option<i64>,
+    #[arg(long)]
+    amount_fen: Option<Fen>,
     /// Of a payment: 1 to 24 of a-z, 0-9 and -. The same receipt pays once.
     #[arg(long, value_parser = receipt)]
     receipt: Option<String>,
@@ -64,7 +64,7 @@ pub struct Arguments {
 }
 
 /// The decision that `order paid-offline` means. The same receipt is the same decision.
-pub(super) fn record_payment(order_id: &str, amount_fen: i64, receipt: &str, operator: &str) -> Arguments {
+pub(super) fn record_payment(order_id: &str, amount_fen: Fen, receipt: &str, operator: &str) -> Arguments {
     Arguments {
         order_id: order_id.to_owned(),
         action: Action::RecordPayment,
@@ -153,7 +153,7 @@ fn proposal(arguments: &Arguments, order_id: OrderId, action: OverrideAction) ->
         override_id: id,
         order_id,
         action,
-        amount_fen: arguments.amount_fen.map(Fen),
+        amount_fen: arguments.amount_fen,
         receipt: arguments.receipt.clone(),
         reason,
         operator: arguments.operator.clone(),

@@ -3,32 +3,30 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use time::{Date, format_description::FormatItem, macros::format_description};
+use time::Date;
 
 use crate::{
     broker::Broker,
     config::{Settings, needed},
-    domain::books::{DayDocument, DifferenceDocument, Sums},
-    domain::money::Fen,
+    domain::{
+        books::{DayDocument, DifferenceDocument, Sums},
+        calendar::china_day,
+        money::Fen,
+    },
     exit::Failure,
     store::books,
     wechat::{Ambient, exchange::PayClient},
     workers::reconcile::books::{Books, Unfinished},
 };
 
-const DATE: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]");
 /// Differences printed; all are stored.
 const SHOWN: usize = 10_000;
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// China's day, like 2026-11-22
-    #[arg(long, value_parser = date)]
+    #[arg(long, value_parser = china_day)]
     date: Date,
-}
-
-fn date(text: &str) -> Result<Date, String> {
-    Date::parse(text, DATE).map_err(|_| "a date is like 2026-11-22".to_owned())
 }
 
 /// As `GET /v1/ops/reconciliations/{date}` answers it.

@@ -1,6 +1,6 @@
 //! `holdfast schedule`: courses' sessions.
 
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::Page;
@@ -8,7 +8,7 @@ use crate::{
     config::Settings,
     desk,
     domain::{
-        calendar::Moment,
+        calendar::{Moment, show},
         document::ScheduleDocument,
         ids::{CourseId, ScheduleId},
         schedule::{Capacity, NewSchedule, Price},
@@ -127,7 +127,7 @@ async fn line(schedule_id: &str, settings: &Settings, json: bool) -> Result<(), 
             vec![
                 order.place.to_string(),
                 order.order_id.to_string(),
-                order.submitted_at.format(&Rfc3339).unwrap_or_default(),
+                show(order.submitted_at),
                 order.seat_wish.map_or_else(|| "any".into(), |seat| seat.to_string()),
                 order
                     .given_seat
@@ -169,13 +169,13 @@ fn columns(schedule: &ScheduleDocument) -> Vec<String> {
     vec![
         schedule.schedule_id.to_string(),
         schedule.course.clone(),
-        schedule.starts_at.format(&Rfc3339).unwrap_or_default(),
+        show(schedule.starts_at),
         schedule.price_fen.to_string(),
         schedule.available.to_string(),
         schedule.capacity.to_string(),
         schedule.status.clone(),
-        schedule.sale_opens_at.map_or_else(|| "at once".into(), |at| at.format(&Rfc3339).unwrap_or_default()),
-        schedule.sale_closes_at.format(&Rfc3339).unwrap_or_default(),
+        schedule.sale_opens_at.map_or_else(|| "at once".into(), show),
+        show(schedule.sale_closes_at),
         schedule.seats_per_customer.to_string(),
         schedule.refund_rules.to_string(),
     ]

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::{
     config::Settings,
-    desk::cancellation::{self, FASTEST, LONGEST_REASON, REASON, Unwatched},
-    domain::ids::ScheduleId,
+    desk::cancellation::{self, FASTEST, REASON, Unwatched},
+    domain::{ids::ScheduleId, text::refund_reason},
     exit::Failure,
     store::{
         self,
@@ -21,7 +21,7 @@ pub struct Arguments {
     #[arg(long)]
     dry_run: bool,
     /// What customers read in WeChat beside their refund: at most 80 bytes.
-    #[arg(long, default_value = REASON, value_parser = reason)]
+    #[arg(long, default_value = REASON, value_parser = refund_reason)]
     reason: String,
     /// Refunds and cancellations asked for per second, as 5 or 5/s: at most 150.
     #[arg(long, default_value = "5/s", value_parser = rate)]
@@ -32,11 +32,6 @@ pub struct Arguments {
     /// Stay until every refund has WeChat's last word.
     #[arg(long)]
     wait: bool,
-}
-
-fn reason(text: &str) -> Result<String, String> {
-    let fits = (1..=LONGEST_REASON).contains(&text.len()) && !text.contains(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err(format!("1 to {LONGEST_REASON} bytes, no control characters")) }
 }
 
 fn rate(text: &str) -> Result<u32, String> {

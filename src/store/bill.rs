@@ -3,16 +3,15 @@
 //! leaves out what is the same in every part; the rules of `domain::books` judge the rest.
 
 use sqlx::{Connection as _, FromRow, PgConnection};
-use time::{Date, Duration, OffsetDateTime, UtcOffset};
+use time::{Date, Duration, OffsetDateTime};
 
 use super::{Database, StoreError};
 use crate::domain::{
     books::{Billed, Booked, Matter, Pair, Sums},
+    calendar::CHINA,
     money::Fen,
     refund::RefundStatus,
 };
-
-const CHINA: UtcOffset = time::macros::offset!(+8);
 
 /// One bill on its way, with a connection of its own: the table and the lock end with it, whatever happens.
 pub struct StagedBill {
@@ -39,7 +38,7 @@ impl StagedBill {
         .execute(&mut connection)
         .await?;
         let from = date.midnight().assume_offset(CHINA);
-        Ok(Some(Self { connection, from, to: from + Duration::DAY }))
+        Ok(Some(Self { connection, from, to: from.saturating_add(Duration::DAY) }))
     }
 
     /// Keeps some rows of the bill.

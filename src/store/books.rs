@@ -2,19 +2,19 @@
 
 use serde_json::json;
 use sqlx::{FromRow, PgExecutor};
-use time::{Date, Duration, OffsetDateTime, Time, UtcOffset};
+use time::{Date, Duration, OffsetDateTime, Time};
 
 use super::{Database, SPARE_ROWS, Step, StoreError, case, failure::NewerLabel, readable};
 use crate::{
     crash,
     domain::{
         books::{DayDocument, DayStatus, DifferenceDocument, Kind, Pair, Remedy, Sums, at_stake},
+        calendar::in_china,
         case::CaseKind,
         ids::OrderId,
     },
 };
 
-const CHINA: UtcOffset = time::macros::offset!(+8);
 const BY: &str = "worker:reconcile";
 /// WeChat keeps bills for about three months.
 const KEPT_DAYS: i64 = 89;
@@ -34,7 +34,7 @@ pub struct Difference {
 /// China's day, by the database's clock.
 pub async fn today(db: &Database) -> Result<Date, StoreError> {
     let now: OffsetDateTime = sqlx::query_scalar("SELECT now()").fetch_one(db.pool()).await?;
-    Ok(now.to_offset(CHINA).date())
+    Ok(in_china(now).date())
 }
 
 /// The days that are to be compared now, oldest first: every finished day of ours that WeChat still has a bill of
@@ -43,7 +43,7 @@ pub async fn today(db: &Database) -> Result<Date, StoreError> {
 /// `ready`: when, in China, the bill of the day before can be had.
 pub async fn due(db: &Database, ready: Time) -> Result<Vec<Date>, StoreError> {
     let now: OffsetDateTime = sqlx::query_scalar("SELECT now()").fetch_one(db.pool()).await?;
-    let now = now.to_offset(CHINA);
+    let now = in_china(now);
     let newest = now.date() - Duration::days(if now.time() >= ready { 1 } else { 2 });
     let oldest = now.date() - Duration::days(KEPT_DAYS);
     Ok(sqlx::query_scalar(

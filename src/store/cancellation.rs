@@ -122,13 +122,13 @@ pub async fn finish(db: &Database, schedule: ScheduleId) -> Result<bool, StoreEr
 pub struct CancellationDocument {
     /// `operator:…`; null for what is only looked at beforehand.
     pub requested_by: Option<String>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub requested_at: Option<OffsetDateTime>,
     /// What customers read in WeChat beside their refund.
     pub reason: Option<String>,
     /// When no order was left and WeChat had the last word about every refund; null until then.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<OffsetDateTime>,
     #[serde(flatten)]

@@ -47,7 +47,7 @@ pub struct Doubt {
     pub user_id: UserId,
     pub order_status: Status,
     pub transaction_id: Option<String>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub paid_at: Option<OffsetDateTime>,
     #[schema(value_type = i64, example = 20000)]
@@ -57,12 +57,12 @@ pub struct Doubt {
     pub refund_id: Option<RefundId>,
     pub refund_status: Option<RefundStatus>,
     /// When WeChat is asked next.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::domain::calendar::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_check_at: Option<OffsetDateTime>,
     /// What WeChat answered last, when that was no progress.
     pub error: Option<String>,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub since: OffsetDateTime,
 }

@@ -16,9 +16,9 @@ pub struct InLine {
     /// Its place: the first is 1.
     pub place: i64,
     pub order_id: OrderId,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     pub submitted_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     pub decided_at: OffsetDateTime,
     pub seat_wish: Option<SeatNo>,
     /// The seat it was given first, whatever became of it later.

@@ -6,6 +6,8 @@ use std::{
     collections::{BTreeSet, HashMap},
 };
 
+use time::OffsetDateTime;
+
 use super::{
     Step, StoreError, hold, limits,
     order::{self, Change, Locked, Paid},
@@ -105,7 +107,7 @@ async fn settle<'a>(
     let mut is_at_limit = false;
     let event = match mismatch {
         Some(_) => Event::PaymentMismatched,
-        None if is_too_late(order, seen) => Event::PaidTooLate,
+        None if is_too_late(order, seen, step.now) => Event::PaidTooLate,
         None if order.holds_seat => Event::Paid(SeatAtPayment::Held),
         None => {
             is_at_limit = may_take_free_seat(order) && !has_room(step, order, seen).await?;
@@ -155,8 +157,11 @@ async fn settle<'a>(
         }
     }
     if to != order.status {
-        let paid =
-            Paid { transaction_id: payment.transaction_id.clone(), at: payment.success_time, fen: payment.total_fen };
+        let paid = Paid {
+            transaction_id: payment.transaction_id.clone(),
+            at: paid_at(payment, step.now),
+            fen: payment.total_fen,
+        };
         let promised = if effects.contains(&Effect::RefundAutomatically) { payment.total_fen } else { Fen::ZERO };
         let change = Change {
             request_id: Some(seen.request_id.clone()),
@@ -167,6 +172,7 @@ async fn settle<'a>(
                     let because = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
                     Some(format!("taken offline by {operator}{because}"))
                 }
+                Source::Callback { .. } | Source::Query if payment.success_time.is_none() => Some(UNDATED.to_owned()),
                 Source::Callback { .. } | Source::Query => None,
             },
             ..Change::of_status(to, "paid", actor(&seen.source))
@@ -185,6 +191,15 @@ async fn refund_is_known(step: &mut Step<'_>, order: &OrderId) -> Result<bool, S
     .bind(order)
     .fetch_one(&mut *step.transaction)
     .await?)
+}
+
+/// In the audit log of a payment whose time is ours. A missing time is no case: seat and sum do not depend on it, and
+/// the money must not wait for a person.
+const UNDATED: &str = "WeChat gave no usable time of payment: this is the database's time";
+
+/// When it was paid: by WeChat's word, else now by the database's clock.
+pub(super) fn paid_at(payment: &Payment, now: OffsetDateTime) -> OffsetDateTime {
+    payment.success_time.unwrap_or(now)
 }
 
 /// Whose word it is that settles.
@@ -231,9 +246,9 @@ fn may_take_free_seat(order: &Locked) -> bool {
 
 /// Whether WeChat took the money when the session was on sale no more. Its own time counts: who paid in time keeps the
 /// seat, however late the callback is. What an operator takes by other means is the operator's decision.
-fn is_too_late(order: &Locked, seen: &PaymentSeen) -> bool {
+fn is_too_late(order: &Locked, seen: &PaymentSeen, now: OffsetDateTime) -> bool {
     match seen.source {
-        Source::Callback { .. } | Source::Query => seen.payment.success_time >= order.sale_closes_at,
+        Source::Callback { .. } | Source::Query => paid_at(&seen.payment, now) >= order.sale_closes_at,
         Source::Offline { .. } => false,
     }
 }
@@ -245,9 +260,10 @@ async fn lock_sessions(
     orders: &HashMap<String, Locked>,
     seen: &[&PaymentSeen],
 ) -> Result<Sessions, StoreError> {
+    let now = step.now;
     let of_payment = |seen: &&PaymentSeen| {
         let order = orders.get(&seen.payment.out_trade_no)?;
-        (may_take_free_seat(order) || is_too_late(order, seen)).then_some(order.schedule_id)
+        (may_take_free_seat(order) || is_too_late(order, seen, now)).then_some(order.schedule_id)
     };
     let touched: BTreeSet<ScheduleId> = seen.iter().filter_map(of_payment).collect();
     if touched.is_empty() { Ok(Sessions::new()) } else { hold::lock_sessions(step, &touched).await }

@@ -6,6 +6,7 @@ use sqlx::types::Json;
 use super::{
     Step, StoreError, case, notification,
     order::{self, Change, Locked},
+    payment::paid_at,
     refund, schedule,
 };
 use crate::domain::{
@@ -206,7 +207,7 @@ impl<'a> Books<'a> {
         .bind(self.transactions.iter().map(|(_, seen, _)| seen.payment.bank_type.clone()).collect::<Vec<_>>())
         .bind(column(|payment| payment.mchid.clone()))
         .bind(column(|payment| payment.appid.clone()))
-        .bind(self.transactions.iter().map(|(_, seen, _)| seen.payment.success_time).collect::<Vec<_>>())
+        .bind(self.transactions.iter().map(|(_, seen, _)| paid_at(&seen.payment, step.now)).collect::<Vec<_>>())
         .bind(self.transactions.iter().map(|(_, seen, _)| learned_by(&seen.source)).collect::<Vec<_>>())
         .bind(self.transactions.iter().map(|(_, seen, _)| seen.request_id.clone()).collect::<Vec<_>>())
         .execute(&mut *step.transaction)

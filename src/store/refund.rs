@@ -275,7 +275,7 @@ async fn write(step: &mut Step<'_>, id: &RefundId, to: RefundStatus, facts: &Ref
     .bind(id)
     .bind(to)
     .bind(&facts.wechat_refund_id)
-    .bind(facts.success_time.filter(|_| to == RefundStatus::Succeeded))
+    .bind((to == RefundStatus::Succeeded).then(|| facts.success_time.unwrap_or(step.now)))
     .bind(to.is_open())
     .execute(&mut *step.transaction)
     .await?;

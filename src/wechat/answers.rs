@@ -13,6 +13,7 @@
 //! | `Refused` | not done; this request is wrong | park this message, go on with the others |
 //! | `Misconfigured` | not done; every request would fail | wait, probe with one request, alert |
 
+use crate::domain::text::plain;
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt;
@@ -145,7 +146,7 @@ impl Inconclusive {
     /// Reads an answer outside the 2xx class, or a 202, which means "accepted, not finished".
     pub fn from_answer(call: Call, status: u16, request_id: Option<String>, body: &[u8]) -> Self {
         let error: Option<ErrorBody> = serde_json::from_slice(body).ok();
-        let code = error.as_ref().map(|error| shortened(&error.code, ErrorBody::CODE_MAX));
+        let code = error.as_ref().map(|error| plain(&error.code, ErrorBody::CODE_MAX));
         Self {
             call,
             class: classify(call, status, code.as_deref()),
@@ -180,22 +181,18 @@ impl ErrorBody {
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
             .join("; ");
-        shortened(&words, WORDS_MAX)
+        plain(&words, WORDS_MAX)
     }
 }
 
 /// Of WeChat's own words: long enough to understand, short enough for a log line.
 pub(super) const WORDS_MAX: usize = 300;
 
-pub(super) fn shortened(words: &str, max: usize) -> String {
-    words.chars().take(max).collect()
-}
-
 /// Status first, then code, never the message: the order in which WeChat's rules want it.
 fn classify(call: Call, status: u16, code: Option<&str>) -> Class {
     match (status, code) {
         (429, _) => Class::Busy,
-        (202 | 400..=499, Some(code)) => by_code(call, &plain(code)).unwrap_or(match status {
+        (202 | 400..=499, Some(code)) => by_code(call, &without_underscores(code)).unwrap_or(match status {
             202 => Class::Unknown,
             // Who we are, or what we may: in a code that is not listed too.
             401 | 403 => Class::Misconfigured,
@@ -207,7 +204,7 @@ fn classify(call: Call, status: u16, code: Option<&str>) -> Class {
 }
 
 /// Production spells `ORDERPAID` what the pages spell `ORDER_PAID`; so codes are compared without underscores.
-fn plain(code: &str) -> String {
+fn without_underscores(code: &str) -> String {
     code.chars().filter(|c| *c != '_').collect()
 }
 

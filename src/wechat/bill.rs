@@ -13,10 +13,13 @@ use crate::domain::{
     books::{Billed, Matter},
     hex::hex,
     money::Fen,
+    text::plain,
 };
 
 /// Far above any line that WeChat can write: 29 cells of at most some hundred bytes.
 const LINE_MAX: usize = 64 << 10;
+/// Of a cell that is kept, in characters: twice the longest number there is.
+const CELL_MAX: usize = 128;
 /// Unpacked at a time, so that a file that unpacks to a thousand times its size takes a MiB.
 const SLICE: usize = 1 << 10;
 /// The first name of a sum ends the rows.
@@ -174,7 +177,10 @@ impl Columns {
         if cells.len() != self.count {
             return Err(BillFault::Cells { line, found: cells.len(), expected: self.count });
         }
-        let amount = |at: usize, column| Fen::from_yuan(cells[at].trim()).ok_or(BillFault::Amount { line, column });
+        let amount = |at: usize, column| {
+            let fen = Fen::from_yuan(cells[at].trim()).filter(|fen| *fen <= Fen::LARGEST);
+            fen.ok_or(BillFault::Amount { line, column })
+        };
         let is_refund = !matches!(cells[self.refund_id].trim(), "" | "0");
         let (matter, number, amount, state) = if is_refund {
             let amount = amount(self.refund, "申请退款金额")?;
@@ -185,16 +191,16 @@ impl Columns {
         };
         // Ours is a merchant in yuan. Another currency must not pass for the same sum.
         let state = match cells[self.currency].trim() {
-            "CNY" => state.trim().to_owned(),
-            other => format!("{} {other}", state.trim()),
+            "CNY" => plain(state, CELL_MAX),
+            other => plain(&format!("{} {other}", state.trim()), CELL_MAX),
         };
         let told = self.mchid.map(|at| cells[at].trim());
         let state = match (mchid, told) {
-            (Some(ours), Some(told)) if ours != told => format!("{state} {told}"),
+            (Some(ours), Some(told)) if ours != told => plain(&format!("{state} {told}"), CELL_MAX),
             _ => state,
         };
-        let out_trade_no = cells[self.out_trade_no].trim().to_owned();
-        Ok(Billed { matter, number: number.trim().to_owned(), out_trade_no, amount, state })
+        let out_trade_no = plain(cells[self.out_trade_no], CELL_MAX);
+        Ok(Billed { matter, number: plain(number, CELL_MAX), out_trade_no, amount, state })
     }
 }
 

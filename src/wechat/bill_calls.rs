@@ -9,7 +9,10 @@ use tokio::time::timeout;
 
 use crate::{
     crash,
-    domain::{books::Billed, json::json_fault},
+    domain::{
+        books::Billed,
+        json::{self, json_fault},
+    },
     wechat::{
         answers::{Call, Claim, Class, Inconclusive},
         bill::BillReader,
@@ -84,7 +87,7 @@ impl PayClient {
         url.set_query(Some(&format!("bill_date={date}&bill_type=ALL&tar_type=GZIP")));
         let request = Request { call: Call::TradeBill, method: Method::GET, url, body: Vec::new(), about: None };
         let asked = self.call(request, |signed| {
-            let ready: Ready = serde_json::from_slice(&signed.body).map_err(|error| json_fault(&error))?;
+            let ready: Ready = json::read_plain(&signed.body).map_err(|error| json_fault(&error))?;
             if !ready.hash_type.eq_ignore_ascii_case("SHA1") {
                 return Err(format!("the hash is a {}", ready.hash_type));
             }

@@ -3,7 +3,11 @@
 //! The ingress answers a [`NotificationFault::Signature`] with 401 and a [`NotificationFault::Unreadable`] with
 //! 400; WeChat then sends again (fifteen times over a day), which is also what a SIGNTEST probe needs.
 
-use crate::domain::json::json_fault;
+use crate::domain::{
+    calendar::lenient,
+    json::{self, json_fault},
+    text::plain,
+};
 use crate::wechat::aead::{ApiV3Keys, OpenFault, Resource};
 use crate::wechat::refund::Refund;
 use crate::wechat::transaction::Transaction;
@@ -28,7 +32,8 @@ pub struct Notification<T> {
     pub id: String,
     /// `TRANSACTION.SUCCESS`, `REFUND.SUCCESS`, `REFUND.ABNORMAL`, `REFUND.CLOSED`.
     pub event_type: String,
-    pub create_time: OffsetDateTime,
+    /// Nothing is decided by it, so one that cannot be read is none.
+    pub create_time: Option<OffsetDateTime>,
     pub content: T,
 }
 
@@ -120,11 +125,14 @@ pub fn read_admitted_refund(
     read(admission, raw_body, keys, "REFUND.")
 }
 
+/// Longest id of a notification that is kept, in characters: it is a key of our books. WeChat's have 36.
+const ID_MAX: usize = 128;
+
 #[derive(Deserialize)]
 struct Envelope {
     id: String,
-    #[serde(with = "time::serde::rfc3339")]
-    create_time: OffsetDateTime,
+    #[serde(default, with = "lenient")]
+    create_time: Option<OffsetDateTime>,
     event_type: String,
     resource: Resource,
 }
@@ -136,8 +144,7 @@ fn read<T: DeserializeOwned>(
     events: &str,
 ) -> Result<Notification<T>, NotificationFault> {
     admission.verify(raw_body)?;
-    let envelope: Envelope =
-        serde_json::from_slice(raw_body).map_err(|error| Unreadable::Envelope(json_fault(&error)))?;
+    let envelope: Envelope = json::read_plain(raw_body).map_err(|error| Unreadable::Envelope(json_fault(&error)))?;
     let opened = keys.open(&envelope.resource).map_err(Unreadable::Sealed);
     if !envelope.event_type.starts_with(events) {
         // A callback that does not open with our key shows that the key is wrong, whatever the callback is about. A
@@ -145,11 +152,11 @@ fn read<T: DeserializeOwned>(
         return Err(match opened {
             Err(fault) if envelope.event_type == ECHO_EVENT => fault,
             Err(fault @ Unreadable::Sealed(OpenFault::Authentication)) => fault,
-            _ => Unreadable::Event(envelope.event_type),
+            _ => Unreadable::Event(plain(&envelope.event_type, ID_MAX)),
         }
         .into());
     }
-    let content = opened?;
-    let content = serde_json::from_slice(&content).map_err(|error| Unreadable::Content(json_fault(&error)))?;
-    Ok(Notification { id: envelope.id, event_type: envelope.event_type, create_time: envelope.create_time, content })
+    let content = json::read_plain(&opened?).map_err(|error| Unreadable::Content(json_fault(&error)))?;
+    let (id, event_type) = (plain(&envelope.id, ID_MAX), plain(&envelope.event_type, ID_MAX));
+    Ok(Notification { id, event_type, create_time: envelope.create_time, content })
 }

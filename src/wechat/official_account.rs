@@ -4,12 +4,12 @@
 //! means accepted, not delivered.
 
 use crate::crash;
-use crate::domain::json::json_fault;
+use crate::domain::{json::json_fault, text::plain};
 use crate::evidence::{Evidence, Mark};
 use crate::live::Live;
 use crate::setting::BadSetting;
 use crate::spans::{self, Kind, Span};
-use crate::wechat::answers::{WORDS_MAX, shortened};
+use crate::wechat::answers::WORDS_MAX;
 use crate::wechat::connection::{http_client, measure, receive, spanned};
 use crate::wechat::reaction::Reaction;
 use crate::wechat::settings::{Check, OfficialAccountSettings, Templates, is_appid};
@@ -256,7 +256,7 @@ impl AccessToken {
             Ok(Answer { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => Err(TokenFault {
                 errcode: Some(errcode),
                 reaction: Reaction::to_token_request(errcode),
-                detail: shortened(&errmsg, WORDS_MAX),
+                detail: plain(&errmsg, WORDS_MAX),
             }),
             Ok(_) => Err(TokenFault::unknown("neither token nor errcode".to_owned())),
             Err(detail) => Err(TokenFault::unknown(detail)),
@@ -269,11 +269,9 @@ impl Sending {
     pub fn of_answer(status: u16, body: &[u8]) -> Self {
         match Answer::read(status, body) {
             Ok(Answer { errcode: Some(0), msgid, .. }) => Self::Sent { msgid },
-            Ok(Answer { errcode: Some(errcode), errmsg, .. }) => Self::Refused {
-                errcode,
-                reaction: Reaction::to_sending(errcode),
-                detail: shortened(&errmsg, WORDS_MAX),
-            },
+            Ok(Answer { errcode: Some(errcode), errmsg, .. }) => {
+                Self::Refused { errcode, reaction: Reaction::to_sending(errcode), detail: plain(&errmsg, WORDS_MAX) }
+            }
             Ok(_) => Self::Unknown { detail: "answer without errcode".to_owned() },
             Err(detail) => Self::Unknown { detail },
         }

@@ -1,6 +1,9 @@
 //! The calls of WeChat Pay: order, query, close, refund. What their outcomes allow is told in [`super::answers`].
 
-use crate::domain::json::json_fault;
+use crate::domain::{
+    calendar::in_china,
+    json::{self, json_fault},
+};
 use crate::wechat::answers::{Call, Inconclusive};
 use crate::wechat::exchange::{PayClient, Request, Signed};
 use crate::wechat::refund::Refund;
@@ -11,12 +14,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::FormatItem;
-use time::macros::{format_description, offset};
+use time::macros::format_description;
 
 /// Longest `description`: native, JSAPI and H5 order count characters.
 const DESCRIPTION_MAX: Length = Length::Characters(127);
 /// Longest `reason` of a refund.
 const REASON_MAX: Length = Length::Bytes(80);
+
+/// Longest `code_url` and `prepay_id`, in bytes: WeChat's have 64 at most, and a QR code holds some two thousand.
+const CODE_MAX: usize = 512;
 
 const CHINA_TIME: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]+08:00");
 
@@ -70,8 +76,8 @@ impl PayClient {
         let request = self.order_request("native", order, None);
         self.call(request, |signed| {
             let Created { code_url } = json(signed)?;
-            if !code_url.starts_with("weixin://") {
-                return Err("code_url is not weixin://".to_owned());
+            if !code_url.starts_with("weixin://") || code_url.len() > CODE_MAX {
+                return Err("code_url is not a short weixin://".to_owned());
             }
             Ok(CodeUrl(code_url))
         })
@@ -87,8 +93,8 @@ impl PayClient {
         let request = self.order_request("jsapi", order, Some(openid));
         self.call(request, |signed| {
             let Created { prepay_id } = json(signed)?;
-            if prepay_id.is_empty() {
-                return Err("prepay_id is empty".to_owned());
+            if !(1..=CODE_MAX).contains(&prepay_id.len()) {
+                return Err("prepay_id is empty or too long".to_owned());
             }
             Ok(PrepayId(prepay_id))
         })
@@ -248,7 +254,7 @@ impl PayClient {
 }
 
 fn json<T: DeserializeOwned>(signed: &Signed) -> Result<T, String> {
-    serde_json::from_slice(&signed.body).map_err(|error| json_fault(&error))
+    json::read_plain(&signed.body).map_err(|error| json_fault(&error))
 }
 
 fn refund_of(signed: &Signed, out_refund_no: &str) -> Result<Refund, String> {
@@ -258,7 +264,7 @@ fn refund_of(signed: &Signed, out_refund_no: &str) -> Result<Refund, String> {
 
 /// China time to the second, as WeChat writes it.
 fn china_time(at: OffsetDateTime) -> String {
-    at.to_offset(offset!(+8)).format(CHINA_TIME).expect("the format has only parts that every date has")
+    in_china(at).format(CHINA_TIME).expect("the format has only parts that every date has")
 }
 
 /// How WeChat measures a text.

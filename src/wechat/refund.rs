@@ -1,11 +1,12 @@
 //! WeChat's document about a refund, as the refund calls answer it and a refund callback carries it.
 
 use crate::domain::{
+    calendar::lenient,
     message::{RefundFacts, RefundTold},
     money::Fen,
     refund::RefundStanding,
 };
-use crate::wechat::transaction::{is_number, success_time};
+use crate::wechat::transaction::{is_number, word};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -27,9 +28,9 @@ pub struct Refund {
     #[serde(alias = "refund_status")]
     pub status: RefundStatus,
     /// When WeChat took it. Answers have it, callbacks do not.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "success_time")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "lenient")]
     pub create_time: Option<OffsetDateTime>,
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "success_time")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "lenient")]
     pub success_time: Option<OffsetDateTime>,
     pub amount: RefundAmount,
 }
@@ -38,7 +39,7 @@ impl Refund {
     /// The signed facts, nothing concluded; `None` when WeChat says a word this program does not know, or what can be
     /// no refund's: for a person.
     pub fn facts(&self) -> Option<RefundFacts> {
-        if !is_number(&self.out_refund_no, REFUND_NO_MAX) || self.amount.refund <= 0 {
+        if !is_number(&self.out_refund_no, REFUND_NO_MAX) || !Fen(self.amount.refund).is_amount() {
             return None;
         }
         let standing = match self.status {
@@ -50,16 +51,16 @@ impl Refund {
         };
         Some(RefundFacts {
             out_refund_no: self.out_refund_no.clone(),
-            out_trade_no: self.out_trade_no.clone(),
-            wechat_refund_id: self.refund_id.clone(),
+            out_trade_no: word(&self.out_trade_no),
+            wechat_refund_id: word(&self.refund_id),
             standing,
             refund_fen: Fen(self.amount.refund),
             success_time: self.success_time,
             told: RefundTold {
-                mchid: self.mchid.clone(),
-                transaction_id: Some(self.transaction_id.clone()),
+                mchid: self.mchid.as_deref().map(word),
+                transaction_id: Some(word(&self.transaction_id)),
                 total_fen: Some(Fen(self.amount.total)),
-                currency: self.amount.currency.clone(),
+                currency: self.amount.currency.as_deref().map(word),
             },
         })
     }

@@ -6,14 +6,16 @@
 
 use time::OffsetDateTime;
 use time::format_description::FormatItem;
-use time::macros::{format_description, offset};
+use time::macros::format_description;
+
+use crate::domain::{calendar::in_china, text::misleads};
 
 const CHINA_TIME: &[FormatItem<'_>] =
     format_description!("[year]年[month padding:none]月[day padding:none]日 [hour]:[minute]");
 
 /// A moment for a `time` or `date` key: `2025年11月25日 09:30`, China time.
 pub fn time_value(at: OffsetDateTime) -> String {
-    at.to_offset(offset!(+8)).format(CHINA_TIME).expect("the format has only parts that every date has")
+    in_china(at).format(CHINA_TIME).expect("the format has only parts that every date has")
 }
 
 /// Money for an `amount` key: `200.00元`.
@@ -23,7 +25,7 @@ pub fn amount_value(fen: u64) -> String {
 
 /// The value as WeChat will take it under this key. Text that would be left empty reads 无 ("none").
 pub fn fit(key: &str, value: &str) -> String {
-    let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let value: String = value.chars().map(|c| if misleads(c) { ' ' } else { c }).collect();
     let value = value.trim();
     match key.trim_end_matches(|c: char| c.is_ascii_digit()) {
         "thing" => or_none(cut(value, 20)),

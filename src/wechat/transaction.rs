@@ -4,7 +4,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use time::OffsetDateTime;
 
-use crate::domain::{message::Payment, money::Fen};
+use crate::domain::{
+    calendar::lenient,
+    message::Payment,
+    money::Fen,
+    text::{misleads, plain},
+};
 
 /// A payment as WeChat sees it. An unpaid order lacks most members; unknown members are ignored.
 ///
@@ -29,7 +34,7 @@ pub struct Transaction {
     pub bank_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attach: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "success_time")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "lenient")]
     pub success_time: Option<OffsetDateTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer: Option<Payer>,
@@ -121,6 +126,8 @@ impl From<TradeState> for String {
 
 /// Longest `out_trade_no` and `transaction_id`, in characters.
 const TRADE_NO_MAX: usize = 32;
+/// Longest word that is kept of a document, in characters; the longest known one has 32.
+const WORD_MAX: usize = 64;
 /// Two of them and a word are a message's id, which holds 255 bytes.
 const NUMBER_BYTES_MAX: usize = 100;
 
@@ -128,26 +135,13 @@ const NUMBER_BYTES_MAX: usize = 100;
 pub(super) fn is_number(text: &str, max: usize) -> bool {
     (1..=NUMBER_BYTES_MAX).contains(&text.len())
         && text.chars().count() <= max
-        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+        // U+FFFD stands where `read_plain` found what no number has.
+        && !text.chars().any(|c| misleads(c) || c.is_whitespace() || c == '\u{FFFD}')
 }
 
-/// RFC 3339 or nothing. An empty text is nothing: WeChat fills some members it has no value for with `""`.
-pub(super) mod success_time {
-    use serde::{Deserialize as _, Deserializer, de::Error as _};
-    use time::OffsetDateTime;
-    use time::format_description::well_known::Rfc3339;
-
-    pub(in crate::wechat) use time::serde::rfc3339::option::serialize;
-
-    pub(in crate::wechat) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<OffsetDateTime>, D::Error> {
-        Option::<String>::deserialize(deserializer)?
-            .filter(|text| !text.is_empty())
-            .map(|text| OffsetDateTime::parse(&text, &Rfc3339))
-            .transpose()
-            .map_err(D::Error::custom)
-    }
+/// A word of WeChat's that is kept: plain, and no longer than an index or a line can bear.
+pub(super) fn word(text: &str) -> String {
+    plain(text, WORD_MAX)
 }
 
 /// What a transaction means for its order.
@@ -167,7 +161,7 @@ impl Transaction {
     pub fn standing(&self) -> Standing {
         match &self.trade_state {
             TradeState::Success | TradeState::Refund => {
-                self.payment().map_or(Standing::Unclear("paid, without its number, amount or time"), |payment| {
+                self.payment().map_or(Standing::Unclear("paid, without its number or amount"), |payment| {
                     Standing::Paid(Box::new(payment))
                 })
             }
@@ -178,20 +172,23 @@ impl Transaction {
     }
 
     /// Everything that must be compared with the order before it settles; `None` when a part is missing or can be
-    /// no payment's.
+    /// no payment's. A time that is missing or outside the calendar is no reason: the money is there.
     fn payment(&self) -> Option<Payment> {
-        let amount = self.amount.as_ref().filter(|amount| amount.payer_total.is_none_or(|fen| fen >= 0))?;
+        let amount = self
+            .amount
+            .as_ref()
+            .filter(|amount| amount.payer_total.is_none_or(|fen| fen == 0 || Fen(fen).is_amount()))?;
         Some(Payment {
             out_trade_no: self.out_trade_no.clone().filter(|number| is_number(number, TRADE_NO_MAX))?,
             transaction_id: self.transaction_id.clone().filter(|number| is_number(number, TRADE_NO_MAX))?,
-            mchid: self.mchid.clone()?,
-            appid: self.appid.clone()?,
-            trade_type: self.trade_type.clone().unwrap_or_default(),
-            bank_type: self.bank_type.clone(),
-            total_fen: amount.total.filter(|fen| *fen > 0).map(Fen)?,
+            mchid: self.mchid.as_deref().map(word)?,
+            appid: self.appid.as_deref().map(word)?,
+            trade_type: self.trade_type.as_deref().map(word).unwrap_or_default(),
+            bank_type: self.bank_type.as_deref().map(word),
+            total_fen: amount.total.map(Fen).filter(|fen| fen.is_amount())?,
             payer_total_fen: amount.payer_total.map(Fen),
-            currency: amount.currency.clone()?,
-            success_time: self.success_time?,
+            currency: amount.currency.as_deref().map(word)?,
+            success_time: self.success_time,
             refunded: self.trade_state == TradeState::Refund,
         })
     }

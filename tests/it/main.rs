@@ -1,6 +1,7 @@
 //! Everything that needs servers: whole stacks of real processes, and parts against real neighbours.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::disallowed_methods, reason = "a test's own times are sane")]
 
 mod absences;
 mod access;
@@ -102,6 +103,8 @@ mod tls;
 mod topology;
 mod traces;
 mod transactions;
+mod values;
+mod values_any;
 mod verify;
 mod waiting_list;
 mod waitlist_api;

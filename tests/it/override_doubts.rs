@@ -203,7 +203,7 @@ async fn s4_2_money_that_was_set_aside_twice_is_for_a_person() {
             total_fen: Fen(1),
             payer_total_fen: None,
             currency: "CNY".into(),
-            success_time: OffsetDateTime::now_utc(),
+            success_time: Some(OffsetDateTime::now_utc()),
             refunded: false,
         };
         stack.lay(&Message::PaymentSeen(PaymentSeen { payment, source: Source::Query, request_id: "r".into() })).await;

@@ -134,10 +134,12 @@ fn submitted(order: &str, user: &str, schedule: &str, amount_fen: i64) -> Messag
 async fn poison_message_among_orders() {
     let mut stack = stack_of("parking-orders", &["api"]).await;
     let schedule = stack.add_schedule(5).await;
-    // No order can cost nothing: the database refuses what the ingress would never have let in.
+    // A message that can be read and cannot be stored: a mistake of ours, played by a constraint of the test's own.
+    let refuse = "ALTER TABLE payment_orders ADD CONSTRAINT poison CHECK (order_id <> 'hfpoison01')";
+    sqlx::query(refuse).execute(&stack.db).await.expect(refuse);
     let row = Row {
         first: submitted("hfgood0001", "ann", &schedule, PRICE_FEN),
-        poison: submitted("hfpoison01", "eve", &schedule, 0),
+        poison: submitted("hfpoison01", "eve", &schedule, PRICE_FEN),
         last: submitted("hfgood0002", "bob", &schedule, PRICE_FEN),
         class: "bug",
         waiting: 0,
@@ -196,27 +198,29 @@ async fn poison_message_among_payments() {
     let mut stack = stack_of("parking-payments", &["api", "seats", "prepay"]).await;
     let [first, poison, last] = three_orders(&stack, "awaiting_payment").await;
     let merchant = stack.environment.clone();
-    let seen = |order: &str, total_fen: i64| {
+    let seen = |order: &str, trade_type: &str| {
         Message::PaymentSeen(PaymentSeen {
             payment: Payment {
                 out_trade_no: order.to_owned(),
                 transaction_id: format!("42-{order}"),
                 mchid: merchant["HOLDFAST_WECHAT_PAY__MCHID"].clone(),
                 appid: merchant["HOLDFAST_WECHAT_PAY__APPID"].clone(),
-                trade_type: "NATIVE".into(),
+                trade_type: trade_type.into(),
                 bank_type: None,
-                total_fen: Fen(total_fen),
+                total_fen: Fen(PRICE_FEN),
                 payer_total_fen: None,
                 currency: "CNY".into(),
-                success_time: OffsetDateTime::UNIX_EPOCH,
+                success_time: None,
                 refunded: false,
             },
             source: Source::Query,
             request_id: "r".into(),
         })
     };
-    // WeChat takes no negative sums: the database refuses to book one.
-    let (a, b, c) = (seen(&first, PRICE_FEN), seen(&poison, -1), seen(&last, PRICE_FEN));
+    // A message that can be read and cannot be booked: a mistake of ours, played by a constraint of the test's own.
+    let refuse = "ALTER TABLE payment_transactions ADD CONSTRAINT poison CHECK (trade_type <> 'POISON')";
+    sqlx::query(refuse).execute(&stack.db).await.expect(refuse);
+    let (a, b, c) = (seen(&first, "NATIVE"), seen(&poison, "POISON"), seen(&last, "NATIVE"));
     park(&mut stack, "payments", Row { first: a, poison: b, last: c, class: "bug", waiting: 0 }).await;
     for (user, order) in [("ann", &first), ("bob", &last)] {
         stack.until_status(&stack.quick_token(user), order, "confirmed").await;

@@ -252,7 +252,7 @@ async fn s4_1_what_wechat_says_of_a_refund_is_published() {
         let body = message.json();
         let expected = json!({
             "out_refund_no": "hf000001-auto", "out_trade_no": "hf000001", "wechat_refund_id": "5000000001",
-            "standing": standing, "refund_fen": 500, "success_time": "2030-01-01T10:00:00+08:00",
+            "standing": standing, "refund_fen": 500, "success_time": "2030-01-01T02:00:00Z",
             // Compared with our books before anything is settled: tests/it/refund_facts.rs.
             "told": { "mchid": stack.environment["HOLDFAST_WECHAT_PAY__MCHID"], "transaction_id": "4200000001", "total_fen": 20_000 },
         });

@@ -79,7 +79,7 @@ fn payment(stack: &Stack, order: &str, transaction_id: &str) -> Message {
         total_fen: Fen(PRICE_FEN),
         payer_total_fen: None,
         currency: "CNY".into(),
-        success_time: OffsetDateTime::now_utc(),
+        success_time: Some(OffsetDateTime::now_utc()),
         refunded: false,
     };
     Message::PaymentSeen(PaymentSeen { payment, source: Source::Query, request_id: "r".into() })

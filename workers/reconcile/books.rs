@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use time::{Date, OffsetDateTime, Time, UtcOffset, macros::offset};
+use time::{Date, OffsetDateTime, Time};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ use crate::{
     broker::publish::{PublishError, Publisher},
     domain::{
         books::{DayDocument, Finding, Matter, Pair, Remedy, Word, after_asking, compare},
+        calendar::in_china,
         message::{Message, PaymentSeen, RefundSeen, Source},
         neighbours::Neighbours,
     },
@@ -35,7 +36,6 @@ use crate::{
     },
 };
 
-const CHINA: UtcOffset = offset!(+8);
 /// Differences that are judged and written at once.
 const PAGE: usize = 500;
 /// After a day that could not be finished.
@@ -225,7 +225,7 @@ impl Books {
                 })
             }
             Matter::Refund => self.wechat.query_refund(&pair.number).await.map(|refund| {
-                let day = refund.create_time.map(|at| at.to_offset(CHINA).date());
+                let day = refund.create_time.map(|at| in_china(at).date());
                 let word = if day.is_none_or(|day| day == date) { Word::Known } else { Word::OtherDay };
                 match refund.facts() {
                     Some(facts) => {

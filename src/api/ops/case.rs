@@ -14,12 +14,11 @@ use uuid::Uuid;
 use super::super::{
     Api,
     auth::{Operator, Viewer},
-    fields::{self, Fields, text},
+    fields::{self, Fields, line, sentence, text},
     order_follow::order_id,
     paging::{PAGE, Page, Place},
     problem::{FieldError, Kind, Problem, ProblemDocument},
 };
-use super::dead_letters::line;
 use crate::{
     desk,
     domain::{
@@ -30,8 +29,6 @@ use crate::{
 };
 
 const BODY_BYTES_MAX: usize = 4 * 1024;
-/// Of a reason or a resolution, in characters: a sentence or two.
-pub(super) const WORDS_MAX: usize = 500;
 
 /// List cases
 ///
@@ -59,7 +56,7 @@ pub(in crate::api) async fn list(
     let mut fields = Fields::of_query(query);
     let filter = CaseFilter {
         status: fields.optional("status", status).unwrap_or(Some(CaseStatus::Open)),
-        kind: fields.optional("kind", line),
+        kind: fields.optional("kind", line::<256>),
         order_id: fields.optional("order_id", |value| order_id(text(value)?).map_err(|_| "is no order id")),
         after: fields.optional("cursor", after),
     };
@@ -155,7 +152,7 @@ pub(in crate::api) async fn close(
     body: Body,
 ) -> Result<Json<CaseDocument>, Problem> {
     let mut fields = fields::json_object(&headers, body, BODY_BYTES_MAX).await?;
-    let resolution = fields.required("resolution", words);
+    let resolution = fields.required("resolution", sentence);
     let paid_by_hand = fields.optional("paid_by_hand", |value| EndedBy::receipt(text(value)?));
     let not_owed = fields.optional("not_owed", |value| value.as_bool().ok_or("must be true or false")) == Some(true);
     if not_owed && paid_by_hand.is_some() {
@@ -186,16 +183,4 @@ pub(in crate::api) async fn close(
             Err(Problem::invalid(vec![FieldError { field: field.into(), problem }]))
         }
     }
-}
-
-/// A sentence that a person wrote for others.
-pub(super) fn words(value: &Value) -> Result<String, &'static str> {
-    let words = text(value)?.trim();
-    if !(1..=WORDS_MAX).contains(&words.chars().count()) {
-        return Err("must have 1 to 500 characters");
-    }
-    if words.contains(char::is_control) {
-        return Err("must be one line without control characters");
-    }
-    Ok(words.to_owned())
 }

@@ -15,7 +15,7 @@ use crate::{
     api::{
         Api,
         auth::{Operator, Viewer},
-        fields::{self, Fields, text},
+        fields::{self, Fields, line, note as written, text},
         paging::{PAGE, Page},
         problem::{Kind, Problem, ProblemDocument},
     },
@@ -27,7 +27,6 @@ use crate::{
 
 /// Enough for ten thousand letters by name.
 pub(super) const BODY_BYTES_MAX: usize = 512 * 1024;
-const WORDS_MAX: usize = 2_000;
 
 /// Which letters: by name, or all that fit a filter.
 #[derive(Deserialize, ToSchema)]
@@ -68,7 +67,7 @@ pub(in crate::api) async fn discard(
     body: Body,
 ) -> Result<Json<OutcomeDocument>, Problem> {
     let mut fields = fields::json_object(&headers, body, BODY_BYTES_MAX).await?;
-    let reason = fields.required("reason", words);
+    let reason = fields.required("reason", written);
     let choice = choice(&mut fields);
     fields.finish()?;
     let (reason, choice) = reason.zip(choice).ok_or_else(|| Problem::new(Kind::InvalidRequest))?;
@@ -97,7 +96,7 @@ pub(in crate::api) async fn restore(
     body: Body,
 ) -> Result<Json<OutcomeDocument>, Problem> {
     let mut fields = fields::json_object(&headers, body, BODY_BYTES_MAX).await?;
-    let reason = fields.required("reason", words);
+    let reason = fields.required("reason", written);
     let letters = fields.required("letters", letters);
     fields.finish()?;
     let (reason, letters) = reason.zip(letters).ok_or_else(|| Problem::new(Kind::InvalidRequest))?;
@@ -110,9 +109,9 @@ pub(in crate::api) async fn restore(
 #[expect(dead_code, reason = "describes a body that is read field by field")]
 #[schema(as = DeadLetterNote)]
 pub(super) struct Note {
-    #[schema(example = "3f9a0c1b2d4e", min_length = 1, max_length = 2_000)]
+    #[schema(example = "3f9a0c1b2d4e", min_length = 1, max_length = 64)]
     cause: String,
-    /// At most 2 000 bytes.
+    /// 1 to 2 000 characters; line breaks are kept.
     #[schema(min_length = 1, max_length = 2_000)]
     note: String,
 }
@@ -137,8 +136,8 @@ pub(in crate::api) async fn note(
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let mut fields = fields::json_object(&headers, body, BODY_BYTES_MAX).await?;
-    let cause = fields.required("cause", words);
-    let note = fields.required("note", words);
+    let cause = fields.required("cause", line::<64>);
+    let note = fields.required("note", written);
     fields.finish()?;
     let (cause, note) = cause.zip(note).ok_or_else(|| Problem::new(Kind::InvalidRequest))?;
     let actor = format!("operator:{}", caller.user.as_str());
@@ -206,13 +205,6 @@ fn filter(members: Map<String, Value>) -> Result<Selection, String> {
 fn letters(value: &Value) -> Result<Vec<String>, &'static str> {
     const WRONG: &str = "must be 1 to 10000 letters' ids";
     let names = value.as_array().filter(|names| (1..=10_000).contains(&names.len())).ok_or(WRONG)?;
-    let name = |name: &Value| name.as_str().filter(|id| id.len() <= 64 && !id.contains('\0')).map(str::to_owned);
+    let name = |name: &Value| line::<64>(name).ok();
     names.iter().map(name).collect::<Option<_>>().ok_or(WRONG)
-}
-
-/// Words of a person: one to two thousand bytes.
-pub(super) fn words(value: &Value) -> Result<String, &'static str> {
-    let words = text(value)?.trim();
-    let fits = (1..=WORDS_MAX).contains(&words.len()) && !words.contains('\0');
-    if fits { Ok(words.to_owned()) } else { Err("must have 1 to 2000 bytes") }
 }

@@ -13,14 +13,14 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    dead_letter_acts::{BODY_BYTES_MAX, choice, words},
+    dead_letter_acts::{BODY_BYTES_MAX, choice},
     dead_letters::problem,
 };
 use crate::{
     api::{
         Api, Inner,
         auth::{Caller, Operator, Viewer},
-        fields::{self, Fields, text},
+        fields::{self, Fields, line, note, text},
         paging::{PAGE, Page, Place},
         problem::{Kind, Problem, ProblemDocument},
     },
@@ -91,8 +91,8 @@ pub(in crate::api) async fn plan(
     });
     plan.patch = fields.optional("patch", |value| value.as_object().map(|_| value.clone()).ok_or("must be an object"));
     plan.reason = match &plan.patch {
-        Some(_) => fields.required("reason", words),
-        None => fields.optional("reason", words),
+        Some(_) => fields.required("reason", note),
+        None => fields.optional("reason", note),
     }
     .unwrap_or_default();
     plan.dry_run = fields.optional("dry_run", |value| value.as_bool().ok_or("must be true or false")) == Some(true);
@@ -282,8 +282,8 @@ async fn turn(
     let (mut reason, mut hash) = (None, None);
     if headers.contains_key(header::CONTENT_TYPE) {
         let mut fields = fields::json_object(headers, body, BODY_BYTES_MAX).await?;
-        reason = fields.optional("reason", words);
-        hash = fields.optional("hash", words);
+        reason = fields.optional("reason", note);
+        hash = fields.optional("hash", line::<64>);
         fields.finish()?;
     }
     let (actor, reason) = (format!("operator:{}", caller.user.as_str()), reason.unwrap_or_default());

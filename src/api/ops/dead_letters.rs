@@ -4,13 +4,12 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use serde_json::Value;
 
 use crate::{
     api::{
         Api,
         auth::Viewer,
-        fields::{Fields, moment, text},
+        fields::{Fields, line, moment, text},
         paging::{PAGE, Page, Place},
         problem::{Kind, Problem, ProblemDocument},
     },
@@ -150,25 +149,18 @@ pub(super) fn selection(fields: &mut Fields) -> Selection {
     Selection {
         filter: Filter {
             state: Some(state.unwrap_or(LetterState::Parked)),
-            queue: fields.optional("queue", line),
-            error_class: fields.optional("error_class", line),
-            kind: fields.optional("kind", line),
-            order_id: fields.optional("order_id", line),
-            cause: fields.optional("cause", line),
-            text: fields.optional("text", line),
+            queue: fields.optional("queue", line::<256>),
+            error_class: fields.optional("error_class", line::<256>),
+            kind: fields.optional("kind", line::<256>),
+            order_id: fields.optional("order_id", line::<256>),
+            cause: fields.optional("cause", line::<256>),
+            text: fields.optional("text", line::<256>),
             since: fields.optional("since", moment).map(Moment::get),
             until: fields.optional("until", moment).map(Moment::get),
             letters: None,
         },
         effect: fields.optional("effect", |value| Prospect::parse(text(value)?).ok_or("is no effect that is known")),
     }
-}
-
-/// A text that PostgreSQL can hold and a person could mean.
-pub(super) fn line(value: &Value) -> Result<String, &'static str> {
-    let line = text(value)?;
-    let fits = (1..=256).contains(&line.len()) && !line.contains(char::is_control);
-    if fits { Ok(line.to_owned()) } else { Err("must have 1 to 256 bytes without control characters") }
 }
 
 pub(super) fn letter_id(id: &str) -> Result<String, Problem> {

@@ -17,6 +17,7 @@ use crate::{
         fields::{Fields, text},
         problem::{Problem, ProblemDocument},
     },
+    domain::calendar::Moment,
     store::{self, errors::ErrorCount},
 };
 
@@ -60,7 +61,7 @@ pub(super) struct ErrorList {
     #[schema(value_type = Option<String>)]
     next: (),
     /// Where the first column begins.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     from: OffsetDateTime,
     column_seconds: i64,
@@ -105,7 +106,7 @@ fn first_column(now: OffsetDateTime, each: Duration, columns: usize) -> OffsetDa
     let width = each.whole_seconds();
     let last = now.unix_timestamp().div_euclid(width) * width;
     let before = i64::try_from(columns).expect("a few dozen") - 1;
-    OffsetDateTime::from_unix_timestamp(last - before * width).unwrap_or(now)
+    Moment::of_seconds(last.saturating_sub(before.saturating_mul(width))).map_or(now, Moment::get)
 }
 
 fn rows(counts: Vec<ErrorCount>, columns: usize) -> Vec<ErrorRow> {
@@ -133,9 +134,9 @@ mod tests {
 
     #[test]
     fn every_error_finds_its_column() {
-        let now = OffsetDateTime::from_unix_timestamp(10_000).unwrap();
+        let now = OffsetDateTime::from_unix_timestamp(1_800_010_000).unwrap();
         let from = first_column(now, Duration::MINUTE, 60);
-        assert_eq!(from.unix_timestamp(), 9_960 - 59 * 60);
+        assert_eq!(from.unix_timestamp(), 1_800_009_960 - 59 * 60);
         let count =
             |name: &str, stretch, count| ErrorCount { source: "wechat".into(), name: name.into(), stretch, count };
         let rows = rows(vec![count("A", 0, 1), count("A", 59, 2), count("B", 60, 9)], 60);

@@ -14,14 +14,14 @@ use super::{
     super::{
         Api,
         auth::{Operator, Viewer},
-        fields::{self, Fields, text},
+        fields::{self, Fields, amount_fen, sentence, text},
         headers::idempotency_key,
         order_follow::order_id,
         paging::{PAGE, Page, Place},
         problem::{Kind, Problem, ProblemDocument},
         request::Context,
     },
-    case::{after, words},
+    case::after,
 };
 use crate::{
     desk::overrides::{self as desk, Refusal},
@@ -126,11 +126,9 @@ impl Wish {
         let mut fields = fields::json_object(headers, body, BODY_BYTES_MAX).await?;
         let order_id = fields.required("order_id", id);
         let action = fields.required("action", action);
-        let amount_fen = fields.optional("amount_fen", |value| {
-            value.as_i64().filter(|fen| *fen > 0).map(Fen).ok_or("must be a whole number of fen above 0")
-        });
+        let amount_fen = fields.optional("amount_fen", amount_fen);
         let receipt = fields.optional("receipt", |value| receipt(text(value)?));
-        let reason = fields.required("reason", words);
+        let reason = fields.required("reason", sentence);
         if (action == Some(OverrideAction::RecordPayment)) != receipt.is_some() {
             fields.wrong("receipt", "is given with record_payment and with nothing else");
         }

@@ -23,7 +23,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// What stands open at one moment. What cannot be told is null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Overview {
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::domain::calendar::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     as_of: OffsetDateTime,
     pub(super) queues: QueueList,

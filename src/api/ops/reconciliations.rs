@@ -6,7 +6,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use time::{Date, format_description::FormatItem, macros::format_description};
+use time::Date;
 use utoipa::ToSchema;
 
 use super::super::{
@@ -17,11 +17,12 @@ use super::super::{
     problem::{Kind, Problem, ProblemDocument},
 };
 use crate::{
-    domain::books::{DayDocument, DifferenceDocument},
+    domain::{
+        books::{DayDocument, DifferenceDocument},
+        calendar::china_day,
+    },
     store::books,
 };
-
-const DATE: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]");
 
 /// List days
 ///
@@ -100,7 +101,7 @@ fn one_more() -> i64 {
 }
 
 fn parsed(date: &str) -> Result<Date, &'static str> {
-    Date::parse(date, DATE).map_err(|_| "is not a cursor of this list")
+    china_day(date).map_err(|_| "is not a cursor of this list")
 }
 
 /// A place in a day's list: the number, which may hold a blank, and the kind, which does not.

@@ -20,10 +20,14 @@ use super::super::{
 };
 use crate::{
     desk::{
-        cancellation::{self, FASTEST, LONGEST_REASON, REASON},
+        cancellation::{self, FASTEST, REASON},
         schedules::ScheduleSeats,
     },
-    domain::{document::ScheduleDocument, ids::ScheduleId},
+    domain::{
+        document::ScheduleDocument,
+        ids::{Malformed, ScheduleId},
+        text::refund_reason,
+    },
     store::{
         self,
         cancellation::{CancellationDocument, NewCancellation},
@@ -123,7 +127,9 @@ impl CancellationWish {
         let mut fields = fields::json_object(headers, body, BODY_BYTES_MAX).await?;
         let dry_run = fields.optional("dry_run", |value| value.as_bool().ok_or("must be true or false"));
         let wish = Self {
-            reason: fields.optional("reason", reason).unwrap_or_else(|| REASON.to_owned()),
+            reason: fields
+                .optional("reason", |value| refund_reason(text(value).map_err(Malformed)?))
+                .unwrap_or_else(|| REASON.to_owned()),
             rate: fields.optional("rate", rate).unwrap_or(RATE),
             dry_run: dry_run.unwrap_or(false),
         };
@@ -187,12 +193,6 @@ pub(in crate::api) async fn cancel(
     let cancellation = cancellation.map_err(|error| Problem::from_store(&error))?;
     let status = if dry_run { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(CancellationReport { schedule_id, dry_run, cancellation })))
-}
-
-fn reason(value: &Value) -> Result<String, &'static str> {
-    let reason = text(value)?.trim();
-    let fits = (1..=LONGEST_REASON).contains(&reason.len()) && !reason.contains(char::is_control);
-    if fits { Ok(reason.to_owned()) } else { Err("must have 1 to 80 bytes, no control characters") }
 }
 
 fn rate(value: &Value) -> Result<u32, &'static str> {

@@ -12,11 +12,10 @@ use utoipa::ToSchema;
 use super::super::{
     Api,
     auth::Operator,
-    fields::{self, text},
+    fields::{self, sentence, text},
     order_follow::order_id,
     problem::{FieldError, Kind, Problem, ProblemDocument},
 };
-use super::case::words;
 use crate::{
     desk::refunds_at_wechat::{NUMBER_MAX, RefundAtWechat, Refusal, number, take_in},
     domain::message::TakenIn,
@@ -64,7 +63,7 @@ pub(in crate::api) async fn take(
 ) -> Result<(StatusCode, Json<RefundAtWechat>), Problem> {
     let mut fields = fields::json_object(&headers, body, BODY_BYTES_MAX).await?;
     let out_refund_no = fields.required("out_refund_no", |value| number(text(value)?));
-    let reason = fields.required("reason", words);
+    let reason = fields.required("reason", sentence);
     fields.finish()?;
     let wish = out_refund_no.zip(reason).map(|(out_refund_no, reason)| Wish { out_refund_no, reason });
     let Wish { out_refund_no, reason } = wish.ok_or_else(|| Problem::new(Kind::InvalidRequest))?;

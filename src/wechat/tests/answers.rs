@@ -142,3 +142,13 @@ fn a_code_without_end_does_not_fill_the_log() {
     let answer = Inconclusive::from_answer(Call::CreateRefund, 400, None, body.as_bytes());
     assert_eq!(answer.code, Some("C".repeat(64)));
 }
+
+/// E2: an unsigned error's words can be stored and logged, whatever a gateway wrote.
+#[test]
+fn e2_an_unsigned_errors_words_are_plain() {
+    let body = json!({"code": "SYSTEM\u{0}ERROR\u{1b}[31m", "message": "down\u{0}\n\u{202E}again", "detail": {"field": "\u{0}"}});
+    let doubt = Inconclusive::from_answer(Call::CreateRefund, 500, None, body.to_string().as_bytes());
+    assert_eq!(doubt.class, Class::Unknown);
+    assert_eq!(doubt.code.as_deref(), Some("SYSTEM\u{FFFD}ERROR\u{FFFD}[31m"));
+    assert_eq!(doubt.detail, "down\u{FFFD}\u{FFFD}\u{FFFD}again; \u{FFFD}");
+}

@@ -237,3 +237,19 @@ fn a_row_of_another_merchant_does_not_pass_for_ours() {
         assert_eq!(rows[0].state, state);
     }
 }
+
+/// E2: a bill's cells can be stored, and no amount is beyond every sum.
+#[test]
+fn e2_cells_are_plain_and_amounts_bounded() {
+    let odd = PAID.replace("SUCCESS", "SUC\0CESS").replace("hf000001", "hf\0\u{202E}");
+    let text = file(&[&odd]);
+    let rows = read(text.as_bytes(), &sha1(text.as_bytes()), 1_000).expect("a bill");
+    assert_eq!((rows[0].state.as_str(), rows[0].out_trade_no.as_str()), ("SUC\u{FFFD}CESS", "hf\u{FFFD}\u{FFFD}"));
+    for yuan in ["10000000000.01", "92233720368547758.07"] {
+        let text = file(&[&PAID.replace("`0.60%,`200.00", &format!("`0.60%,`{yuan}"))]);
+        assert!(
+            matches!(read(text.as_bytes(), &sha1(text.as_bytes()), 1_000), Err(BillFault::Amount { .. })),
+            "{yuan}"
+        );
+    }
+}
