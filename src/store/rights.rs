@@ -84,6 +84,20 @@ pub async fn missing(db: &Database, kind: &str) -> Result<Vec<MissingRight>, Sto
     .await?)
 }
 
+/// The privileges of a row of `rights.sql`. A comma in parentheses divides the columns of one privilege.
+fn one_by_one(privileges: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let divides = move |c| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    };
+    privileges.split(divides).map(str::trim)
+}
+
 /// What `rights.sql` gives this kind of process.
 fn needed(kind: &str) -> BTreeSet<Right> {
     let sql = uncommented();
@@ -91,7 +105,7 @@ fn needed(kind: &str) -> BTreeSet<Right> {
     let mut tables = BTreeSet::new();
     for (privileges, table, kinds) in rows(&sql) {
         let is_mine = kinds.split(' ').any(|one| one == kind);
-        for privilege in privileges.split(", ").filter(|_| is_mine) {
+        for privilege in one_by_one(privileges).filter(|_| is_mine) {
             let (privilege, columns) = privilege.split_once(" (").unwrap_or((privilege, ""));
             for column in columns.trim_end_matches(')').split(", ") {
                 let (privilege, column) = (privilege.to_owned(), column.to_owned());
@@ -184,6 +198,8 @@ mod tests {
         assert!(rows(&uncommented()).len() > 30);
         assert!(has("desk", "INSERT", "", "course_schedules") && !has("ingress", "INSERT", "", "course_schedules"));
         assert!(has("desk", "UPDATE", "status", "course_schedules") && !has("desk", "UPDATE", "", "course_schedules"));
+        assert!(has("desk", "UPDATE", "rate", "schedule_cancellations"));
+        assert!(has("desk", "UPDATE", "asked_through", "schedule_cancellations"));
         assert!(has("seats", "INSERT", "", "users") && has("seats", "UPDATE", "", "users"));
         assert!(has("ingress", "SELECT", "", "payment_orders"));
         assert!(has("seats", "SELECT", "", "users") && !has("ingress", "SELECT", "", "users"));
