@@ -32,6 +32,11 @@ impl Customer {
         }
     }
 
+    /// The next clicks over this connection are another customer's.
+    pub(crate) fn become_holder_of(&mut self, token: &str) {
+        token.clone_into(&mut self.token);
+    }
+
     /// Clicks; the status and the body of the answer. `wait` asks for the outcome.
     pub(crate) async fn click(&mut self, schedule: &str, key: &str, wait: bool) -> (u16, String) {
         let prefer = if wait { "Prefer: wait=10\r\n" } else { "" };

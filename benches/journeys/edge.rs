@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -124,13 +124,17 @@ pub(crate) async fn ingress(length: Duration) -> Vec<Value> {
 pub(crate) async fn burst(requests: u64, seats: u32) -> Value {
     let stack = Stack::start_with("bench_burst", Choice { settings: quiet(), ..Choice::default() }).await;
     let schedule = stack.add_schedule(seats).await;
-    let (next, began, mut clicking) = (Arc::new(AtomicU64::new(0)), Instant::now(), JoinSet::new());
+    // Each request is a customer's own: of a customer's refusals in one session only the first is stored.
+    let tokens: Arc<Vec<String>> =
+        Arc::new((0..requests).map(|number| stack.quick_token(&format!("burst-{number}"))).collect());
+    let (next, began, mut clicking) = (Arc::new(AtomicUsize::new(0)), Instant::now(), JoinSet::new());
     for number in 0..500 {
-        let (mut customer, schedule) = (Customer::of(&stack, &format!("burst-{number}")), schedule.clone());
-        let next = next.clone();
+        let (mut customer, schedule) = (Customer::of(&stack, &format!("burst-line-{number}")), schedule.clone());
+        let (next, tokens) = (next.clone(), tokens.clone());
         clicking.spawn(async move {
             let mut times = Vec::new();
-            while next.fetch_add(1, Ordering::Relaxed) < requests {
+            while let Some(token) = tokens.get(next.fetch_add(1, Ordering::Relaxed)) {
+                customer.become_holder_of(token);
                 let clicked = Instant::now();
                 let (status, body) = customer.click(&schedule, &Uuid::now_v7().to_string(), false).await;
                 assert_eq!(status, 202, "{body}");

@@ -22,6 +22,27 @@ const KEYS: [&str; 13] = [
     "burst",
 ];
 
+/// What a part of the benchmark finds.
+pub(crate) fn keys_of(part: &str) -> &'static [&'static str] {
+    match part {
+        "signatures" => &["rsa_sign_per_s"],
+        "publishes" => &["publish_confirms_per_s"],
+        "ingress" => &["ingress_202_per_s", "ingress"],
+        "journeys" => &[
+            "journeys_per_s",
+            "pgbench_journeys_per_s",
+            "journey_sql",
+            "cpu_ms_per_journey",
+            "rss_mib",
+            "click_to_qr_ms",
+            "callback_to_confirmed_ms",
+            "at_once",
+        ],
+        "growth" => &["growth"],
+        _ => &["burst"],
+    }
+}
+
 /// Nothing measured yet.
 pub(crate) fn empty() -> Map<String, Value> {
     KEYS.iter().map(|key| ((*key).to_owned(), Value::Null)).collect()
