@@ -40,7 +40,9 @@ fn s5_2_every_alert_fires_by_its_fault_and_is_silent_in_health() {
     promtool(&["check", "rules", RULES]);
     promtool(&["check", "config", "deploy/prometheus/prometheus.yml"]);
     promtool(&["test", "rules", TESTS]);
-    let tests = values(&read(TESTS), "- name: ");
+    // An alert may have more than one fault: "… fires while …".
+    let tests: Vec<String> =
+        values(&read(TESTS), "- name: ").into_iter().filter(|name| !name.contains(" fires while ")).collect();
     let wanted: Vec<String> = values(&read(RULES), "- alert: ")
         .into_iter()
         .flat_map(|alert| [format!("{alert} fires"), format!("{alert} is silent")])

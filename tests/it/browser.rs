@@ -70,7 +70,7 @@ async fn s7_5_a_customer_books_any_seat_and_pays_on_the_phone() {
     add_session(&stack, "tea", "武夷岩茶品鉴", 2, 10, 8).await;
     add_session(&stack, "ink", "水墨写意：从一片叶子开始", 5, 19, 240).await;
     for seat in [3, 4, 8, 9, 10, 17] {
-        order_seat(&stack, "others", &schedule, Some(seat)).await;
+        order_seat(&stack, &format!("other-{seat}"), &schedule, Some(seat)).await;
     }
     until("the others have their seats", async || {
         (stack.count("SELECT count(*) FROM seat_reservations").await == 6).then_some(())

@@ -24,7 +24,7 @@ use holdfast::{
         order::{Channel, Status},
     },
 };
-use time::OffsetDateTime;
+use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
 use crate::stack::until;
@@ -154,7 +154,7 @@ async fn s3_1_a_reader_overtaken_by_a_writer_leaves_no_stale_picture() {
         held: 0,
         confirmed: 0,
         seats_free: vec![SeatNo(1)],
-        as_of: OffsetDateTime::UNIX_EPOCH,
+        as_of: datetime!(2026-12-01 08:00 UTC),
     };
     let cold = async || match cache.availability(schedule).await.expect("Redis") {
         Picture::Cold(generation) => generation,

@@ -74,8 +74,8 @@ async fn morning(test: &str) -> Morning {
     until("the wrong amount is a case", async || (!stack.open_cases().await.is_empty()).then_some(())).await;
 
     // Orders whose code WeChat would not give: two that it refuses, one after some trouble.
-    let settings = json!({ "on": "order", "count": 2, "status": 400, "code": "PARAM_ERROR" });
-    stack.script(&json!({ "rules": [slow, settings] })).await;
+    let refused = json!({ "on": "order", "count": 2, "status": 400, "code": "PARAM_ERROR" });
+    stack.script(&json!({ "rules": [slow, refused] })).await;
     for user in ["pia", "quin"] {
         stack.submit(&stack.quick_token(user), &pottery).await;
     }
@@ -128,7 +128,7 @@ async fn p4_the_console_shows_what_stands_open() {
         browser.picture("console-session").await;
 
         go(&browser, &stack, "/errors").await;
-        browser.see("[data-testid=errors-wechat] [data-name=APPID_MCHID_NOT_MATCH]").await;
+        browser.see("[data-testid=errors-wechat] [data-name=PARAM_ERROR]").await;
         browser.see("[data-testid=errors-parked] [data-name=unreadable]").await;
         browser.see("[data-testid=errors-retried]").await;
         browser.picture("console-errors").await;
