@@ -7,7 +7,7 @@ use crate::{
     domain::ids::ScheduleId,
     store::{
         self, Database, StoreError,
-        cancellation::{NewCancellation, Progress},
+        cancellation::{CancellationDocument, NewCancellation},
     },
 };
 
@@ -31,6 +31,11 @@ pub enum Unwatched {
          cancellation is in the books and goes on with them"
     )]
     Standstill(i64),
+    #[error(
+        "WeChat has the last word about every refund, but no worker `reconcile` has closed the cancellation: it does once \
+         it runs"
+    )]
+    NotClosed,
 }
 
 /// Cancels a session and announces it to the ingress: it takes no orders, and nobody waits for it. `false` when there is no
@@ -56,25 +61,30 @@ pub async fn cancel(db: &Database, cache: Option<&Cache>, new: &NewCancellation)
 }
 
 /// Watches a cancellation until the books know a refund for every booking and the end of every other order; with
-/// `to_the_end` until WeChat has the last word about every refund. `tell` hears how far it is. Interrupted, nothing is
-/// lost.
+/// `to_the_end` until WeChat has the last word about every refund, and the cancellation is finished in the books. `tell`
+/// hears how far it is. Interrupted, nothing is lost.
 ///
 /// # Errors
 /// PostgreSQL is unavailable, or nothing changes any more.
 pub async fn watch(db: &Database, schedule: ScheduleId, to_the_end: bool, tell: fn(&str)) -> Result<(), Unwatched> {
-    let mut last: Option<Progress> = None;
+    let mut last: Option<CancellationDocument> = None;
     let mut changed = Instant::now();
     loop {
-        let now = store::cancellation::progress(db.pool(), schedule).await?;
-        if now.left() == 0 && (!to_the_end || now.refunds_open == 0) {
+        let now = store::cancellation::find(db, schedule).await?;
+        let (left, open) = (now.progress.left(), now.progress.refunds_open);
+        if left == 0 && (!to_the_end || open == 0 && now.finished_at.is_some()) {
             return Ok(());
         }
         if last.as_ref() != Some(&now) {
             changed = Instant::now();
-            let (left, open) = (now.left(), now.refunds_open);
             tell(&format!("{left} orders are still to be taken up by the workers, {open} refunds are under way"));
-        } else if now.left() > 0 && changed.elapsed() > PATIENCE {
-            return Err(Unwatched::Standstill(now.left()));
+        } else if changed.elapsed() > PATIENCE {
+            match (left, open) {
+                (0, 0) => return Err(Unwatched::NotClosed),
+                // WeChat may take days.
+                (0, _) => {}
+                (left, _) => return Err(Unwatched::Standstill(left)),
+            }
         }
         last = Some(now);
         tokio::time::sleep(LOOK_EVERY).await;

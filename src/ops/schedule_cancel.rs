@@ -74,7 +74,7 @@ impl From<Unwatched> for Failure {
     fn from(unwatched: Unwatched) -> Self {
         match unwatched {
             Unwatched::Store(error) => error.into(),
-            Unwatched::Standstill(_) => Self::No(unwatched.to_string()),
+            Unwatched::Standstill(_) | Unwatched::NotClosed => Self::No(unwatched.to_string()),
         }
     }
 }

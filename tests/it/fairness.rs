@@ -18,12 +18,14 @@ impl Stack {
     /// One is refused, a seat is given back, who comes later gets it: as long as it was given back in between, all is fair.
     async fn fair_after(&self, how: &str, give_back: impl AsyncFnOnce(&str, &str, &str)) {
         let schedule = self.add_schedule(1).await;
-        let (ann, first) = self.payable("ann", &schedule).await;
-        let bob = self.quick_token("bob");
+        // Customers of their own, since one may have only so many unpaid orders.
+        let name = |who: &str| format!("{who}-{}", how.replace(' ', "-"));
+        let (ann, first) = self.payable(&name("ann"), &schedule).await;
+        let bob = self.quick_token(&name("bob"));
         let refused = self.submit(&bob, &schedule).await;
         self.until_status(&bob, &refused, "rejected").await;
         give_back(&ann, &first, &schedule).await;
-        let cid = self.quick_token("cid");
+        let cid = self.quick_token(&name("cid"));
         let later = self.submit(&cid, &schedule).await;
         self.until_status(&cid, &later, "awaiting_payment").await;
         let (code, line) = self.line(&schedule).await;

@@ -109,7 +109,11 @@ async fn s6_4_slow_and_silent_connections_are_hung_up_on_while_customers_are_ser
     ];
     let stack = Stack::start_with("flood-slow", Choice { roles: vec!["api"], settings, ..Choice::default() }).await;
     let schedule = stack.add_schedule(5).await;
-    let callback = "POST /v1/wechat/notify/payments HTTP/1.1\r\nhost: h\r\ncontent-length: 900\r\n\r\n{\"id\":";
+    // Headers that pass, since a body is read only after them.
+    let signed = Forger::of(&stack).sign("{}".into(), OffsetDateTime::now_utc()).headers;
+    let headers: String = signed.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let callback =
+        format!("POST /v1/wechat/notify/payments HTTP/1.1\r\nhost: h\r\n{headers}content-length: 900\r\n\r\n{{\"id\":");
     let slow_bodies = hold(&stack, 20, callback.as_bytes()).await;
     let mut cut = Vec::new();
     for beginning in [

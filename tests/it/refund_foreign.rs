@@ -177,7 +177,8 @@ async fn a_payment_that_reads_refunded_is_a_case_until_its_refund_is_known() {
 /// B9: a booking whose price was waived ends with its session, and nothing is asked of WeChat.
 #[tokio::test]
 async fn a_waived_booking_ends_with_its_session() {
-    let stack = stage("waived_session", 1_000_000).await;
+    let mut stack = stage("waived_session", 1_000_000).await;
+    stack.spawn("reconcile");
     let schedule = stack.add_schedule(1).await;
     let (ann, order) = stack.payable("ann", &schedule).await;
     stack.decided(&order, "waive", &["--as", "olga"]).await;

@@ -20,7 +20,8 @@ async fn type_into(browser: &Browser, field: &str, text: &str) {
 
 #[tokio::test]
 async fn p4_a_session_is_added_and_one_is_cancelled_with_its_cost_before_ones_eyes() {
-    let stack = hasty("browser-console-sessions", 600, 1200).await;
+    let mut stack = hasty("browser-console-sessions", 600, 1200).await;
+    stack.spawn("reconcile");
     let pottery = add_session(&stack, "pottery", "陶艺入门：拉坯", 1, 14, 6).await;
     let (ann, booked) = stack.booked("ann", &pottery).await;
     let (_, cleos) = stack.booked("cleo", &pottery).await;
