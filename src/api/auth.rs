@@ -358,14 +358,14 @@ fn bearer(headers: &HeaderMap) -> Result<&str, &'static str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use time::Duration;
+    use time::{Duration, macros::datetime};
 
     fn keys(secret: &str) -> AuthKeys {
         AuthKeys::from_settings(&AuthSettings { secret: Some(secret.into()), ..AuthSettings::default() }).unwrap()
     }
 
     const SECRET: &str = "a secret of more than thirty-two bytes";
-    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+    const NOW: OffsetDateTime = datetime!(2026-12-01 08:00 UTC);
 
     fn ann() -> UserId {
         UserId::try_from("ann".to_owned()).unwrap()
@@ -397,12 +397,12 @@ mod tests {
         let key = EncodingKey::from_secret(SECRET.as_bytes());
         for claims in [
             serde_json::json!({"sub": "ann", "role": "customer"}),
-            serde_json::json!({"sub": "ann", "exp": 100}),
-            serde_json::json!({"sub": "ann", "role": "root", "exp": 100}),
-            serde_json::json!({"sub": "", "role": "customer", "exp": 100}),
-            serde_json::json!({"sub": "a b", "role": "customer", "exp": 100}),
-            serde_json::json!({"sub": "ann", "role": "customer", "exp": 100, "nbf": 50}),
-            serde_json::json!({"sub": "ann", "role": "customer", "exp": 100, "openid": "o\n"}),
+            serde_json::json!({"sub": "ann", "exp": 4_000_000_000_i64}),
+            serde_json::json!({"sub": "ann", "role": "root", "exp": 4_000_000_000_i64}),
+            serde_json::json!({"sub": "", "role": "customer", "exp": 4_000_000_000_i64}),
+            serde_json::json!({"sub": "a b", "role": "customer", "exp": 4_000_000_000_i64}),
+            serde_json::json!({"sub": "ann", "role": "customer", "exp": 4_000_000_000_i64, "nbf": 3_900_000_000_i64}),
+            serde_json::json!({"sub": "ann", "role": "customer", "exp": 4_000_000_000_i64, "openid": "o\n"}),
         ] {
             let token = jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap();
             assert!(keys(SECRET).check(&token, NOW).is_err(), "{claims}");

@@ -46,10 +46,11 @@ const partly = ({ status, refunded_fen }) => status === "confirmed" && refunded_
 function sentence(order, known) {
   if (known === "rejected") return t(REASONS[order.reason] ?? "rejected_text");
   if (partly(order)) return t("confirmed_part", { amount: money(order.refunded_fen) });
-  // Paid, but no seat was left.
+  // Paid when no seat was left, or after the end of the sale.
   if (order.reason && ["refunding", "refunded"].includes(known)) {
-    const why = order.reason === "not-on-sale" ? "closed" : "late";
-    return t(`${known}_${why}`, { amount: money(order.amount_fen) });
+    const [refunding, refunded] =
+      order.reason === "not-on-sale" ? ["refunding_closed", "refunded_closed"] : ["refunding_late", "refunded_late"];
+    return t(known === "refunding" ? refunding : refunded, { amount: money(order.amount_fen) });
   }
   // Closed before its time: the last seat went to somebody else.
   if (known === "expired" && Date.parse(order.updated_at) < Date.parse(order.pay_before)) return t("expired_early");

@@ -124,14 +124,15 @@ fn after_the_sums_a_bill_ends() {
 #[tokio::test]
 async fn a_download_is_over_when_its_hash_is_the_signed_one_and_not_before() {
     let text = file(&[PAID]);
-    let ready = |hash_type: &str, hash: &str| {
-        let url = "https://api.mch.weixin.qq.com/v3/billdownload/file?token=t";
+    let ready = |server: &str, hash_type: &str, hash: &str| {
+        let url = format!("{server}/v3/billdownload/file?token=t");
         let ready = json!({"hash_type": hash_type, "hash_value": hash, "download_url": url});
         Reply::signed(200, &ready.to_string())
     };
     let (right, arrives) = (sha1(text.as_bytes()), Reply::plain(200, &text));
-    let replies = vec![ready("MD5", &right), ready("SHA1", &right), arrives.clone(), ready("SHA1", "00"), arrives];
-    let server = Server::start(replies);
+    let server = Server::start_with(|url| {
+        vec![ready(url, "MD5", &right), ready(url, "SHA1", &right), arrives.clone(), ready(url, "SHA1", "00"), arrives]
+    });
     let client = client(&settings(&server.url));
     let day = date!(2026 - 11 - 21);
     let doubt = client.trade_bill(day).await.expect_err("a hash that nobody announced");

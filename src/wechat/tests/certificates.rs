@@ -77,7 +77,7 @@ async fn a_merchant_without_certificates_works_on() {
 /// G4: without a public key the same answers mean that nothing can be verified, which is not passed over.
 #[tokio::test]
 async fn a_merchant_without_any_key_is_an_error() {
-    let busy = Reply::plain(403, r#"{"code":"RULE_LIMIT","message":"slower"}"#);
+    let busy = Reply::plain(429, r#"{"code":"FREQUENCY_LIMITED","message":"slower"}"#);
     let replies = NONE.map(|(status, body)| Reply::plain(status, body));
     let server = Server::start(replies.into_iter().chain([busy]).collect());
     let with_key = PaySettings { platform_certificates: true, ..settings(&server.url) };
