@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use holdfast::api::Role;
 
 use crate::{
-    stack::{Answer, Stack},
-    story::hasty,
+    stack::{Answer, Choice, Stack},
+    story::{deadlines, hasty},
 };
 
 /// Bodies and queries for each operation of the API.
@@ -189,7 +189,11 @@ async fn e_any_request_is_answered() {
 /// messaged and removed.
 #[tokio::test]
 async fn e_any_session_that_is_taken_can_be_lived_with() {
-    let stack = hasty("values-sessions", 600, 1200).await;
+    // One person may give back any price, and `reconcile` carries cancelled sessions on.
+    let settings =
+        [deadlines(600, 1200), vec![("HOLDFAST_OVERRIDE__SECOND_PERSON_FEN", "100000000".to_owned())]].concat();
+    let mut stack = Stack::start_with("values-sessions", Choice { settings, ..Choice::default() }).await;
+    stack.spawn("reconcile");
     let operator = stack.token_of_role("olga", Role::Operator);
     let mut runner = runner();
     let times = prop::sample::select(vec![
