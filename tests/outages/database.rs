@@ -26,7 +26,7 @@ async fn database_away_for_a_minute() {
     for worker in ["seats", "payments"] {
         until(&format!("{worker} has probed twice"), async || {
             let log = std::fs::read_to_string(stack.log(worker)).ok()?;
-            (log.matches("waiting with the batch in hand").count() >= 2).then_some(())
+            (log.matches("a probe failed").count() >= 2).then_some(())
         })
         .await;
     }
