@@ -172,6 +172,14 @@ async fn sessions_and_overrides(stack: &mut Running) {
     stack.act("oleg", "/v1/ops/overrides/{id}/approve", &id(&proposed), json!({}), S::ACCEPTED).await;
     stack.until_status("ann", &ann, "refunded").await;
 
+    // Staff give cid's money back in the merchant platform, and an operator takes that into the books.
+    let cid = stack.booked("cid", &schedule, DEAR_FEN).await;
+    let wish = json!({ "out_trade_no": cid, "refund": DEAR_FEN });
+    let refunded = Answer::of(stack.http.post(format!("{}/_sim/refund", stack.simulator)).json(&wish)).await;
+    let taken = json!({ "out_refund_no": refunded.body["out_refund_no"], "reason": "staff gave it back" });
+    stack.act("olga", "/v1/ops/orders/{id}/wechat-refunds", &cid, taken, S::ACCEPTED).await;
+    stack.until_status("cid", &cid, "refunded").await;
+
     stack.act("olga", "/v1/ops/schedules/{id}/cancel", &schedule, json!({}), S::ACCEPTED).await;
     // So much money needs a second operator through this door as well.
     let waiting = until("the refund is proposed", async || {
