@@ -29,10 +29,37 @@ own() { # ACCOUNT: its directory under .dev belongs to it alone
   chmod 700 "$dev/$1"
 }
 
+# Where a server keeps its data: on disk, or for tests in memory. They make and drop hundreds of databases and queues, and a
+# file system without a journal searches ever longer for the inode of a new file while many were deleted lately.
+data_of() { # DIRECTORY OF THE SERVER
+  if [ -e "$dev/run/in-memory" ]; then echo "$(memory)/$1/data"; else echo "$dev/$1/data"; fi
+}
+
+memory() { printf '/dev/shm/holdfast-%s' "$(printf '%s' "$dev" | cksum | tr ' ' -)"; }
+
+# From nothing, and gone when the servers stop. Where there is too little memory the disk serves as well.
+keep_data_in_memory() {
+  local free account
+  free=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
+  if [ "${free:-0}" -lt 4000000 ]; then return; fi
+  forget_data_in_memory
+  for account in postgres rabbitmq; do
+    (umask 077 && mkdir -p "$(memory)/$account")
+    if [ "$(id -u)" = 0 ] && id "$account" >/dev/null 2>&1; then chown "$account:" "$(memory)/$account"; fi
+  done
+  chmod 755 "$(memory)"
+  touch "$dev/run/in-memory"
+}
+
+forget_data_in_memory() {
+  rm -rf "$(memory)"
+  rm -f "$dev/run/in-memory"
+}
+
 # PostgreSQL's programs; those of the version that made the cluster, when there is one.
 postgres_bin() {
   local version found
-  version=$(cat "$dev/postgres/data/PG_VERSION" 2>/dev/null || echo '*')
+  version=$(cat "$(data_of postgres)/PG_VERSION" 2>/dev/null || echo '*')
   for found in /usr/lib/postgresql/$version/bin /opt/homebrew/opt/postgresql@$version/bin /usr/local/opt/postgresql@$version/bin; do
     [ ! -x "$found/postgres" ] || echo "$found"
   done | sort -V | tail -n 1 | grep . || { command -v postgres >/dev/null && dirname "$(command -v postgres)"; }
@@ -79,7 +106,8 @@ certificates_for() {
 }
 
 start_postgres() {
-  local bin data=$dev/postgres/data
+  local bin data
+  data=$(data_of postgres)
   if running postgres; then
     make_database_roles "$(postgres_bin)"
     return
@@ -95,7 +123,7 @@ start_postgres() {
   own postgres
   launch postgres postgres "$root/dev" __as postgres "$bin/postgres" -D "$data" -c "port=$POSTGRES_PORT" -c listen_addresses=127.0.0.1 \
     -c ssl=on -c "ssl_cert_file=$dev/postgres/tls/server.pem" -c "ssl_key_file=$dev/postgres/tls/server.key" \
-    -c unix_socket_directories= -c max_connections=1000 -c shared_buffers=512MB -c max_wal_size=4GB -c wal_compression=on
+    -c unix_socket_directories= -c max_connections=1000 -c shared_buffers=512MB -c max_wal_size=2GB -c wal_compression=off
   until_true "PostgreSQL on port $POSTGRES_PORT" 60 postgres "./dev logs postgres tells more" \
     "$bin/pg_isready" -q -h 127.0.0.1 -p "$POSTGRES_PORT"
   sql "$bin" "SELECT 'CREATE ROLE holdfast LOGIN CREATEDB PASSWORD ''$POSTGRES_PASSWORD''' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'holdfast') \gexec
@@ -179,7 +207,7 @@ node_number() { [ "$1" = 1 ] || printf '%s' "$1"; }
 node_name() { printf 'rabbitmq%s' "$(node_number "$1")"; }
 
 start_node() { # NODE BIN
-  local n name dir seen other amqp amqps management distribution bin=$2
+  local n name dir seen data other amqp amqps management distribution bin=$2
   n=$(node_number "$1") name=$(node_name "$1")
   amqp=AMQP_PORT$n amqps=AMQPS_PORT$n management=MANAGEMENT_PORT$n distribution=DIST_PORT$n dir=$dev/rabbitmq${n:+/node$n}
   if running "$name"; then return; fi
@@ -193,6 +221,8 @@ start_node() { # NODE BIN
   # Its own working directory is open to it under this name, however closed the way there is.
   seen=$dir
   if [ "$(id -u)" = 0 ] && [ -d /proc/self/cwd ]; then seen=/proc/self/cwd; fi
+  data=$(data_of "${dir#"$dev/"}")
+  if [ "$data" = "$dir/data" ]; then data=$seen/data; fi
   cat >"$dir/rabbitmq.conf" <<END
 # Written by ./dev at each start.
 listeners.tcp.1 = 127.0.0.1:${!amqp}
@@ -236,14 +266,14 @@ END
     RABBITMQ_CONFIG_FILES="$seen/conf.d" \
     RABBITMQ_ADVANCED_CONFIG_FILE="$seen/advanced.config" \
     RABBITMQ_ENABLED_PLUGINS_FILE="$seen/enabled_plugins" \
-    RABBITMQ_MNESIA_BASE="$seen/data" \
+    RABBITMQ_MNESIA_BASE="$data" \
     RABBITMQ_LOG_BASE="$seen/log" \
     RABBITMQ_PID_FILE="$seen/pid" \
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}' \
     ERL_CRASH_DUMP="$seen/erl_crash.dump" \
     "$root/dev" __as rabbitmq "$bin/rabbitmq-server")
   # The first time they find each other one by one: two that begin at once may each begin a cluster.
-  if [ ! -e "$dir/data" ]; then until_node "$1"; fi
+  if [ ! -e "$(data_of "${dir#"$dev/"}")" ]; then until_node "$1"; fi
 }
 
 until_node() { # NODE
@@ -305,6 +335,7 @@ start_servers() {
   if [ -e "$dev/in-docker" ]; then
     start_docker_servers
   else
+    if [ -n "${in_memory:-}" ] && ! running postgres && ! running rabbitmq; then keep_data_in_memory; fi
     step "a private authority for TLS" "remove $dev/tls and try again" make_certificates
     start_postgres
     start_rabbitmq
@@ -318,4 +349,5 @@ stop_servers() {
   stop_rabbitmq
   # PostgreSQL's "fast" shutdown: sessions are ended, nothing is lost.
   stop postgres INT 30
+  if [ -e "$dev/run/in-memory" ]; then forget_data_in_memory; fi
 }

@@ -56,6 +56,9 @@ struct Serve {
     /// Silence after which a connection is closed, in seconds
     #[arg(long, default_value_t = Settings::default().idle_close.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
     idle_close_seconds: u64,
+    /// Hour of the day after, in China, from which a day's bill can be had
+    #[arg(long, default_value_t = Settings::default().bill_hour, value_parser = clap::value_parser!(u8).range(..24))]
+    bill_hour: u8,
     /// Which of WeChat's keys sign
     #[arg(long, value_enum, default_value_t = Mode::PublicKey)]
     key_mode: Mode,
@@ -113,6 +116,7 @@ async fn run(serve: Serve) -> Result<()> {
         templates: serve.templates,
         callback_speed: serve.callback_speed,
         idle_close: Duration::from_secs(serve.idle_close_seconds),
+        bill_hour: serve.bill_hour,
         key_mode: serve.key_mode.into(),
         seed: serve.seed,
         public_url: serve.public_url,

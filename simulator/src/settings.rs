@@ -21,6 +21,8 @@ pub struct Settings {
     pub key_mode: KeyMode,
     /// Longest silence on a connection before it is closed.
     pub idle_close: Duration,
+    /// Hour of the day after, in China, from which a day's bill can be had; WeChat's is 10.
+    pub bill_hour: u8,
     /// Seed of every code, number and chance of the run; a script may name another for its chance.
     pub seed: u64,
     /// Address told to people; by default the listener's.
@@ -41,6 +43,7 @@ impl Default for Settings {
             callback_speed: 1.0,
             key_mode: KeyMode::PublicKey,
             idle_close: Duration::from_secs(8),
+            bill_hour: 10,
             seed: 1,
             public_url: None,
             refund_notify_url: None,

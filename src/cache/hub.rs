@@ -26,7 +26,9 @@ const PROBE: Duration = Duration::from_secs(5);
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_millis(300);
 
-type Waiters = HashMap<String, broadcast::Sender<Arc<Snapshot>>>;
+/// `None` stands for a change that this release cannot read.
+type Change = Option<Arc<Snapshot>>;
+type Waiters = HashMap<String, broadcast::Sender<Change>>;
 
 /// Hands out changes of orders to those who wait. Cheap to clone.
 #[derive(Clone)]
@@ -106,10 +108,11 @@ impl Inner {
         let Some(waiting) = waiters.get(change.get_channel_name()) else {
             return;
         };
-        if let Ok(snapshot) = serde_json::from_slice(change.get_payload_bytes()) {
-            // Nobody left to hear it is fine.
-            let _ = waiting.send(Arc::new(snapshot));
-        }
+        let snapshot = serde_json::from_slice(change.get_payload_bytes()).map(Arc::new);
+        let snapshot =
+            snapshot.inspect_err(|error| tracing::debug!(%error, "cannot read a published order; it is read again"));
+        // Nobody left to hear it is fine.
+        let _ = waiting.send(snapshot.ok());
     }
 }
 
@@ -123,15 +126,15 @@ async fn within<T>(deed: impl Future<Output = RedisResult<T>>) -> RedisResult<T>
 pub struct Watch {
     hub: Arc<Inner>,
     channel: String,
-    receiver: broadcast::Receiver<Arc<Snapshot>>,
+    receiver: broadcast::Receiver<Change>,
 }
 
 impl Watch {
     /// The next change heard, which may be older than what the waiter has read meanwhile; `None` when some were
-    /// missed and the order should be read again. Cancel-safe.
+    /// missed or cannot be read, and the order should be read again. Cancel-safe.
     pub async fn next(&mut self) -> Option<Arc<Snapshot>> {
         match self.receiver.recv().await {
-            Ok(snapshot) => Some(snapshot),
+            Ok(snapshot) => snapshot,
             Err(RecvError::Lagged(_)) => None,
             // The sender lives as long as a waiter does.
             Err(RecvError::Closed) => std::future::pending().await,

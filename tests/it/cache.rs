@@ -13,7 +13,7 @@ use holdfast::{
         Cache, CacheAway, CacheSettings,
         availability::Picture,
         catalogue::{Card, Known},
-        hub::OrderHub,
+        hub::{OrderHub, Watch},
         rate::RateLimit,
         token::{FreshToken, SharedToken},
     },
@@ -24,7 +24,8 @@ use holdfast::{
         order::{Channel, Status},
     },
 };
-use time::{OffsetDateTime, macros::datetime};
+use time::macros::datetime;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::stack::until;
@@ -54,7 +55,7 @@ fn ann() -> UserId {
 }
 
 fn snapshot(order_id: &OrderId, version: i32, status: Status) -> Snapshot {
-    let at = OffsetDateTime::UNIX_EPOCH;
+    let at = datetime!(2026-05-01 09:30 UTC);
     Snapshot {
         owner: ann(),
         request_hash: "hash".into(),
@@ -83,6 +84,11 @@ fn snapshot(order_id: &OrderId, version: i32, status: Status) -> Snapshot {
     }
 }
 
+async fn next(watch: &mut Watch) -> Arc<Snapshot> {
+    let change = timeout(Duration::from_secs(60), watch.next()).await.expect("a change is published");
+    change.expect("no change is missed")
+}
+
 #[tokio::test]
 async fn an_older_snapshot_neither_replaces_a_newer_one_nor_is_told() {
     let cache = cache();
@@ -98,7 +104,7 @@ async fn an_older_snapshot_neither_replaces_a_newer_one_nor_is_told() {
 
     let mut told = Vec::new();
     while told.last() != Some(&3) {
-        told.push(watch.next().await.expect("nothing was missed").document.version);
+        told.push(next(&mut watch).await.document.version);
     }
     assert_eq!(told, [2, 3]);
     let stored = cache.snapshot(&id).await.expect("Redis").expect("it is there");
@@ -116,7 +122,7 @@ async fn many_waiters_hear_of_their_own_order_only() {
     let both = [snapshot(&other, 1, Status::Held), snapshot(&mine, 1, Status::Held)];
     cache.store(&both).await.expect("stored");
     for watch in &mut watches {
-        assert_eq!(watch.next().await.expect("nothing was missed").document.order_id, mine);
+        assert_eq!(next(watch).await.document.order_id, mine);
     }
 }
 

@@ -1,10 +1,13 @@
 //! Databases and virtual hosts of a test's own, made on the shared private servers and gone with the test.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, path::Path, sync::Arc};
 
+use holdfast::store::{Database, Plans};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use sqlx::{Connection, Executor, PgConnection, PgPool};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::{Answer, until};
@@ -27,6 +30,60 @@ pub(crate) async fn make_database(name: &str) -> PgPool {
     let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
     admin.execute(create).await.expect("a database");
     PgPool::connect_lazy(&database_url(name)).expect("a pool")
+}
+
+/// A database with this release's schema, copied from one that was migrated once: a hundred migrations less in a run.
+/// The rights on the database itself are not copied; `migrate` gives them.
+pub(crate) async fn copy_database(name: &str) -> PgPool {
+    let template = MIGRATED.get_or_init(migrated).await;
+    let mut admin = PgConnection::connect(&server("DATABASE_URL")).await.expect("PostgreSQL");
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}"));
+    admin.execute(create).await.expect("a copy");
+    PgPool::connect_lazy(&database_url(name)).expect("a pool")
+}
+
+static MIGRATED: OnceCell<String> = OnceCell::const_new();
+
+/// The database that is copied. It is named by what made it, so that it outlives the run, and renamed when it is whole.
+async fn migrated() -> String {
+    let mut admin = PgConnection::connect(&server("DATABASE_URL")).await.expect("PostgreSQL");
+    let name = format!("migrated_{}", schema_hash());
+    let known = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
+    // One of several test programs makes it; the lock ends with the connection.
+    sqlx::query("SELECT pg_advisory_lock(hashtext($1))").bind(&name).execute(&mut admin).await.expect("a lock");
+    let exists: bool = sqlx::query_scalar(known).bind(&name).fetch_one(&mut admin).await.expect("a list");
+    if !exists {
+        let unfinished = format!("{name}_unfinished");
+        drop_database(&unfinished).await;
+        make_database(&unfinished).await;
+        let db = Database::open(&database_url(&unfinished).into(), 1, Plans::Chosen).expect("a readable URL");
+        // Not in this future, which has to be `Send`.
+        let handle = tokio::runtime::Handle::current();
+        let migrated = tokio::task::spawn_blocking(move || {
+            handle.block_on(async {
+                db.migrate().await.expect("the schema");
+                db.pool().close().await;
+            });
+        });
+        migrated.await.expect("migrated");
+        let rename = format!("ALTER DATABASE {unfinished} RENAME TO {name}");
+        admin.execute(sqlx::AssertSqlSafe(rename)).await.expect("renamed");
+    }
+    admin.close().await.expect("unlocked");
+    name
+}
+
+fn schema_hash() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let migrations = std::fs::read_dir(root.join("migrations")).expect("the migrations");
+    let mut files: Vec<_> = migrations.map(|entry| entry.expect("a file").path()).collect();
+    files.push(root.join("src/store/rights.sql"));
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(std::fs::read(&file).expect("a readable file"));
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) async fn drop_database(name: &str) {

@@ -25,7 +25,7 @@ pub(crate) mod server_resources;
 
 use processes::settings_of;
 pub(crate) use processes::{coverage, free_port};
-use server_resources::{Management, drop_database, drop_keys, finally, make_database, ready_in};
+use server_resources::{Management, copy_database, drop_database, drop_keys, finally, make_database, ready_in};
 
 /// One set of WeChat keys for all tests: making RSA keys is slow.
 static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -91,15 +91,20 @@ impl Stack {
         // What an earlier run left there would be taken for this one's.
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).expect("a directory for logs");
-        let db = make_database(&name).await;
+        let is_current = choice.executable == Choice::default().executable;
+        let db = if is_current { copy_database(&name).await } else { make_database(&name).await };
         let management = Management::from_environment();
         let amqp_url = management.make_vhost(&name).await;
 
         let api_port = free_port().await;
         let api = format!("http://127.0.0.1:{api_port}");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let simulator_settings =
-            wechat_sim::Settings { callback_speed: choice.callback_speed, ..wechat_sim::Settings::default() };
+        // Yesterday's bill is there at every hour that a test runs at.
+        let simulator_settings = wechat_sim::Settings {
+            callback_speed: choice.callback_speed,
+            bill_hour: 0,
+            ..wechat_sim::Settings::default()
+        };
         let simulator =
             wechat_sim::start(simulator_settings, Keys::load(&KEYS).expect("keys"), listener).expect("a simulator");
 

@@ -18,8 +18,6 @@ use super::{
 };
 use crate::refusal::Refusal;
 
-/// When the bill of the day before can be had.
-const READY_HOUR: i64 = 10;
 const KEPT_FOR: Duration = Duration::days(90);
 const LINK_LIFE: Duration = Duration::minutes(5);
 const DATE: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
@@ -204,7 +202,7 @@ impl World {
             return Err(Refusal::invalid("账单日期超过三个月", 268_435_464));
         }
         if !self.bills.closed.contains_key(&day) {
-            may_close(over, now)?;
+            may_close(over, Duration::hours(self.settings.bill_hour.into()), now)?;
             self.close_one(day, now);
         }
         let of_kind = |row: &&Row| match kind {
@@ -272,11 +270,11 @@ impl Row {
     }
 }
 
-/// Bills are built in the morning after the day, which is over at `over`.
-fn may_close(over: OffsetDateTime, now: OffsetDateTime) -> Result<(), Refusal> {
+/// A bill is built for some hours (`building`) after the day, which is over at `over`.
+fn may_close(over: OffsetDateTime, building: Duration, now: OffsetDateTime) -> Result<(), Refusal> {
     if now < over {
         Err(Refusal::invalid("账单日期不能晚于昨天", 268_435_464))
-    } else if now < over + Duration::hours(READY_HOUR) {
+    } else if now < over + building {
         Err(Refusal::new(400, "STATEMENT_CREATING", "账单生成中", 268_435_461))
     } else {
         Ok(())
