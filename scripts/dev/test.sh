@@ -18,8 +18,8 @@ run_tests() {
     export CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG:-0}
     ;;
   esac
-  # Most tests wait for their processes most of the time.
-  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(cores) + 4))}
+  # Tests wait for their processes part of the time; more at once only make each other wait.
+  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(cores) + 2))}
   for name in "$@"; do
     case $name in
       format) check format cargo fmt --all --check ;;
@@ -139,13 +139,27 @@ check() {
   fi
 }
 
+# A test that waits for ever would hold up the whole run: what runs by then is stopped, and the suite has failed.
+end_after() { # MINUTES
+  local sleeping
+  trap 'kill "$sleeping" 2>/dev/null; exit 0' TERM
+  sleep $(($1 * 60)) &
+  sleeping=$!
+  wait "$sleeping"
+  say "${red}no end within $1 minutes; stopping the tests${plain}"
+  sweep "$HOLDFAST_DEV_MARK"
+}
+
 # suite NAME COMMAND…: what the test programs themselves counted.
 suite() {
-  local name=$1 began=$SECONDS status=0 log counts
+  local name=$1 began=$SECONDS status=0 log counts watchdog
   log=$(log_of "test-$1")
   shift
   heading "$name"
+  end_after "${SUITE_MINUTES:-60}" &
+  watchdog=$!
   "$@" </dev/null 2>&1 | tee "$log" || status=1
+  { kill "$watchdog" && wait "$watchdog"; } 2>/dev/null || true
   counts=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0, failed + 0 }' "$log")
   passed=$((passed + ${counts% *}))
   failed=$((failed + ${counts#* }))

@@ -125,22 +125,17 @@ async fn broken(channel: &Channel) {
     }
 }
 
-/// Returns when the broker knows of no consumer of the queue. With its queue deleted and made again, a consumer was seen to
-/// stay silent on a channel that stood, and nobody consumed; whether the broker or lapin kept it from its end is not known.
+/// Returns when the broker knows of no consumer of the queue, or answers nothing on this channel, twice in a row. With its
+/// queue deleted and made again, a consumer was seen to stay silent on a channel that stood, and nobody consumed; whether
+/// the broker or lapin kept it from its end is not known.
 async fn forgotten(channel: &Channel, queue: Queue) {
-    let mut seen_without = false;
-    loop {
+    let mut doubts = 0;
+    while doubts < 2 {
         tokio::time::sleep(FORGOTTEN_LOOK).await;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let Ok(found) = answered(channel.queue_declare(queue.name().into(), options, FieldTable::default())).await
-        else {
-            continue;
-        };
+        let found = answered(channel.queue_declare(queue.name().into(), options, FieldTable::default())).await;
         // Between two leaders a queue says that it has nothing and nobody: once is no proof.
-        if found.consumer_count() == 0 && seen_without {
-            return;
-        }
-        seen_without = found.consumer_count() == 0;
+        doubts = if found.is_ok_and(|found| found.consumer_count() > 0) { 0 } else { doubts + 1 };
     }
 }
 

@@ -150,11 +150,15 @@ async fn wechat_down_for_an_hour() {
         .execute(&stack.db)
         .await
         .expect("the hour passes");
-    until("each of them was tried again and again", async || {
-        let log = std::fs::read_to_string(stack.log("expiry")).ok()?;
-        (log.matches("will try again").count() >= 12).then_some(())
-    })
-    .await;
+    // The look at each order that has a code to pay meets the outage again and again.
+    for order in [&paid, &unpaid] {
+        until(&format!("the look at {order} was put off three times"), async || {
+            let put_off = "SELECT count(*) FROM order_trace WHERE order_id = $1 AND details ->> 'class' = 'unknown'";
+            let times: i64 = sqlx::query_scalar(put_off).bind(order).fetch_one(&stack.db).await.expect("a count");
+            (times >= 3).then_some(())
+        })
+        .await;
+    }
     let held = "SELECT count(*) FROM seat_reservations WHERE status = 'temporary'";
     assert_eq!(stack.count(held).await, 3, "nobody said that they are unpaid");
 
