@@ -48,7 +48,7 @@ run_tests() {
         suite "floods of ten thousand" at_full_length FLOOD=10000 flood::
         ;;
       upgrade) suite "upgrade from the former release" upgrade ;;
-      restore) suite "restore from a backup" restore ;;
+      restore) suite "a backup and its restore" restore ;;
       doc) suite "examples in the documentation" cargo test --workspace --no-fail-fast --doc ;;
       deny) check deny cargo_deny ;;
       coverage)
@@ -82,7 +82,7 @@ at_full_length() { # VARIABLE=COUNT NAME
 }
 
 # With PostgreSQL's own tools, of the server's version.
-restore() { PATH=$(postgres_bin):$PATH cargo test --package holdfast --test delivery restore -- --nocapture; }
+restore() { PATH=$(postgres_bin):$PATH cargo test --package holdfast --test delivery -- backup:: restore:: --nocapture; }
 
 needs_servers() { some_beside 'format lint unit outages up cluster doc deny' "$@"; }
 

@@ -86,7 +86,7 @@ async fn p4_what_a_backup_does_not_know_is_found_again() {
 
     let found = judge(&stack, &known).await;
     println!("{orders} orders; of what WeChat did: {found:?}");
-    for kind in ["payment settled", "payment of a lost order: case", "refund of a lost request: case"] {
+    for kind in ["payment settled", "payment of a lost order: case", "refund of a lost request: taken in"] {
         assert!(found.contains_key(kind), "no {kind} in {found:?}");
     }
     // A seat that was offered once and is offered again is another order for WeChat under the number of the first: no
@@ -141,6 +141,11 @@ async fn judge(stack: &Stack, known: &BTreeSet<String>) -> BTreeMap<&'static str
     let ledger = Answer::of(stack.http.get(format!("{}/_sim/ledger", stack.simulator.url))).await.body;
     let settled = column(stack, "SELECT transaction_id FROM payment_transactions WHERE status = 'settled'").await;
     let refunded = column(stack, "SELECT refund_id FROM refunds WHERE status = 'succeeded'").await;
+    // The case of one that was taken in is closed by the next comparison with the bill.
+    let taken_in =
+        column(stack, "SELECT out_refund_no FROM refunds WHERE status = 'succeeded' AND out_refund_no <> refund_id")
+            .await;
+    let given_back = column(stack, "SELECT resolution FROM cases WHERE status = 'closed'").await;
     let cases: BTreeSet<String> = stack.open_cases().await.into_iter().map(|(_, subject)| subject).collect();
     let mut found: BTreeMap<&'static str, usize> = BTreeMap::new();
     let list = |name: &str| ledger[name].as_array().cloned().unwrap_or_default();
@@ -156,10 +161,16 @@ async fn judge(stack: &Stack, known: &BTreeSet<String>) -> BTreeMap<&'static str
     }
     for refund in list("refunds").iter().filter(|refund| refund["status"] == json!("SUCCESS")) {
         let number = text(refund, "out_refund_no");
-        let kind = match (refunded.contains(&number), cases.contains(&number)) {
-            (true, _) => "refund in the books",
-            (false, true) => "refund of a lost request: case",
-            (false, false) => panic!("nobody knows of {refund}"),
+        let kind = if refunded.contains(&number) {
+            "refund in the books"
+        } else if taken_in.contains(&number) {
+            "refund of a lost request: taken in"
+        } else if cases.contains(&number) {
+            "refund of a lost order: case"
+        } else if given_back.contains(&format!("given back at WeChat: refund {number}")) {
+            "refund of a lost request: ends the case of its payment"
+        } else {
+            panic!("nobody knows of {refund}");
         };
         *found.entry(kind).or_default() += 1;
     }

@@ -55,6 +55,7 @@ mod messages;
 mod metrics;
 mod mixed_endings;
 mod money;
+mod months;
 mod newer_release;
 mod offers;
 mod offline;

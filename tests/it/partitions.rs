@@ -3,7 +3,10 @@
 
 use sqlx::{Connection as _, PgConnection};
 
-use crate::stack::{Choice, Stack, WORKERS, server_resources::database_url, until};
+use crate::{
+    months::TURN_OF_THE_MONTH,
+    stack::{Choice, Stack, WORKERS, server_resources::database_url, until},
+};
 
 /// Bookings that are made and paid while the reader has its locks.
 const BOOKINGS: i64 = 6;
@@ -29,20 +32,6 @@ async fn dump_begins(stack: &Stack) -> PgConnection {
 async fn run(stack: &Stack, statements: &'static str) {
     sqlx::raw_sql(statements).execute(&stack.db).await.unwrap_or_else(|error| panic!("{statements}: {error}"));
 }
-
-/// Drops this month's and next month's partition, as if nobody had made them, and one of an old month is there to go.
-const TURN_OF_THE_MONTH: &str = "
-    DO $$ DECLARE month text; BEGIN
-        FOREACH month IN ARRAY ARRAY[to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'),
-                                     to_char(now() AT TIME ZONE 'UTC' + interval '1 month', 'YYYY_MM')] LOOP
-            EXECUTE format('DROP TABLE payment_audit_log_%s', month);
-            EXECUTE format('DROP TABLE order_trace_%s', month);
-        END LOOP;
-        CREATE TABLE payment_audit_log_2020_01 PARTITION OF payment_audit_log
-            FOR VALUES FROM ('2020-01-01 00:00:00+00') TO ('2020-02-01 00:00:00+00');
-        CREATE TABLE order_trace_2020_01 PARTITION OF order_trace
-            FOR VALUES FROM ('2020-01-01 00:00:00+00') TO ('2020-02-01 00:00:00+00');
-    END $$";
 
 const ATTACHED: &str = "
     SELECT count(*) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
