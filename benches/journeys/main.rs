@@ -297,7 +297,7 @@ fn median(numbers: &mut [f64]) -> f64 {
 /// Logs as in production, and no limit that is meant for one customer.
 pub(crate) fn quiet() -> Vec<(&'static str, String)> {
     vec![
-        ("HOLDFAST_LOG__FILTER", "warn".into()),
+        ("HOLDFAST_LOG__FILTER", "warn,holdfast::process=info".into()),
         ("HOLDFAST_DATABASE__MAX_CONNECTIONS", "16".into()),
         ("HOLDFAST_API__ORDERS_PER_SECOND", "1000000".into()),
         ("HOLDFAST_API__ORDERS_BURST", "1000000".into()),

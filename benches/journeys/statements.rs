@@ -8,7 +8,7 @@ use std::{collections::HashMap, fs, path::Path};
 use serde_json::Value;
 
 /// What a role logs so that its statements and commits can be read from its log.
-pub(crate) const LOG_FILTER: &str = "warn,sqlx::query=debug,holdfast::store=trace";
+pub(crate) const LOG_FILTER: &str = "warn,holdfast::process=info,sqlx::query=debug,holdfast::store=trace";
 
 // Parameters in terms of `:n`, which no two journeys share, `:client_id` and `:seat`.
 const ORDER: &str = "ARRAY['hf' || substr(md5(:n::text), 1, 24)]";
