@@ -70,9 +70,11 @@ make_keys() {
 start_simulator() {
   local template arguments=()
   for template in $templates; do arguments+=(--template-id "${template#*=}"); done
-  role simulator "$binaries/wechat-sim" serve --keys "$dev/wechat" --listen "127.0.0.1:$SIMULATOR_PORT" \
+  # By the environment: arguments are listed to every user of the machine.
+  WECHAT_SIM_OFFICIAL_ACCOUNT_SECRET=$OFFICIAL_ACCOUNT_SECRET \
+    role simulator "$binaries/wechat-sim" serve --keys "$dev/wechat" --listen "127.0.0.1:$SIMULATOR_PORT" \
     --public-url "http://127.0.0.1:$SIMULATOR_PORT" --appid "$appid" --mchid "$mchid" \
-    --official-account-secret "$OFFICIAL_ACCOUNT_SECRET" --state "$dev/simulator.json" "${arguments[@]}"
+    --state "$dev/simulator.json" "${arguments[@]}"
   until_true "WeChat simulator on port $SIMULATOR_PORT" 30 simulator "./dev logs simulator tells more; where an older simulator left its ledger, removing $dev/simulator.json begins a new one" \
     answers "http://127.0.0.1:$SIMULATOR_PORT/_sim/ledger"
 }

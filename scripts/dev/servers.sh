@@ -187,12 +187,15 @@ make_broker_users() {
   local users
   users=$(sed -n 's/.*"user": *"\([a-z_]*\)".*/{"name":"\1","password":"'"$RABBITMQ_PASSWORD"'","tags":""}/p' \
     "$root/rabbitmq/permissions.json" | paste -s -d , -)
-  import_definitions "{\"users\":[$users]}" && import_definitions @"$root/rabbitmq/permissions.json" ||
+  import_definitions <<<"{\"users\":[$users]}" && import_definitions <"$root/rabbitmq/permissions.json" ||
     die "RabbitMQ: the users of rabbitmq/permissions.json" "./dev logs rabbitmq tells more"
 }
 
-import_definitions() { # JSON, or @FILE
-  curl -fsS -m 30 -o /dev/null -u "holdfast:$RABBITMQ_PASSWORD" -H 'Content-Type: application/json' --data-binary "$1" \
+# For curl, by a file: arguments are listed to every user of the machine.
+management_login() { printf 'user = "holdfast:%s"\n' "$RABBITMQ_PASSWORD"; }
+
+import_definitions() { # JSON on standard input
+  curl -fsS -m 30 -o /dev/null --config <(management_login) -H 'Content-Type: application/json' --data-binary @- \
     "http://127.0.0.1:$MANAGEMENT_PORT/api/definitions"
 }
 
@@ -293,7 +296,7 @@ rabbitmqctl() {
 
 # The broker opens this port last, when its queues are there.
 broker_ready() { # MANAGEMENT-PORT AMQP-PORT
-  curl -fsS -m 5 -u "holdfast:$RABBITMQ_PASSWORD" "http://127.0.0.1:$1/api/health/checks/port-listener/$2"
+  curl -fsS -m 5 --config <(management_login) "http://127.0.0.1:$1/api/health/checks/port-listener/$2"
 }
 
 # redis_program server|cli: Redis' own, or Valkey's, which takes the same words.

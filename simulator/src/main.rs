@@ -1,8 +1,13 @@
 //! `wechat-sim`: makes keys, or plays WeChat until it is told to stop.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    env::VarError,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::{
     net::TcpListener,
@@ -45,8 +50,10 @@ struct Serve {
     appid: String,
     #[arg(long, default_value_t = Settings::default().mchid)]
     mchid: String,
-    #[arg(long, default_value_t = Settings::default().official_account_secret)]
-    official_account_secret: String,
+    /// File with the Official Account's secret; else the environment variable WECHAT_SIM_OFFICIAL_ACCOUNT_SECRET, else a
+    /// fixed one. Not an argument: every user of the machine can list those
+    #[arg(long)]
+    official_account_secret_file: Option<PathBuf>,
     /// A known template id; repeatable; without any, every id is known
     #[arg(long = "template-id")]
     templates: Vec<String>,
@@ -105,14 +112,30 @@ async fn main() -> Result<()> {
     }
 }
 
+const SECRET: &str = "WECHAT_SIM_OFFICIAL_ACCOUNT_SECRET";
+
+/// The Official Account's secret, from the first source that has one.
+fn official_account_secret(file: Option<&Path>) -> Result<String> {
+    let secret = match (file, std::env::var(SECRET)) {
+        (Some(file), _) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        (None, Ok(secret)) => secret,
+        (None, Err(VarError::NotPresent)) => Settings::default().official_account_secret,
+        (None, Err(VarError::NotUnicode(_))) => bail!("{SECRET} is not UTF-8"),
+    };
+    let secret = secret.trim();
+    ensure!(!secret.is_empty(), "the Official Account's secret is empty");
+    Ok(secret.to_owned())
+}
+
 async fn run(serve: Serve) -> Result<()> {
+    let official_account_secret = official_account_secret(serve.official_account_secret_file.as_deref())?;
     let keys = Keys::load_or_generate(&serve.keys)?;
     let listener =
         TcpListener::bind(serve.listen).await.with_context(|| format!("cannot listen on {}", serve.listen))?;
     let settings = Settings {
         appid: serve.appid,
         mchid: serve.mchid,
-        official_account_secret: serve.official_account_secret,
+        official_account_secret,
         templates: serve.templates,
         callback_speed: serve.callback_speed,
         idle_close: Duration::from_secs(serve.idle_close_seconds),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 mod account;
+mod arguments;
 mod bills;
 mod callbacks;
 mod journal;
