@@ -13,6 +13,7 @@ mod fields;
 mod forms;
 mod hand_over;
 mod headers;
+mod heads;
 pub mod health;
 mod language;
 mod links;
@@ -36,6 +37,7 @@ mod problem_page;
 mod refunds;
 mod request;
 mod schedules;
+mod seldom;
 pub mod serve;
 mod settings;
 mod tls;
@@ -60,6 +62,7 @@ pub use settings::ApiSettings;
 
 use access::Open;
 use addresses::AddressLimit;
+use seldom::Seldom;
 
 use crate::{
     broker::{Broker, Publisher},
@@ -190,6 +193,7 @@ struct Limits {
     verifying: Arc<Semaphore>,
     orders: RateLimit,
     addresses: AddressLimit,
+    refused_callbacks: Seldom,
 }
 
 impl Limits {
@@ -201,6 +205,7 @@ impl Limits {
             verifying: Arc::new(Semaphore::new(1)),
             orders: RateLimit::new("order-rate", settings.orders_per_second, settings.orders_burst),
             addresses: AddressLimit::new(settings),
+            refused_callbacks: Seldom::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::{
     Json,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use super::{
     Api, Inner,
     addresses::Peer,
+    heads::Misread,
     language::Language,
     names,
     problem::{Kind, Problem},
@@ -30,6 +31,10 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const REQUEST_ID_LONGEST: usize = 64;
 /// For answers that are no page: nothing in them is to be run, framed or loaded.
 const STRICTEST_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A browser that was here once comes by https for a year, whatever link it follows (RFC 6797). Other names of the domain are
+/// not ours to bind.
+const HSTS: &str = "max-age=31536000";
 
 /// What handlers may want to know of their request.
 #[derive(Debug, Clone)]
@@ -68,7 +73,8 @@ pub(super) async fn enter(
     let span = tracing::info_span!("request", request_id = %context.request_id, %method, route);
     request.extensions_mut().insert(context.clone());
 
-    let response = match admit(&api, &request, route) {
+    let closes = ends_the_connection(&request);
+    let response = match admit(&api, &request, route).and_then(|place| read_one_way(&request).map(|()| place)) {
         Ok(_place) => {
             let limit = Duration::from_secs(api.settings.request_timeout_seconds);
             let answer = arrival.answer(next.run(request)).instrument(span.clone());
@@ -78,7 +84,13 @@ pub(super) async fn enter(
         }
         Err(problem) => problem.into_response(),
     };
-    let response = finish(response, &context, route);
+    let mut response = finish(response, &context, route);
+    if api.settings.is_reached_by_https() {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+    }
+    if closes {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 
     let status = response.status();
     let elapsed = started.elapsed();
@@ -100,6 +112,47 @@ pub(super) async fn enter(
     .increment(1);
     metrics::histogram!(names::REQUEST_SECONDS, "route" => route.to_owned()).record(elapsed.as_secs_f64());
     response
+}
+
+/// Refuses a head that a proxy in front may have read as another one: with a line feed alone, with no host or several (RFC
+/// 9112, 2.2 and 3.2).
+fn read_one_way(request: &Request) -> Result<(), Problem> {
+    let refused = |detail: &str| Err(Problem::new(Kind::Unreadable).detail(detail));
+    if is_misread(request) {
+        return refused("A line of the head ends with a line feed alone.");
+    }
+    let mut named = request.headers().get_all(header::HOST).iter();
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    match (named.next(), named.next()) {
+        (_, Some(_)) => refused("There is more than one Host header."),
+        (Some(host), None) => match host.to_str().ok().filter(|host| is_host(host)) {
+            None => refused("The Host header is no host."),
+            Some(host) if authority.is_some_and(|authority| !authority.eq_ignore_ascii_case(host)) => {
+                refused("The address and the Host header name two hosts.")
+            }
+            Some(_) => Ok(()),
+        },
+        // HTTP/2 names it in the address, and HTTP/1.0 need not name any.
+        (None, None) if authority.is_some() || request.version() < Version::HTTP_11 => Ok(()),
+        (None, None) => refused("The Host header is missing."),
+    }
+}
+
+/// A name or address with or without a port, and nothing that a list, a path or a login would need.
+fn is_host(host: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte);
+    !host.is_empty() && host.bytes().all(known)
+}
+
+fn is_misread(request: &Request) -> bool {
+    request.extensions().get::<Misread>().is_some_and(Misread::is_set)
+}
+
+/// Whether this request is the last of its connection: where the next one begins is told by its body, which [`super::heads`]
+/// does not follow, or two readers would say differently.
+fn ends_the_connection(request: &Request) -> bool {
+    let is_open = request.headers().contains_key(header::TRANSFER_ENCODING) || is_misread(request);
+    request.version() < Version::HTTP_2 && is_open
 }
 
 /// A place among the requests that are answered at once, or why there is none.

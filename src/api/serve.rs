@@ -16,6 +16,7 @@ use tower::ServiceExt as _;
 use super::{
     ApiParts, ApiSettings, Inner,
     addresses::{Crowd, Peer},
+    heads::{Misread, StrictHeads},
     health, names,
     schedules::keep_catalogue,
     tls::Tls,
@@ -134,17 +135,34 @@ async fn serve(
             // The builder counts from the first byte on; whoever sends none, or half a preface, would stay for ever.
             let begun = CancellationToken::new();
             let first = begun.clone();
+            let misread = Misread::default();
+            let seen = misread.clone();
             let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
                 first.cancel();
                 request.extensions_mut().insert(Peer(peer));
+                request.extensions_mut().insert(seen.clone());
                 request
             }));
             let connection = async {
                 match tls {
-                    None => watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await,
+                    None => {
+                        watcher
+                            .watch(
+                                builder
+                                    .serve_connection(TokioIo::new(StrictHeads::new(stream, misread)), service)
+                                    .into_owned(),
+                            )
+                            .await
+                    }
                     Some(tls) => {
                         let stream = tls.accept(stream).await?;
-                        watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await
+                        watcher
+                            .watch(
+                                builder
+                                    .serve_connection(TokioIo::new(StrictHeads::new(stream, misread)), service)
+                                    .into_owned(),
+                            )
+                            .await
                     }
                 }
             };

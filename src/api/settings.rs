@@ -51,6 +51,11 @@ impl ApiSettings {
         }
     }
 
+    /// Whether customers come by https, as far as the settings say.
+    pub(super) fn is_reached_by_https(&self) -> bool {
+        self.public_url.as_ref().is_some_and(|url| url.starts_with("https://"))
+    }
+
     /// Everything that is wrong; empty when the API can start.
     pub fn problems(&self) -> Vec<BadSetting> {
         let wrong = |setting: &str, what: &str| BadSetting { setting: format!("api.{setting}"), what: what.into() };

@@ -230,8 +230,12 @@ fn refused(api: &Inner, fault: NotificationFault) -> Refused {
         NotificationFault::Signature(_) => Kind::BadSignature,
         NotificationFault::Unreadable(_) => Kind::NotificationUnreadable,
     };
-    // The words go to the log alone: whoever tries signatures learns nothing from us.
-    tracing::warn!(%fault, "a callback was refused");
+    // The words go to the log alone: who tries signatures learns nothing from us. A stranger decides how many there are, so
+    // one line a minute says that there are some; the metric counts each.
+    match api.limits.refused_callbacks.take() {
+        Some(unsaid) => tracing::warn!(%fault, unsaid, "a callback was refused"),
+        None => tracing::debug!(%fault, "a callback was refused; the log has had its line"),
+    }
     Refused { reason: fault.label(), problem: Problem::new(kind) }
 }
 

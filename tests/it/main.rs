@@ -40,6 +40,7 @@ mod fairness;
 mod flood;
 mod forgery;
 mod habits;
+mod heads;
 mod idempotency;
 mod ingress;
 mod journey;
