@@ -16,8 +16,9 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin holdfast \
-    # A volume mounted here is born with this owner.
-    && install -d -o 10001 -m 700 /wechat
+    # A volume mounted here is born with this owner. Each role reads its keys under a user of its own.
+    && install -d -o 10001 -m 700 /wechat \
+    && install -d -o 10001 -m 755 /keys/merchant /keys/apiv3 /keys/public
 USER 10001
 # Which address tells that the role is ready; bash asks, as the image has no HTTP client.
 ENV READY_PORT=9090 READY_PATH=/readyz

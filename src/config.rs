@@ -1,9 +1,8 @@
 //! Settings: composed from the parts' own, read from the compiled-in defaults, a file and the environment.
 
+mod loads;
 mod order;
 mod production;
-
-pub use order::OrderSettings;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -24,6 +23,9 @@ use crate::{
     wechat::settings::{OfficialAccountSettings, PaySettings, is_local},
     workers::reconcile::Pace,
 };
+
+pub use loads::{Loads, PayUse};
+pub use order::OrderSettings;
 
 /// Where a setting comes from that nobody gave.
 const DEFAULT: &str = "default";
@@ -258,6 +260,11 @@ impl Settings {
 
     /// Everything that is wrong, for all roles, at once; empty when every role can start.
     pub fn problems(&self) -> Vec<BadSetting> {
+        self.problems_of(Loads::EVERYTHING)
+    }
+
+    /// The same for a process that reads these parts; addresses of servers and plain settings are every process's.
+    pub fn problems_of(&self, loads: Loads) -> Vec<BadSetting> {
         let mut problems = Vec::new();
         let urls =
             [("database.url", &self.database.url), ("broker.url", &self.broker.url), ("cache.url", &self.cache.url)];
@@ -271,19 +278,25 @@ impl Settings {
             let fault = given.and_then(|url| Secured::parse(url.expose_secret()).err());
             problems.extend(fault.map(|fault| problem(setting, fault.to_string())));
         }
-        problems.extend(self.api.problems());
-        problems.extend(self.auth.problems());
+        if loads.ingress {
+            problems.extend(self.api.problems());
+            problems.extend(self.auth.problems());
+        }
         problems.extend(self.broker.problems());
         problems.extend(self.order.problems());
         if self.overrides.second_person_fen < 0 {
             problems.push(problem("override.second_person_fen", "must not be below zero"));
         }
         problems.extend(self.retention.problems());
-        problems.extend(self.personal.load().err());
+        if loads.personal {
+            problems.extend(self.personal.load().err());
+        }
         problems.extend(self.reconcile.problems());
         problems.extend(self.telemetry.problems());
-        problems.extend(self.wechat_pay.problems());
-        problems.extend(self.official_account.problems());
+        problems.extend(loads.pay.problems(&self.wechat_pay));
+        if loads.official_account {
+            problems.extend(self.official_account.problems());
+        }
         problems.extend(self.development_problems());
         problems
     }

@@ -103,7 +103,7 @@ fn main() -> ExitCode {
 
 async fn run(Arguments { command, json }: Arguments) -> Result<(), Failure> {
     if let Command::Accounts(arguments) = &command {
-        return ops::accounts::run(arguments);
+        return ops::accounts::run(arguments, json);
     }
     let loaded = config::load(std::env::vars());
     if let Command::Config(command) = command {

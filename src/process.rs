@@ -2,6 +2,7 @@
 
 mod keys;
 pub mod role;
+pub mod secrets;
 
 use std::{
     sync::{
@@ -27,7 +28,7 @@ use crate::{
         topology::{Difference, Topology, Uses},
     },
     cache::{Cache, token::SharedToken},
-    config::{Settings, needed},
+    config::{PayUse, Settings, needed},
     dead_letters::DeadLetters,
     domain::money::Fen,
     exit::Failure,
@@ -36,7 +37,11 @@ use crate::{
     store::{self, Database, Plans, StoreError, payment::Merchant, rights},
     telemetry, trace,
     wechat::{
-        Ambient, account::PayAccount, certificates, exchange::PayClient, official_account::OfficialAccountClient,
+        Ambient,
+        account::{Numbers, PayAccount},
+        certificates,
+        exchange::PayClient,
+        official_account::OfficialAccountClient,
     },
     workers::{
         expiry::Expiry,
@@ -204,7 +209,7 @@ fn unfit(roles: &[Role], differences: &[Difference]) -> Failure {
 /// Runs the ingress until it is told to stop.
 pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let process = Process::boot(settings, "api")?;
-    let account = process.pay_account()?;
+    let account = process.pay_account(PayUse::CallsAndCallbacks)?;
     let wechat = pay_client(account.clone())?;
     let topology_checked = Arc::new(AtomicBool::new(false));
     let database = process.database(Plans::Chosen)?;
@@ -301,19 +306,20 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 spawn(&mut running, &broker, *name, seats, &process.stop);
             }
             WorkerName::Prepay => {
-                let wechat = pay_client(process.pay_account()?)?;
+                let wechat = pay_client(process.pay_account(PayUse::Calls)?)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
                 let prepay = Prepay::new(database.clone(), cache.clone(), wechat, personal().await?);
                 spawn(&mut running, &broker, *name, Arc::new(prepay), &process.stop);
             }
             WorkerName::Payments => {
-                let account = process.pay_account()?;
-                let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
+                // It compares numbers and calls nobody, so it holds no key.
+                let Numbers { mchid, appid } = process.settings.wechat_pay.numbers()?;
+                let merchant = Merchant { mchid, appid };
                 let payments = Payments { db: database.clone(), cache: cache.clone(), merchant };
                 spawn(&mut running, &broker, *name, Arc::new(payments), &process.stop);
             }
             WorkerName::Expiry => {
-                let wechat = pay_client(process.pay_account()?)?;
+                let wechat = pay_client(process.pay_account(PayUse::Calls)?)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
                 let order = &process.settings.order;
                 let expiry = Expiry {
@@ -326,7 +332,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 spawn(&mut running, &broker, *name, Arc::new(expiry), &process.stop);
             }
             WorkerName::Refunds => {
-                let wechat = pay_client(process.pay_account()?)?;
+                let wechat = pay_client(process.pay_account(PayUse::Calls)?)?;
                 tokio::spawn(keep_certificates(wechat.clone()));
                 let order = &process.settings.order;
                 let refunds = Refunds {
@@ -353,7 +359,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 running.spawn(endless(reconcile.run(process.stop.clone())));
                 let cancellations = Cancellations { db: database.clone(), publisher: broker.publisher.clone() };
                 running.spawn(endless(cancellations.run(process.stop.clone())));
-                let account = process.pay_account()?;
+                let account = process.pay_account(PayUse::Calls)?;
                 let merchant = Merchant { mchid: account.mchid.clone(), appid: account.appid.clone() };
                 let (db, broker, personal) = (database.clone(), broker.clone(), personal().await?);
                 let wechat = pay_client(account)?;

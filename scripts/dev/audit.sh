@@ -51,9 +51,10 @@ audit() {
   try "SBOM: CycloneDX in target/sbom.cdx.json, every crate with licence and checksum" tests sbom
   heading "delivered"
   try "Containers: no root, read-only, no capabilities, own accounts, no secret in a file" tests containers
-  try "docker-compose.yml as docker-compose understands it" docker-compose --env-file .env.example config --quiet
+  try "docker-compose.yml as docker-compose understands it" composition_is_understood
   try "Pods on Kubernetes: no root, read-only, only the network they need" tests kubernetes
-  try "systemd units: exposure of at most 2.0 by systemd-analyze security" units_are_hardened
+  try "systemd units: exposure of at most 2.0 by systemd-analyze security, nothing wrong by systemd-analyze verify" units_are_hardened
+  try "Secrets: each role is given what it needs and no more, by units, pods and containers" tests rights_files
 
   write_report >"$report"
   last_words="$tried tried, $broken failed; $report"
@@ -95,13 +96,24 @@ tests() { "$root/dev" test "$@"; }
 units_are_hardened() {
   local place=$dev/audit-units unit status=0
   rm -rf "$place"
-  mkdir -p "$place/etc/systemd/system" "$place/usr/local/bin"
+  mkdir -p "$place/etc/systemd/system" "$place/usr/local/bin" "$place/usr/lib/systemd"
   cp -r deploy/systemd/* "$place/etc/systemd/system"
   cp "$(command -v true)" "$place/usr/local/bin/holdfast"
-  for unit in holdfast-api.service holdfast-worker@seats.service holdfast-upgrade.service; do
-    systemd-analyze security --offline=yes --root="$place" --threshold=20 --no-pager "$unit" || status=1
+  # The targets that units name.
+  cp -r /usr/lib/systemd/system "$place/usr/lib/systemd"
+  for unit in holdfast-api@1 holdfast-worker@{seats,prepay,payments,expiry,refunds,notifications,reconcile} \
+    holdfast-check@{api,prepay} holdfast-upgrade; do
+    systemd-analyze security --offline=yes --root="$place" --threshold=20 --no-pager "$unit.service" || status=1
+    systemd-analyze verify --root="$place" --man=no "$unit.service" || status=1
   done
   return $status
+}
+
+# With secrets as a studio makes them.
+composition_is_understood() {
+  rm -rf "$dev/audit-secrets"
+  deploy/compose/secrets "$dev/audit-secrets" &&
+    HOLDFAST_SECRETS=$dev/audit-secrets docker-compose --env-file .env.example config --quiet
 }
 
 write_report() {

@@ -200,7 +200,8 @@ mod tests {
     /// What docs/install.md begins with says all that is needed, and lacks nothing but what only its owner knows.
     #[test]
     fn s2_1_the_settings_to_begin_with_lack_only_what_their_owner_knows() {
-        let text = include_str!("../../deploy/settings.env");
+        // As the shell of an operator's commands reads them.
+        let text = [include_str!("../../deploy/settings.env"), include_str!("../../deploy/roles/desk.env")].concat();
         let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
         let given: Vec<(String, String)> =
             lines.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect();

@@ -5,6 +5,7 @@ use std::{future::ready, path::PathBuf, sync::Arc, time::Duration};
 use super::Process;
 use crate::{
     api::AuthKeys,
+    config::PayUse,
     exit::Failure,
     keys,
     live::Live,
@@ -14,7 +15,7 @@ use crate::{
         reseal::{self, SealedBy},
         sealed::{PersonalKeys, called},
     },
-    wechat::{account::PayAccount, official_account::OfficialAccount},
+    wechat::{account::PayAccount, official_account::OfficialAccount, settings::PaySettings},
 };
 
 /// A start does not wait longer to hear whether every sealed value can be opened.
@@ -33,11 +34,15 @@ impl Process {
         Ok(held)
     }
 
-    pub(super) fn pay_account(&self) -> Result<Arc<PayAccount>, Failure> {
+    pub(super) fn pay_account(&self, used: PayUse) -> Result<Arc<PayAccount>, Failure> {
         let settings = self.settings.wechat_pay.clone();
-        let held = Arc::new(settings.load()?);
+        let load = move |settings: &PaySettings| match used {
+            PayUse::Calls => settings.load_to_call(),
+            PayUse::Nothing | PayUse::Numbers | PayUse::CallsAndCallbacks => settings.load(),
+        };
+        let held = Arc::new(load(&settings)?);
         let kept = Arc::clone(&held);
-        keep("wechat_pay", settings.files(), move || settings.load().map(|fresh| kept.renew(&fresh)).map_err(told));
+        keep("wechat_pay", settings.files(), move || load(&settings).map(|fresh| kept.renew(&fresh)).map_err(told));
         Ok(held)
     }
 

@@ -40,6 +40,13 @@ impl PayAccount {
     }
 }
 
+/// The merchant's numbers, which are on every bill and in every customer's app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbers {
+    pub mchid: String,
+    pub appid: String,
+}
+
 impl PaySettings {
     /// Files that are read again when they change.
     pub fn files(&self) -> Vec<PathBuf> {
@@ -61,15 +68,48 @@ impl PaySettings {
 
     /// The merchant, or every problem at once. Reads the key files.
     pub fn load(&self) -> Result<PayAccount, Vec<BadSetting>> {
+        self.load_with(true)
+    }
+
+    /// The same for a process that calls WeChat and takes no callbacks: it needs the APIv3 key only to open platform
+    /// certificates, where they are in use.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load_to_call(&self) -> Result<PayAccount, Vec<BadSetting>> {
+        self.load_with(self.platform_certificates)
+    }
+
+    /// The merchant's numbers alone, for a process that compares them and holds no key.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn numbers(&self) -> Result<Numbers, Vec<BadSetting>> {
+        let mut check = Check::new(PAY);
+        match (self.appid(&mut check), self.mchid(&mut check)) {
+            (Some(appid), Some(mchid)) => Ok(Numbers { mchid: mchid.to_owned(), appid: appid.to_owned() }),
+            _ => Err(check.problems),
+        }
+    }
+
+    fn appid(&self, check: &mut Check) -> Option<&str> {
+        check.text("appid", &self.appid, "wx and 16 hex digits", is_appid)
+    }
+
+    fn mchid(&self, check: &mut Check) -> Option<&str> {
+        check.text("mchid", &self.mchid, "8 to 10 digits", |text| {
+            (8..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+        })
+    }
+
+    fn load_with(&self, needs_api_v3: bool) -> Result<PayAccount, Vec<BadSetting>> {
         let mut check = Check::new(PAY);
         let base_url = check.base_url(&self.base_url);
         let local = base_url.as_ref().is_none_or(is_local);
-        let appid = check.text("appid", &self.appid, "wx and 16 hex digits", is_appid);
-        let mchid = check.text("mchid", &self.mchid, "8 to 10 digits", |text| {
-            (8..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
-        });
+        let appid = self.appid(&mut check);
+        let mchid = self.mchid(&mut check);
         let merchant_key = self.merchant_key(&mut check, mchid.unwrap_or_default());
-        let api_v3 = self.api_v3(&mut check);
+        let api_v3 = self.api_v3(&mut check, needs_api_v3);
         let platform = self.platform_keys(&mut check);
         if let Some(merchant) = &merchant_key
             && platform.hold(merchant.public_key())
@@ -130,7 +170,10 @@ impl PaySettings {
         Some(key)
     }
 
-    fn api_v3(&self, check: &mut Check) -> Option<ApiV3Keys> {
+    fn api_v3(&self, check: &mut Check, is_needed: bool) -> Option<ApiV3Keys> {
+        if !is_needed && self.apiv3_key.is_none() && self.apiv3_key_file.is_none() {
+            return Some(ApiV3Keys::none());
+        }
         let newest = check.needed_secret("apiv3_key", &self.apiv3_key, &self.apiv3_key_file);
         let previous = check.secret("previous_apiv3_key", &self.previous_apiv3_key, &self.previous_apiv3_key_file);
         let mut read = |name: &str, text: &SecretString| {

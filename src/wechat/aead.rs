@@ -37,6 +37,11 @@ impl ApiV3Keys {
         Self(Live::new(std::iter::once(newest).chain(previous).collect()))
     }
 
+    /// For who opens nothing: every text is refused.
+    pub(super) fn none() -> Self {
+        Self(Live::new(Vec::new()))
+    }
+
     /// Takes the keys of `fresh` in place of these.
     pub(super) fn copy(&self, fresh: &Self) {
         self.0.copy(&fresh.0);

@@ -1,13 +1,12 @@
 //! What the containers may do, read from `Dockerfile` and `docker-compose.yml`: little; and that neither tells a secret.
 
-use holdfast::process::role::Role;
 use serde_json::Value;
 
 use crate::stack::checkout;
 
 const SERVERS: [&str; 3] = ["postgres", "rabbitmq", "redis"];
 /// Done once and gone.
-const ONE_SHOTS: [&str; 2] = ["keys", "migrate"];
+const ONE_SHOTS: [&str; 3] = ["keys", "migrate", "desk"];
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(checkout(path)).expect(path)
@@ -53,24 +52,6 @@ fn s6_4_every_container_is_read_only_unprivileged_and_limited() {
 }
 
 #[test]
-fn s6_4_every_role_in_a_container_has_an_account_of_its_own() {
-    let composed = composed();
-    let environment = |service: &str, name: &str| {
-        member(&composed["services"][service]["environment"], name).as_str().unwrap_or_default().to_owned()
-    };
-    let account_of = |service: &str, name: &str| {
-        let address = environment(service, name);
-        address.split("://").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default().to_owned()
-    };
-    for role in Role::all() {
-        for account in role.accounts() {
-            let named = account_of(role.name(), account.setting);
-            assert_eq!(named, format!("holdfast_{}", account.kind), "{role:?}, {}", account.setting);
-        }
-    }
-}
-
-#[test]
 fn s6_4_no_secret_is_written_into_a_file_of_the_checkout() {
     let composed = composed();
     for (name, service) in composed["services"].as_object().expect("services") {
@@ -84,6 +65,12 @@ fn s6_4_no_secret_is_written_into_a_file_of_the_checkout() {
             }
             given = &given["<<"];
         }
+    }
+    // What is secret is made on the machine where it is used (tests/it/rights_files.rs), outside git and the images.
+    assert!(read(".gitignore").lines().any(|line| line == "/secrets/"));
+    for (name, secret) in composed["secrets"].as_object().expect("secrets") {
+        let file = secret["file"].as_str().expect("a file");
+        assert!(file.starts_with("${HOLDFAST_SECRETS:-./secrets}/"), "{name} comes from {file}");
     }
     for server in SERVERS {
         assert!(composed["services"][server].is_object(), "{server} has another name");

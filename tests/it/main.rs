@@ -86,6 +86,7 @@ mod releases;
 mod requirements;
 mod retention;
 mod rights;
+mod rights_files;
 mod rotation;
 mod rush;
 mod sale_times;

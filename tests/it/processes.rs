@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicU16, AtomicUsize, Ordering},
 };
 
-use holdfast::process::role::Role;
+use holdfast::process::{role::Role, secrets::Secret};
 use tokio::net::TcpListener;
 
 use super::{
@@ -21,13 +21,11 @@ impl Stack {
     pub(crate) fn spawn(&mut self, role: &'static str) {
         let log = File::options().create(true).append(true).open(self.log(role)).expect("a log");
         let arguments: &[&str] = if role == "api" { &["api"] } else { &["worker", role] };
-        let child = self
-            .command(arguments)
-            .envs(self.accounts(role))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
+        let mut command = self.command(arguments);
+        for setting in self.not_for(role) {
+            command.env_remove(setting);
+        }
+        let child = command.envs(self.accounts(role)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.processes.insert(role, child.expect("the executable starts"));
     }
 
@@ -40,6 +38,23 @@ impl Stack {
         }
         let accounts = Role::of_name(role).expect("a role").accounts().into_iter();
         accounts.map(|account| (account.setting, account.address(&self.environment[account.server]))).collect()
+    }
+
+    /// Settings with secrets that this role does not need: each process has its own alone, as it is installed. So every
+    /// test shows that they are enough.
+    fn not_for(&self, role: &str) -> Vec<String> {
+        if self.executable != Choice::default().executable {
+            // A former release takes all settings in every process.
+            return Vec::new();
+        }
+        let role = Role::of_name(role).expect("a role");
+        let settings = holdfast::config::load(self.environment.clone()).settings;
+        let needs = |secret: &Secret| match &settings {
+            Ok(settings) => role.needs(*secret).holds(settings),
+            Err(_) => true,
+        };
+        let surplus = Secret::ALL.into_iter().filter(|secret| !needs(secret)).flat_map(Secret::settings);
+        surplus.map(|setting| format!("HOLDFAST_{}", setting.to_uppercase().replace('.', "__"))).collect()
     }
 
     /// Ends a process at once, as `kill -9` does.

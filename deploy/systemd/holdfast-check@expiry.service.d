@@ -1,0 +1,1 @@
+holdfast-worker@expiry.service.d

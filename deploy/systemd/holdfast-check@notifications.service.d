@@ -1,0 +1,1 @@
+holdfast-worker@notifications.service.d

@@ -1,0 +1,1 @@
+holdfast-worker@prepay.service.d

@@ -1,0 +1,1 @@
+holdfast-worker@reconcile.service.d

@@ -1,0 +1,1 @@
+holdfast-worker@refunds.service.d

@@ -1,0 +1,1 @@
+holdfast-worker@seats.service.d
