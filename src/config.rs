@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{ApiSettings, auth::AuthSettings},
+    api::ApiSettings,
     broker::BrokerSettings,
     cache::CacheSettings,
     keys,
@@ -20,6 +20,7 @@ use crate::{
     store::sealed::PersonalKeys,
     telemetry::LogSettings,
     tls::Secured,
+    tokens::AuthSettings,
     wechat::settings::{OfficialAccountSettings, PaySettings, is_local},
     workers::reconcile::Pace,
 };
@@ -280,7 +281,7 @@ impl Settings {
         }
         if loads.ingress {
             problems.extend(self.api.problems());
-            problems.extend(self.auth.problems());
+            problems.extend(self.auth.problems(self.api.development));
         }
         problems.extend(self.broker.problems());
         problems.extend(self.order.problems());

@@ -7,6 +7,7 @@
 //! - [`broker`]: RabbitMQ, which carries and waits.
 //! - [`cache`]: Redis, which only makes things quick.
 //! - [`wechat`]: WeChat Pay and the Official Account.
+//! - [`tokens`]: who a caller is, by a signed token; an OpenID issuer's keys.
 //! - [`api`]: what frontends and WeChat talk to.
 //! - [`workers`]: who does what with which message.
 //! - [`trace`]: what happened around an order, noted from wherever it happens.
@@ -42,6 +43,7 @@ pub mod spans;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod tokens;
 pub mod trace;
 pub mod wechat;
 #[path = "../workers/mod.rs"]

@@ -215,7 +215,7 @@ pub async fn run_api(settings: Settings) -> Result<(), Failure> {
     let database = process.database(Plans::Chosen)?;
     let parts = ApiParts {
         settings: process.settings.api.clone(),
-        auth: process.auth_keys()?,
+        auth: process.tokens()?,
         order_id_prefix: process.settings.order.id_prefix.clone(),
         second_person: Fen(process.settings.overrides.second_person_fen),
         price: process.settings.order.price()?,

@@ -42,6 +42,7 @@ run_tests() {
       letters) suite "10 000 dead letters, replayed twice" at_full_length DEAD_LETTERS=10000 dead_letters_many ;;
       access) suite "access matrix" cargo test --package holdfast --test it access -- --nocapture ;;
       schemathesis) schemathesis_suite ;;
+      oidc) oidc_suite ;;
       flood)
         # A file for each side of each connection.
         ulimit -n "$(ulimit -Hn)"
@@ -86,7 +87,7 @@ restore() { PATH=$(postgres_bin):$PATH cargo test --package holdfast --test deli
 
 needs_servers() { some_beside 'format lint unit outages up cluster doc deny' "$@"; }
 
-needs_browser() { some_beside 'format lint unit outages up cluster crash crash-cut twins access schemathesis flood upgrade restore doc deny' "$@"; }
+needs_browser() { some_beside 'format lint unit outages up cluster crash crash-cut twins access schemathesis oidc flood upgrade restore doc deny' "$@"; }
 
 # Whether all suites are meant, or one that is not in the list.
 some_beside() { # LIST NAME…

@@ -141,6 +141,7 @@ mod tests {
         let settings = ApiSettings {
             listen: ([127, 0, 0, 1], 0).into(),
             public_url: None,
+            console_sign_in: crate::api::settings::ConsoleSignIn::Token,
             development: false,
             phone_url: None,
             trusted_proxies: String::new().try_into().unwrap(),

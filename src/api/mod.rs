@@ -17,6 +17,7 @@ mod heads;
 pub mod health;
 mod language;
 mod links;
+mod me;
 mod names;
 mod networks;
 mod noted;
@@ -69,8 +70,8 @@ use crate::{
     cache::{Cache, hub::OrderHub, rate::RateLimit},
     dead_letters::DeadLetters,
     domain::{money::Fen, schedule::Price, session_rules::DefaultRules},
-    live::Live,
     store::{Database, payment::Merchant, sealed::PersonalKeys},
+    tokens::Tokens,
     wechat::{account::PayAccount, exchange::PayClient},
 };
 use database_clock::DatabaseClock;
@@ -78,8 +79,8 @@ use database_clock::DatabaseClock;
 /// What the process gives the API to work with.
 pub struct ApiParts {
     pub settings: ApiSettings,
-    /// Checks tokens; the process keeps it fresh.
-    pub auth: Arc<Live<AuthKeys>>,
+    /// Checks tokens; the process keeps its keys fresh.
+    pub auth: Arc<Tokens>,
     /// In front of every order id; tells environments apart that share a merchant number.
     pub order_id_prefix: String,
     /// Above it an operator's decision waits for a second operator.
@@ -126,7 +127,7 @@ struct Inner {
     desk: Database,
     cache: Cache,
     hub: OrderHub,
-    auth: Arc<Live<AuthKeys>>,
+    auth: Arc<Tokens>,
     account: Arc<PayAccount>,
     wechat: Arc<PayClient>,
     dead_letters: DeadLetters,
@@ -249,6 +250,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(schedules::list))
         .routes(routes!(schedules::one))
         .routes(routes!(schedules::availability))
+        .routes(routes!(me::one))
         .routes(routes!(order_submit::submit, orders::list))
         .routes(routes!(orders::one))
         .routes(routes!(order_events::events))

@@ -61,7 +61,10 @@ pub(super) async fn console(State(api): State<Api>, headers: HeaderMap) -> Respo
 
 fn page(html: &str, api: &Inner, headers: &HeaderMap) -> Response {
     let phone = escape(api.settings.phone_url.as_deref().unwrap_or_default());
-    let html = html.replace("{{development}}", &api.settings.development.to_string()).replace("{{phone_url}}", &phone);
+    let html = html
+        .replace("{{development}}", &api.settings.development.to_string())
+        .replace("{{sign_in}}", api.settings.console_sign_in.name())
+        .replace("{{phone_url}}", &phone);
     answer(headers, "text/html; charset=utf-8", html.into_bytes())
 }
 
@@ -115,7 +118,7 @@ pub(super) async fn development_token(
     let expires = (api.now)() + time::Duration::DAY;
     let role = role.unwrap_or(Role::Customer);
     let openid = (role == Role::Customer).then(|| format!("openid-{user}"));
-    let token = api.auth.get().mint(user.as_str(), role, openid.as_deref(), expires);
+    let token = api.auth.mint(user.as_str(), role, openid.as_deref(), expires);
     let token = token.map_err(|fault| {
         tracing::warn!(%fault, "no token for development");
         Problem::new(Kind::TemporarilyUnavailable).detail(fault.to_string())

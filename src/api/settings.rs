@@ -18,6 +18,8 @@ pub struct ApiSettings {
     pub public_url: Option<String>,
     /// Lets anybody make themselves a token (`POST /dev/token`).
     pub development: bool,
+    /// How operators sign in to the console.
+    pub console_sign_in: ConsoleSignIn,
     /// Where the simulator's phone is (`…/phone`); the booking page then links to it.
     pub phone_url: Option<String>,
     /// Whose `X-Forwarded-For` is believed.
@@ -33,6 +35,25 @@ pub struct ApiSettings {
     pub orders_burst: u32,
     pub address_requests_per_second: u32,
     pub address_requests_burst: u32,
+}
+
+/// How operators sign in to the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsoleSignIn {
+    /// They bring a token, in the address or pasted.
+    Token,
+    /// A proxy knows them by its cookie and adds the token to each request.
+    Proxy,
+}
+
+impl ConsoleSignIn {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Proxy => "proxy",
+        }
+    }
 }
 
 impl ApiSettings {

@@ -33,6 +33,10 @@ pub(super) fn problems(settings: &Settings) -> Vec<BadSetting> {
     );
     let is_https = |url: &Option<String>| url.as_ref().is_some_and(|url| url.starts_with("https://"));
     wrong(!is_https(&api.public_url), "api.public_url", "must be the https address that customers use");
+    for (setting, url) in [("auth.issuer", &auth.issuer), ("auth.jwks_url", &auth.jwks_url)] {
+        let is_plain = url.as_ref().is_some_and(|url| url.starts_with("http://"));
+        wrong(is_plain, setting, "must be https: who answers there decides who is an operator");
+    }
     // What cannot be read is told by others.
     let secrets = auth.secrets().unwrap_or_default();
     let personal = settings.personal.text().ok().and_then(|text| keys::lines(&text).ok()).unwrap_or_default();
@@ -174,6 +178,8 @@ mod tests {
             ("HOLDFAST_API__TRUSTED_PROXIES", "10.0.0.1, 0.0.0.0/0", "api.trusted_proxies"),
             ("HOLDFAST_AUTH__SECRET", "this is a secret of 32 bytes or so", "auth.secret"),
             ("HOLDFAST_AUTH__SECRET", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "auth.secret"),
+            ("HOLDFAST_AUTH__ISSUER", "http://127.0.0.1:9000", "auth.issuer"),
+            ("HOLDFAST_AUTH__JWKS_URL", "http://127.0.0.1:9000/keys", "auth.jwks_url"),
             ("HOLDFAST_PERSONAL__KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "personal.key"),
             ("HOLDFAST_LOG__FILTER", "info,holdfast=debug", "log.filter"),
             ("DATABASE_URL", "postgres://app:Lr4Tz1KdW8@db.internal/holdfast?sslmode=require", "database.url"),

@@ -4,17 +4,16 @@ use std::{future::ready, path::PathBuf, sync::Arc, time::Duration};
 
 use super::Process;
 use crate::{
-    api::AuthKeys,
     config::PayUse,
     exit::Failure,
     keys,
-    live::Live,
     setting::BadSetting,
     store::{
         Database,
         reseal::{self, SealedBy},
         sealed::{PersonalKeys, called},
     },
+    tokens::{AuthKeys, Issuer, Tokens},
     wechat::{account::PayAccount, official_account::OfficialAccount, settings::PaySettings},
 };
 
@@ -22,9 +21,10 @@ use crate::{
 const CHECK_WITHIN: Duration = Duration::from_secs(10);
 
 impl Process {
-    pub(super) fn auth_keys(&self) -> Result<Arc<Live<AuthKeys>>, Failure> {
+    pub(super) fn tokens(&self) -> Result<Arc<Tokens>, Failure> {
         let settings = self.settings.auth.clone();
-        let held = Arc::new(Live::new(AuthKeys::from_settings(&settings)?));
+        let issuer = Issuer::start(&settings, self.settings.api.development)?;
+        let held = Arc::new(Tokens::new(AuthKeys::from_settings(&settings)?, issuer));
         let kept = Arc::clone(&held);
         keep("tokens", settings.files(), move || {
             let fresh = AuthKeys::from_settings(&settings).map_err(|problem| problem.to_string())?;

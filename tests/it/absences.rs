@@ -173,8 +173,10 @@ fn d2_every_statement_names_its_columns() {
 fn each_server_is_talked_to_from_one_place() {
     assert_only_in("lapin", &["src/broker/"]);
     assert_only_in("redis", &["src/cache/"]);
-    // The sample booking plays a customer with a browser and a phone; spans go to a collector.
-    assert_only_in("reqwest", &["src/wechat/", "src/ops/sample.rs", "src/spans/otlp.rs"]);
+    // The sample booking plays a customer with a browser and a phone; spans go to a collector; an OpenID issuer is asked
+    // for its keys.
+    assert_only_in("reqwest", &["src/wechat/", "src/tokens/issuer.rs", "src/ops/sample.rs", "src/spans/otlp.rs"]);
+    assert_only_in("jsonwebtoken", &["src/tokens/"]);
     assert_only_in("axum", &["src/api/"]);
     assert_only_in("hyper_util", &["src/api/"]);
 }
@@ -227,6 +229,7 @@ fn inner_parts_do_not_know_outer_ones() {
         ("src/broker/", &["store", "cache", "wechat", "api", "workers", "ops", "process"]),
         ("src/cache/", &["store", "broker", "wechat", "api", "workers", "ops", "process"]),
         ("src/wechat/", &["store", "broker", "cache", "api", "workers", "ops", "process"]),
+        ("src/tokens/", &["store", "broker", "cache", "wechat", "api", "workers", "ops", "process", "config"]),
         ("workers/", &["api", "ops", "process", "config"]),
         ("src/api/", &["workers", "ops", "process"]),
     ] {
