@@ -34,7 +34,7 @@ static FILES: LazyLock<HashMap<&str, &[u8]>> = LazyLock::new(|| {
         "booking/pay.js" "booking/placing.js" "booking/reasons.js" "booking/refund.js" "booking/refunds.js"
         "booking/reminder.js" "booking/seats.js" "booking/sessions.js" "booking/signin.js" "booking/status.js"
         "booking/ticket.js" "booking/waitlist.js" "booking/words.en.js" "booking/words.js" "booking/words.zh.js"
-        "both/clock.js" "both/dom.js" "both/format.js" "both/http.js" "both/identity.js" "both/key.js"
+        "both/clock.js" "both/dom.js" "both/format.js" "both/handover.js" "both/http.js" "both/identity.js" "both/key.js"
         "both/language.js" "both/pace.js" "both/stream.js" "console/api.js" "console/base.css" "console/book_day.js" "console/books.js" "console/cases.js" "console/deed.js"
         "console/errors.js" "console/index.html" "console/invariants.js" "console/letter.js"
         "console/letter_deeds.js" "console/letter_groups.js" "console/letters.js" "console/live.js" "console/main.js" "console/money.js"

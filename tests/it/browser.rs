@@ -5,6 +5,8 @@ mod between;
 mod console;
 mod endings;
 mod frame;
+mod links;
+mod proxied;
 mod refunds;
 
 use fantoccini::wd::WindowHandle;

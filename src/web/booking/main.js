@@ -8,7 +8,8 @@
 import "./words.js";
 import { chooseView } from "./choose.js";
 import { el, svg } from "../both/dom.js";
-import { arrive, forget, token, user } from "../both/identity.js";
+import { handoverView } from "../both/handover.js";
+import { arrive, forget, offered, token, user } from "../both/identity.js";
 import { language, locale, setLanguage, t } from "../both/language.js";
 import { mineView } from "./mine.js";
 import { orderView } from "./order.js";
@@ -28,9 +29,11 @@ const main = document.getElementById("main");
 let leave = new AbortController();
 let refused = false;
 
-arrive();
+const knows = (path) => ROUTES.some(([known]) => known.test(path));
+
+arrive(knows);
 addEventListener("hashchange", () => {
-  if (/^#token=/.test(location.hash)) arrive();
+  arrive(knows);
   show(true);
 });
 document.getElementById("skip").addEventListener("click", (event) => {
@@ -48,7 +51,9 @@ function show(moved) {
   const root = el("div", { class: "view" });
   main.replaceChildren(root);
   const context = { root, signal, go, retitle, reload: () => { refused = false; show(true); } };
-  if (!token()) {
+  if (offered()) {
+    handoverView({ ...context, done: (view) => go(view, { replace: true }) }, offered());
+  } else if (!token()) {
     signInView({ ...context, refused });
   } else {
     const path = location.hash.replace(/^#/, "");

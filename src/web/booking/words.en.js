@@ -32,6 +32,13 @@ export const en = {
   sign_in: "Sign in",
   sign_in_again: "Your sign-in is no longer valid. Please sign in again.",
   sign_in_wanted: "Please sign in first",
+  handover_title: "Sign in as {to}?",
+  handover_text: "You are signed in as {from}. This link signs you in as {to}: you would see and pay the bookings of {to}. If you did not expect that, stay who you are.",
+  handover_stay: "Stay {from}",
+  handover_switch: "Sign in as {to}",
+  handover_broken: "This link does not work",
+  handover_broken_text: "Its sign-in is incomplete or no longer valid. Nothing was changed. Open the page again from the app that sent you the link.",
+  handover_on: "Continue",
   sign_in_absent: "Open this page again from the app you came from; it signs you in.",
 
   sessions_title: "Choose a session",

@@ -32,6 +32,13 @@ export const zh = {
   sign_in: "登录",
   sign_in_again: "登录已失效，请重新登录。",
   sign_in_wanted: "请先登录",
+  handover_title: "要以 {to} 的身份登录吗？",
+  handover_text: "你现在的身份是 {from}。这个链接会让你改以 {to} 的身份登录，之后看到和支付的是 {to} 的预订。如果这不是你想要的，请保持原来的身份。",
+  handover_stay: "仍用 {from}",
+  handover_switch: "改用 {to}",
+  handover_broken: "这个链接用不了",
+  handover_broken_text: "链接里的登录信息不完整，或登录已失效。没有做任何改动。请从给你链接的应用里重新打开。",
+  handover_on: "继续",
   sign_in_absent: "请从原来的应用重新打开这个页面，它会带上你的登录信息。",
 
   sessions_title: "选一场课",

@@ -2,7 +2,8 @@
 // or `NoAnswer`, after which nothing is known about what the server did.
 
 import { learn } from "./clock.js";
-import { forget, token } from "./identity.js";
+import { setting } from "./dom.js";
+import { forget, signedIn, token } from "./identity.js";
 import { acceptLanguage } from "./language.js";
 
 const PATIENCE = 15_000;
@@ -48,16 +49,18 @@ export async function send(path, { method = "GET", body, headers = {}, accept = 
   signal?.addEventListener("abort", stop);
   const timer = setTimeout(stop, PATIENCE);
   const sent = Date.now();
+  const as = token();
   try {
     const answer = await fetch(path, {
       method,
       signal: limit.signal,
       cache: "no-store",
-      credentials: "omit",
+      // A proxy that signs people in knows them by its cookie.
+      credentials: setting("sign-in") === "proxy" ? "same-origin" : "omit",
       headers: {
         Accept: accept,
         "Accept-Language": acceptLanguage(),
-        ...(token() ? { Authorization: `Bearer ${token()}` } : {}),
+        ...(as ? { Authorization: `Bearer ${as}` } : {}),
         ...(body ? { "Content-Type": "application/json" } : {}),
         ...headers,
       },
@@ -65,7 +68,7 @@ export async function send(path, { method = "GET", body, headers = {}, accept = 
     });
     learn(answer.headers.get("Date"), sent, Date.now());
     if (answer.ok) return await take(answer);
-    throw await problem(answer);
+    throw await problem(answer, as);
   } catch (error) {
     if (error instanceof Problem || signal?.aborted) throw error;
     throw new NoAnswer(error.message);
@@ -75,8 +78,9 @@ export async function send(path, { method = "GET", body, headers = {}, accept = 
   }
 }
 
-async function problem(answer) {
+async function problem(answer, as) {
   const document = (await answer.json().catch(() => null)) ?? {};
-  if (answer.status === 401 && token()) forget(true);
+  // What was asked with an earlier token says nothing about this one.
+  if (answer.status === 401 && signedIn() && as === token()) forget(true);
   return new Problem(answer.status, document, Number(answer.headers.get("Retry-After")) || 0);
 }

@@ -77,6 +77,9 @@ export const replayItems = (id, cursor, signal) =>
 /** `turn`: start, pause, cancel. The hash says which set was looked at. */
 export const turnReplay = (id, turn, words) => act(`${LETTERS}/replays/${encodeURIComponent(id)}/${turn}`, words);
 
+/** `{user, role}` of the caller, as the API judges it. */
+export const me = () => read("/v1/me");
+
 /** A token for `user` in a role, from an API that runs with development settings. */
 export const devToken = (user, role) => read("/dev/token", { method: "POST", body: { user, role } });
 

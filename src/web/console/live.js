@@ -1,7 +1,7 @@
 // The one stream that keeps every page fresh: the overview, every two seconds. Pages show it, or take
 // it for the beat at which they ask for their own documents again.
 
-import { token } from "../both/identity.js";
+import { signedIn } from "../both/identity.js";
 import { backoff, looked, pause } from "../both/pace.js";
 import { EventParser, listen } from "../both/stream.js";
 import * as api from "./api.js";
@@ -49,7 +49,7 @@ export async function start() {
   let failures = 0;
   for (;;) {
     await looked(forever);
-    if (token()) {
+    if (signedIn()) {
       try {
         await listen((line) => api.events(line), new EventParser(), whileSignedIn(), (events) => {
           failures = 0;
@@ -58,9 +58,9 @@ export async function start() {
         });
       } catch { /* told by the standing */ }
       failures += 1;
-      tellAll(null, token() ? "lost" : "starting");
+      tellAll(null, signedIn() ? "lost" : "starting");
     }
-    await pause(token() ? backoff(failures, { most: 10_000 }) : 300, forever);
+    await pause(signedIn() ? backoff(failures, { most: 10_000 }) : 300, forever);
   }
 }
 

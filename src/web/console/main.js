@@ -13,8 +13,10 @@
 //   #/books             WeChat's bill, day by day  #/books/<date>     what differs in one
 
 import "./words.js";
-import { announce, el, svg } from "../both/dom.js";
-import { arrive, forget, role, token, user } from "../both/identity.js";
+import * as api from "./api.js";
+import { announce, el, setting, svg } from "../both/dom.js";
+import { handoverView } from "../both/handover.js";
+import { arrive, forget, introduce, offered, role, signedIn, token, user } from "../both/identity.js";
 import { language, locale, setLanguage, t } from "../both/language.js";
 import { bookDayView } from "./book_day.js";
 import { booksView } from "./books.js";
@@ -65,13 +67,18 @@ const NAV = [
   ["/invariants", "nav_invariants"],
 ];
 
+const ROLES = ["customer", "viewer", "operator"];
+
 const main = document.getElementById("main");
 let leave = new AbortController();
 let refused = false;
 
-arrive();
-addEventListener("hashchange", () => {
-  if (/^#token=/.test(location.hash)) arrive();
+const knows = (path) => ROUTES.some(([known]) => known.test(path.split("?")[0]));
+
+arrive(knows);
+addEventListener("hashchange", async () => {
+  arrive(knows);
+  await meet();
   show(true);
 });
 document.getElementById("skip").addEventListener("click", (event) => {
@@ -81,14 +88,22 @@ document.getElementById("skip").addEventListener("click", (event) => {
 addEventListener("holdfast:signed-out", (event) => { refused = event.detail.refused; show(true); });
 addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, dialog");
-  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey || !token()) return;
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey || !signedIn()) return;
   event.preventDefault();
   const search = document.querySelector("main input[type=search]");
   if (search) search.focus();
   else go("/orders");
 });
 live.start();
+await meet();
 show(false);
+
+/** Asks the API who this is, where no token tells it: behind a proxy, or when the issuer names roles its own way. */
+async function meet() {
+  const isProxied = !token() && setting("sign-in") === "proxy";
+  if (!isProxied && (!token() || ROLES.includes(role()))) return;
+  try { introduce(await api.me()); } catch { /* the page's own requests say what is wrong */ }
+}
 
 function show(moved) {
   leave.abort();
@@ -99,8 +114,10 @@ function show(moved) {
   const root = el("div", { class: "view" });
   main.replaceChildren(root);
   const context = { root, signal, go, retitle, query: new URLSearchParams(query), remember: (values) => remember(path, values) };
-  if (!token()) {
-    signInView({ ...context, refused, reload: () => { refused = false; show(true); } });
+  if (offered()) {
+    handoverView({ ...context, done: async (view) => { address(view, true); await meet(); show(true); } }, offered());
+  } else if (!signedIn()) {
+    signInView({ ...context, refused, reload: async () => { refused = false; await meet(); show(true); } });
   } else {
     const [pattern, view] = ROUTES.find(([known]) => known.test(path)) ?? [];
     if (!view) return go("/", { replace: true });
@@ -115,9 +132,13 @@ function show(moved) {
 
 /** Goes to a page; `replace` when "back" must not return to this one. */
 function go(path, { replace = false } = {}) {
+  address(path, replace);
+  show(true);
+}
+
+function address(path, replace) {
   const how = replace || location.hash === `#${path}` ? "replaceState" : "pushState";
   history[how](null, "", `#${path}`);
-  show(true);
 }
 
 /** Writes a page's state into its address without leaving it; what is empty is left out. */
@@ -139,7 +160,7 @@ function switchLanguage() {
 function frame(path, signal) {
   document.documentElement.lang = locale();
   document.getElementById("skip").textContent = t("skip");
-  const known = token() !== null;
+  const known = signedIn();
   const links = NAV.map(([to, words, count]) => {
     const badge = count && el("span", { class: "badge", hidden: true });
     const here = to === "/" ? path === "/" : path === to || path.startsWith(`${to}/`);
@@ -152,13 +173,13 @@ function frame(path, signal) {
     known ? el("nav", { "aria-label": t("nav_label") }, links.map(({ node }) => node)) : "",
     el("div", { class: "rail-foot" },
       known && pulse,
-      known && el("p", { class: "who" }, user(), " ", el("span", { class: "chip", data: { testid: "role" } }, t(`role_${role()}`))),
+      known && el("p", { class: "who" }, user(), " ", el("span", { class: "chip", data: { testid: "role" } }, ROLES.includes(role()) ? t(`role_${role()}`) : "")),
       el("div", { class: "rail-links" },
         el("button", {
           type: "button", class: "link", lang: language() === "en" ? "zh-CN" : "en",
           "aria-label": t("other_language_label"), data: { testid: "language" }, on: { click: switchLanguage },
         }, t("other_language")),
-        known && el("button", { type: "button", class: "link", on: { click: () => forget() } }, t("sign_out")))));
+        token() && el("button", { type: "button", class: "link", on: { click: () => forget() } }, t("sign_out")))));
   // On a phone the bar may be longer than the screen.
   document.querySelector(".rail [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
   if (known) live.watch(signal, (overview, standing) => {
