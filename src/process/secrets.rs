@@ -3,8 +3,8 @@
 
 use super::{WorkerName, role::Role};
 use crate::{
-    api::auth::TokenAlgorithm,
     config::{Loads, PayUse, Settings},
+    tokens::TokenAlgorithm,
 };
 
 /// A value that opens something to its holder.
@@ -173,10 +173,11 @@ mod tests {
     #[test]
     fn f5_every_setting_that_looks_secret_is_known() {
         // What anybody may know, or what carries no login.
-        const PUBLIC: [&str; 11] = [
+        const PUBLIC: [&str; 12] = [
             "api.public_url",
             "api.phone_url",
             "auth.public_key_file",
+            "auth.jwks_url",
             "wechat_pay.base_url",
             "wechat_pay.notify_url",
             "wechat_pay.refund_notify_url",
