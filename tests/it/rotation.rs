@@ -358,7 +358,7 @@ impl Rotation<'_> {
 }
 
 /// Roles that call WeChat Pay or are called by it.
-const PAY: [&str; 5] = ["api", "prepay", "payments", "expiry", "refunds"];
+const PAY: [&str; 4] = ["api", "prepay", "expiry", "refunds"];
 
 async fn fresh_keys() -> Keys {
     tokio::task::spawn_blocking(|| Keys::generate().expect("keys")).await.expect("made")
