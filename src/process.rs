@@ -312,7 +312,7 @@ pub async fn run_workers(settings: Settings, names: &[WorkerName]) -> Result<(),
                 spawn(&mut running, &broker, *name, Arc::new(prepay), &process.stop);
             }
             WorkerName::Payments => {
-                // It compares numbers and calls nobody, so it holds no key.
+                // This worker only compares merchant and app numbers and makes no calls, so it loads no key.
                 let Numbers { mchid, appid } = process.settings.wechat_pay.numbers()?;
                 let merchant = Merchant { mchid, appid };
                 let payments = Payments { db: database.clone(), cache: cache.clone(), merchant };

@@ -85,8 +85,8 @@ impl FromRequestParts<Api> for Operator {
     }
 }
 
-/// A browser says from which site's page a request comes (Fetch Metadata). A proxy's cookie goes along with what another
-/// site's page sends, so the cookie alone does not show that an operator wanted it.
+/// Returns whether a page of another site sent the request, by the browser's `Sec-Fetch-Site`. The browser adds the
+/// proxy's cookie to such requests too, so the cookie alone does not prove an operator's intent.
 fn is_of_another_site(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter();
     sites.any(|site| site != "same-origin" && site != "none")

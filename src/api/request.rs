@@ -148,8 +148,8 @@ fn is_misread(request: &Request) -> bool {
     request.extensions().get::<Misread>().is_some_and(Misread::is_set)
 }
 
-/// Whether this request is the last of its connection: where the next one begins is told by its body, which [`super::heads`]
-/// does not follow, or two readers would say differently.
+/// Returns whether the connection ends after this request. [`super::heads`] does not parse chunked bodies, so it cannot find
+/// the start of the next request; a misread head leaves the connection in an unknown state.
 fn ends_the_connection(request: &Request) -> bool {
     let is_open = request.headers().contains_key(header::TRANSFER_ENCODING) || is_misread(request);
     request.version() < Version::HTTP_2 && is_open

@@ -230,8 +230,8 @@ fn refused(api: &Inner, fault: NotificationFault) -> Refused {
         NotificationFault::Signature(_) => Kind::BadSignature,
         NotificationFault::Unreadable(_) => Kind::NotificationUnreadable,
     };
-    // The words go to the log alone: who tries signatures learns nothing from us. A stranger decides how many there are, so
-    // one line a minute says that there are some; the metric counts each.
+    // The reason goes to the log alone, so that the sender of forged signatures learns nothing. Strangers control the rate:
+    // the log gets one line per minute, the metric counts every refusal.
     match api.limits.refused_callbacks.take() {
         Some(unsaid) => tracing::warn!(%fault, unsaid, "a callback was refused"),
         None => tracing::debug!(%fault, "a callback was refused; the log has had its line"),

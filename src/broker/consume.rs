@@ -125,16 +125,16 @@ async fn broken(channel: &Channel) {
     }
 }
 
-/// Returns when the broker knows of no consumer of the queue, or answers nothing on this channel, twice in a row. With its
-/// queue deleted and made again, a consumer was seen to stay silent on a channel that stood, and nobody consumed; whether
-/// the broker or lapin kept it from its end is not known.
+/// Returns after two checks in a row in which the broker reports no consumer of the queue or does not reply on this channel.
+/// After a queue was deleted and declared again, consumers on open channels received neither messages nor a cancellation.
+/// The cause, in RabbitMQ or in lapin, is unknown.
 async fn forgotten(channel: &Channel, queue: Queue) {
     let mut doubts = 0;
     while doubts < 2 {
         tokio::time::sleep(FORGOTTEN_LOOK).await;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let found = answered(channel.queue_declare(queue.name().into(), options, FieldTable::default())).await;
-        // Between two leaders a queue says that it has nothing and nobody: once is no proof.
+        // During a change of leader a queue reports no messages and no consumers, so one such reply proves nothing.
         doubts = if found.is_ok_and(|found| found.consumer_count() > 0) { 0 } else { doubts + 1 };
     }
 }

@@ -111,7 +111,7 @@ impl Inner {
         let snapshot = serde_json::from_slice(change.get_payload_bytes()).map(Arc::new);
         let snapshot =
             snapshot.inspect_err(|error| tracing::debug!(%error, "cannot read a published order; it is read again"));
-        // Nobody left to hear it is fine.
+        // The send fails when the last waiter has gone meanwhile, which is no error.
         let _ = waiting.send(snapshot.ok());
     }
 }

@@ -63,7 +63,7 @@ pub(super) struct Fetched {
     /// Of the last fetch that succeeded.
     pub(super) keys: Vec<VerifyingKey>,
     pub(super) failed: bool,
-    /// Counts fetches; tells one outcome from the next.
+    /// Number of the fetch, which distinguishes its outcome from the next one.
     number: u64,
 }
 
@@ -90,7 +90,7 @@ struct Allowance {
 /// What a request with an unknown key does.
 #[derive(Debug, PartialEq, Eq)]
 enum Permit {
-    /// Asks the task for a fetch, and waits for it.
+    /// Requests a fetch from the task and waits for its outcome.
     Ask,
     /// Waits for the fetch that is pending.
     Wait,
@@ -219,7 +219,8 @@ struct Fetcher {
     plain_http: bool,
 }
 
-/// Why no keys came. Without addresses' queries, which nobody expects to be secret, and without the documents.
+/// Reasons for which no keys were fetched. URLs are logged without their queries, which may hold secrets, and documents are
+/// not logged.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum FetchFault {
     #[error("no answer from {0}: {1}")]

@@ -131,7 +131,7 @@ impl AuthKeys {
         let kid = self.accepted.first().and_then(|one| one.name.clone());
         let header = Header { kid, ..Header::new(Algorithm::HS256) };
         let token = jsonwebtoken::encode(&header, &claims, key).map_err(|_| MintFault::Signing)?;
-        // What we would refuse, we do not hand out: the caller hears what is wrong with the user or openid.
+        // A token that would be refused is not issued; the error names the wrong claim.
         self.check(&token, OffsetDateTime::UNIX_EPOCH).map_err(MintFault::Claims)?;
         Ok(token)
     }
@@ -157,7 +157,7 @@ impl AuthKeys {
         let token = Signed::read(token)?;
         match self.verify(&token, fetched) {
             Ok(()) => self.rules.judge(&token.claims()?, now),
-            // Of a token that says itself that another issuer made it, the issuer is the better reason.
+            // A token whose `iss` names another issuer is refused for its issuer, the more useful reason.
             Err(Refused::UnknownKey) => {
                 self.rules.issued_by(&token.claims()?)?;
                 Err(Refused::UnknownKey)
